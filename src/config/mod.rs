@@ -1,0 +1,200 @@
+//! The daemon's configuration: a TOML file, then the environment, validated as a whole.
+
+use std::{fmt, path::PathBuf, time::Duration};
+
+use ipnet::IpNet;
+
+use crate::secret::Secret;
+
+/// Everything that the configuration says, validated.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// How to reach the database.
+    pub database: Database,
+    /// The application's table and what its columns mean.
+    pub leads: Leads,
+    /// Limits of attempts, and the name under which they are sent.
+    pub delivery: Delivery,
+    /// What the operator allows and forbids beyond the built-in rules.
+    pub egress: Egress,
+    /// Where the key file is.
+    pub keys_file: PathBuf,
+    /// What is logged, and how.
+    pub log: Log,
+}
+
+/// Section `[database]`.
+#[derive(Debug, Clone)]
+pub struct Database {
+    /// As tokio-postgres reads it; may hold a password. For the daemon and the commands that need no owner's right.
+    pub url: Secret<String>,
+    /// For `migrate`, `uninstall` and `seed`; `url` where it is not set.
+    pub owner_url: Secret<String>,
+    /// For LISTEN, around a transaction pooler; `url` where it is not set.
+    pub listen_url: Secret<String>,
+    /// The password of `url` and `listen_url`, read from `password_file`.
+    pub password: Option<Secret<String>>,
+    /// How far TLS is insisted on.
+    pub tls: Tls,
+    /// PEM file with the database server's CA; `None`: the system's roots.
+    pub tls_ca_file: Option<PathBuf>,
+    /// Whether the triggers ring by NOTIFY.
+    pub notify: Notify,
+    /// The look beside NOTIFY, and the only clock without it.
+    pub poll_interval: Duration,
+    /// The role without login that owns schema, tables and trigger functions.
+    pub owner_role: String,
+    /// The role without login that holds the daemon's grants; the daemon's login is a member of it.
+    pub daemon_role: String,
+}
+
+/// `database.tls`, with libpq's meanings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Tls {
+    /// Never.
+    Disable,
+    /// When the server offers it; the certificate is not verified.
+    Prefer,
+    /// Always; the certificate is not verified.
+    Require,
+    /// Always; certificate and host name are verified.
+    VerifyFull,
+}
+
+/// `database.notify`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Notify {
+    /// NOTIFY unless the server allows prepared transactions, which cannot have notified.
+    Auto,
+    /// Always NOTIFY.
+    On,
+    /// Never: the daemon polls.
+    Off,
+}
+
+/// Section `[leads]`.
+#[derive(Debug, Clone)]
+pub struct Leads {
+    /// The application's table.
+    pub table: TableName,
+    /// How long a lead must have been silent to be re-engaged.
+    pub silence: Duration,
+    /// What the table's columns mean.
+    pub columns: Columns,
+}
+
+/// A table by schema and name, each as it stands in the catalog (no quotes).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TableName {
+    /// The schema.
+    pub schema: String,
+    /// The table.
+    pub name: String,
+}
+
+impl fmt::Display for TableName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.schema, self.name)
+    }
+}
+
+/// Section `[leads.columns]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Columns {
+    /// The lead's id, unique in the table.
+    pub id: Mapping,
+    /// The tenant.
+    pub tenant_id: Mapping,
+    /// At least one of `email` and `phone` is mapped.
+    pub email: Option<Mapping>,
+    /// At least one of `email` and `phone` is mapped.
+    pub phone: Option<Mapping>,
+    /// Only for templates.
+    pub first_name: Option<Mapping>,
+    /// Who left the contact; without it each lead is a visitor of its own.
+    pub visitor_id: Option<Mapping>,
+    /// The present conversation.
+    pub conversation_id: Option<Mapping>,
+    /// When the lead was first captured.
+    pub captured_at: Option<Mapping>,
+    /// When the visitor last talked; without it only repeats re-engage.
+    pub last_conversation_at: Option<Mapping>,
+}
+
+/// Where a value comes from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mapping {
+    /// A column's name, as it stands in the catalog.
+    Column(String),
+    /// An SQL expression over the row `lead`, without the prefix `sql:`.
+    Sql(String),
+}
+
+/// Section `[delivery]`.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Attempts in flight, all tenants together.
+    pub concurrency: usize,
+    /// Attempts in flight for one endpoint.
+    pub per_endpoint: usize,
+    /// For the name, the connection and the TLS handshake together.
+    pub connect_timeout: Duration,
+    /// For the whole attempt, where the endpoint sets none of its own.
+    pub timeout: Duration,
+    /// Older events are skipped; `None`: no limit.
+    pub max_age: Option<Duration>,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// `X-Wilow`: what our own headers begin with.
+    pub header_prefix: String,
+    /// `User-Agent`.
+    pub user_agent: String,
+}
+
+/// Section `[egress]`.
+#[derive(Debug, Clone, Default)]
+pub struct Egress {
+    /// Hosts that pass the rules about names and addresses; lower case, ASCII.
+    pub allow_hosts: Vec<String>,
+    /// Networks whose addresses are allowed for any host.
+    pub allow_networks: Vec<IpNet>,
+    /// Networks whose addresses are forbidden, whatever else allows them.
+    pub deny_networks: Vec<IpNet>,
+    /// PEM file with further CAs that receivers' certificates may be signed by.
+    pub ca_file: Option<PathBuf>,
+}
+
+/// Section `[log]`.
+#[derive(Debug, Clone)]
+pub struct Log {
+    /// The least severe level that is written.
+    pub level: Level,
+    /// How lines are written.
+    pub format: Format,
+    /// Whether an excerpt of a non-2xx answer is kept in the log table.
+    pub response_excerpt: bool,
+}
+
+/// `log.level`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum Level {
+    Error,
+    Warn,
+    Info,
+    Debug,
+    Trace,
+}
+
+/// `log.format`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    /// Text on a terminal, JSON otherwise.
+    Auto,
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+    /// The journal's own protocol, with fields.
+    Journald,
+}
