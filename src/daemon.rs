@@ -1,0 +1,198 @@
+//! `lead-webhook run`: starts the listener, the dispatcher and the recorder, tells systemd how they do, and ends them
+//! in order.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::Duration,
+};
+
+use sd_notify::NotifyState;
+use tokio::sync::{mpsc, watch};
+use uuid::Uuid;
+
+use crate::{
+    config::{self, Config},
+    dispatch::{
+        dispatcher::Dispatcher,
+        flight::Flight,
+        heart::Heart,
+        listener,
+        recorder::Recorder,
+        wake_up::WakeUp,
+    },
+    keyring::KeyRing,
+    pipeline::Pipeline,
+    shutdown::{Request, Requests},
+    store::instances::Instance,
+    telemetry::LevelSwitch,
+};
+
+/// After the last attempt a stop waits this long for a database that is away.
+const LAST_WRITES: Duration = Duration::from_secs(10);
+
+/// How the daemon ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ended {
+    /// Everything in flight was finished and written.
+    Drained,
+    /// A second signal, or a database that stayed away: what was in flight will be logged as interrupted.
+    InDoubt,
+}
+
+/// Why the daemon cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The HTTP client cannot be made.
+    #[error(transparent)]
+    Client(#[from] crate::delivery::client::ClientError),
+    /// The signals cannot be listened to.
+    #[error("signals cannot be listened to")]
+    Signals(#[from] std::io::Error),
+}
+
+/// What the daemon was started with, and reads again at a reload.
+pub struct Daemon {
+    /// The configuration.
+    pub config: Config,
+    /// Where the configuration came from.
+    pub config_file: Option<PathBuf>,
+    /// The key ring.
+    pub keyring: KeyRing,
+    /// The log's level.
+    pub level: LevelSwitch,
+}
+
+impl Daemon {
+    /// Runs until a signal ends it.
+    ///
+    /// # Errors
+    /// [`StartError`]; a database that is away is none, it is waited for.
+    #[expect(clippy::disallowed_methods, reason = "the daemon's three tasks start here, and are awaited below")]
+    pub async fn run(mut self) -> Result<Ended, StartError> {
+        let mut requests = Requests::new()?;
+        let pipeline = watch::Sender::new(Arc::new(Pipeline::new(&self.config, self.keyring.clone())?));
+        let database = Arc::new(self.config.database.clone());
+        let instance = Instance {
+            instance_id: Uuid::new_v4(),
+            host: config::host_name(),
+            process_id: i32::try_from(std::process::id()).unwrap_or_default(),
+        };
+        tracing::info!(
+            version = env!("CARGO_PKG_VERSION"), instance.id = %instance.instance_id,
+            table = %self.config.leads.table, "starting",
+        );
+        let heart = Arc::new(Heart::new(instance));
+        let flight = Arc::new(Flight::new(self.config.delivery.concurrency, self.config.delivery.per_endpoint));
+        let wake_up = WakeUp::default();
+        let stop = watch::Sender::new(false);
+        let (database_there, mut database_status) = watch::channel(false);
+        let (ended, outcomes) = mpsc::unbounded_channel();
+
+        let recorder = tokio::spawn(Recorder::new(Arc::clone(&database), Arc::clone(&heart), database_there).run(outcomes));
+        let listener = tokio::spawn(listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe()));
+        let dispatcher = Dispatcher {
+            database,
+            leads: self.config.leads.clone(),
+            max_age: self.config.delivery.max_age,
+            drain_timeout: self.config.delivery.drain_timeout,
+            pipeline: pipeline.subscribe(),
+            flight: Arc::clone(&flight),
+            heart,
+            wake_up: wake_up.clone(),
+            ended,
+            stop: stop.subscribe(),
+        };
+        let mut dispatcher = tokio::spawn(dispatcher.run());
+        notify(&[NotifyState::Ready]);
+        let mut watchdog = watchdog();
+
+        loop {
+            tokio::select! {
+                request = requests.next() => match request {
+                    Request::Reload => self.reload(&pipeline, &wake_up),
+                    Request::Stop => break,
+                },
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog, NotifyState::Status(&status(&flight, *database_status.borrow()))]),
+                _ = database_status.changed() => notify(&[NotifyState::Status(&status(&flight, *database_status.borrow()))]),
+                // It ends by itself only if it has panicked; systemd restarts us then.
+                _ = &mut dispatcher => {
+                    tracing::error!("the dispatcher has ended");
+                    return Ok(Ended::InDoubt);
+                }
+            }
+        }
+
+        tracing::info!(in_flight = flight.len(), "stopping");
+        notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
+        stop.send_replace(true);
+        let end = async {
+            // The tasks' own panics are their end as well.
+            let _ = tokio::join!(dispatcher, listener);
+            tokio::time::timeout(LAST_WRITES, recorder).await.is_ok()
+        };
+        tokio::pin!(end);
+        let drained = loop {
+            tokio::select! {
+                drained = &mut end => break drained,
+                request = requests.next() => if request == Request::Stop {
+                    tracing::warn!(in_flight = flight.len(), "ending at once; what is in flight will be logged as interrupted");
+                    return Ok(Ended::InDoubt);
+                },
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+            }
+        };
+        if !drained {
+            tracing::error!(outcomes = flight.ended(), "the database stayed away: outcomes are lost, their events will be logged as interrupted");
+            return Ok(Ended::InDoubt);
+        }
+        tracing::info!("stopped");
+        Ok(Ended::Drained)
+    }
+
+    /// SIGHUP: a new pipeline (keys, egress, limits of an attempt, identity) and the log's level. What a session or a
+    /// table depends on needs a restart, and says so.
+    fn reload(&mut self, pipeline: &watch::Sender<Arc<Pipeline>>, wake_up: &WakeUp) {
+        notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        match self.reloaded() {
+            Ok((config, keyring, new)) => {
+                if config.needs_restart(&self.config) {
+                    tracing::warn!("changes in [database], [leads] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart");
+                }
+                self.level.set(config.log.level);
+                pipeline.send_replace(Arc::new(new));
+                self.config = config;
+                self.keyring = keyring;
+                wake_up.ring();
+                tracing::info!("reloaded");
+            }
+            Err(error) => tracing::error!(error, "not reloaded; what was in force stays"),
+        }
+        notify(&[NotifyState::Ready]);
+    }
+
+    fn reloaded(&self) -> Result<(Config, KeyRing, Pipeline), String> {
+        let config = config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
+        let keyring = KeyRing::read(&config.keys_file).map_err(|error| error.to_string())?;
+        let pipeline = Pipeline::new(&config, keyring.clone()).map_err(|error| error.to_string())?;
+        Ok((config, keyring, pipeline))
+    }
+}
+
+/// Tells systemd, where it listens; where it does not, nothing is lost.
+fn notify(states: &[NotifyState<'_>]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "systemd does not hear us");
+    }
+}
+
+/// Twice within the watchdog's time; without one, often enough for the status.
+fn watchdog() -> tokio::time::Interval {
+    let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 2);
+    tokio::time::interval(every)
+}
+
+fn status(flight: &Flight, database_is_there: bool) -> String {
+    let database = if database_is_there { "database connected" } else { "waiting for the database" };
+    format!("{database}, {} in flight", flight.len())
+}

@@ -1,0 +1,387 @@
+//! Steps 7 and 8, guard and send: one request becomes one attempt becomes one outcome.
+//!
+//! The only place where an HTTP client is made. It follows no redirect, repeats nothing once a byte may have been
+//! written, knows no proxy, and resolves names only through the egress policy's resolver.
+
+use std::{
+    error::Error as StdError,
+    io,
+    path::Path,
+    sync::Arc,
+    task::{Context, Poll},
+    time::{Duration, Instant},
+};
+
+use jiff::Timestamp;
+use reqwest::{
+    dns::{Addrs, Name, Resolve, Resolving},
+    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
+    redirect, retry,
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, pem::PemObject},
+};
+use tower_layer::Layer;
+use tower_service::Service;
+
+use crate::{
+    egress::{ResolveError, Resolver},
+    outcome::{Answer, Destination, Failure, Outcome, Status, Timing},
+};
+
+use super::{
+    answer,
+    request::Request,
+    trace::{Connection, Trace},
+};
+
+/// A connection that was idle for longer is not used again: receivers close theirs after a few seconds, and a request
+/// that meets a closing connection is lost.
+const POOL_IDLE: Duration = Duration::from_secs(1);
+
+/// No more of an answer is read than this: enough for any error message, and no receiver can fill our memory.
+const ANSWER_BYTES: usize = 16 * 1024;
+
+/// Why the HTTP client cannot be made. The operator must act.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A CA file cannot be used.
+    #[error("egress.ca_file: {0} holds no usable PEM certificate")]
+    CaFile(String),
+    /// There is nothing to verify certificates by.
+    #[error("no trusted certificate authority: install the package ca-certificates, or set egress.ca_file")]
+    NoRoots,
+    /// The TLS or HTTP library refuses its settings.
+    #[error("the HTTP client cannot be made")]
+    Library(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// Sends requests, each once.
+#[derive(Debug, Clone)]
+pub struct Client {
+    http: reqwest::Client,
+    keep_excerpt: bool,
+}
+
+impl Client {
+    /// A client that resolves through `resolver` and trusts the system's authorities and those of `ca_file`.
+    ///
+    /// # Errors
+    /// [`ClientError`]; the operator must act.
+    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is made")]
+    pub fn new(
+        resolver: Resolver,
+        ca_file: Option<&Path>,
+        connect_timeout: Duration,
+        keep_excerpt: bool,
+    ) -> Result<Self, ClientError> {
+        let http = reqwest::Client::builder()
+            .tls_backend_preconfigured(tls(ca_file)?)
+            .https_only(true)
+            .http1_only()
+            .http1_title_case_headers()
+            .redirect(redirect::Policy::none())
+            .retry(retry::never())
+            .referer(false)
+            .no_proxy()
+            .pool_idle_timeout(POOL_IDLE)
+            .connect_timeout(connect_timeout)
+            .tcp_nodelay(true)
+            .dns_resolver(Guarded(resolver))
+            .connector_layer(Timed)
+            .build()
+            .map_err(|error| ClientError::Library(error.into()))?;
+        Ok(Self { http, keep_excerpt })
+    }
+
+    /// Makes one attempt.
+    pub async fn send(&self, request: Request) -> Outcome {
+        let destination = Destination { host: request.url.host().to_owned(), port: request.url.port() };
+        let Some(headers) = header_map(&request) else {
+            let error = "a header's name or value is not allowed in HTTP".to_owned();
+            return Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination));
+        };
+        let trace = Arc::new(Trace::default());
+        let mut attempt = Attempt {
+            destination,
+            literal: request.url.literal(),
+            sent_at: Timestamp::now(),
+            began: Instant::now(),
+            first_byte: None,
+            remote: None,
+            trace: Arc::clone(&trace),
+        };
+        let deadline = tokio::time::Instant::now() + request.timeout;
+        let sending = self.http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
+        match tokio::time::timeout_at(deadline, trace.scope(sending)).await {
+            Err(_) => attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None),
+            Ok(Err(error)) => attempt.failed(&error),
+            Ok(Ok(response)) => {
+                attempt.first_byte = Some(attempt.began.elapsed());
+                attempt.remote = response.remote_addr().map(|address| address.ip());
+                self.answered(attempt, response, deadline, &request).await
+            }
+        }
+    }
+
+    /// The answer's header is there: its status decides, its body is read for the log only.
+    async fn answered(
+        &self,
+        attempt: Attempt,
+        response: reqwest::Response,
+        deadline: tokio::time::Instant,
+        request: &Request,
+    ) -> Outcome {
+        let http_status = response.status().as_u16();
+        let text = |name| response.headers().get(name).map(HeaderValue::as_bytes);
+        let location = text(LOCATION).and_then(|raw| std::str::from_utf8(raw).ok());
+        let (status, error) = answer::judge(&attempt.destination.host, http_status, location);
+        let content_type = text(CONTENT_TYPE).and_then(answer::content_type);
+        let announced = text(CONTENT_LENGTH).and_then(|raw| std::str::from_utf8(raw).ok()?.parse().ok());
+        let body = read_begin(response, deadline).await;
+        let is_error = !(200..300).contains(&http_status);
+        let excerpt = if self.keep_excerpt && is_error { answer::excerpt(&body, &sent_values(request)) } else { None };
+        let answer = Answer {
+            http_status,
+            content_type,
+            length: announced.or(u64::try_from(body.len()).ok()),
+            error_code: answer::error_code(&attempt.destination.host, http_status, &body),
+            excerpt,
+        };
+        attempt.ended(status, error, Some(answer))
+    }
+}
+
+/// One attempt under way.
+struct Attempt {
+    destination: Destination,
+    literal: Option<std::net::IpAddr>,
+    sent_at: Timestamp,
+    began: Instant,
+    first_byte: Option<Duration>,
+    remote: Option<std::net::IpAddr>,
+    trace: Arc<Trace>,
+}
+
+impl Attempt {
+    fn failed(self, error: &reqwest::Error) -> Outcome {
+        let (failure, text) = classify(error);
+        self.ended(Status::Failed(failure), Some(text), None)
+    }
+
+    fn ended(self, status: Status, error: Option<String>, answer: Option<Answer>) -> Outcome {
+        let total = self.began.elapsed();
+        let Connection { dns, address, connect } = self.trace.connection();
+        let finished_at = Timestamp::now().max(self.sent_at);
+        Outcome {
+            status,
+            error,
+            answer,
+            destination: Some(self.destination),
+            address: self.remote.or(address).or(self.literal),
+            sent_at: Some(self.sent_at),
+            finished_at,
+            timing: Timing {
+                dns,
+                connect: connect.map(|all| all.saturating_sub(dns.unwrap_or_default())),
+                first_byte: self.first_byte,
+                total: Some(total),
+            },
+        }
+    }
+}
+
+fn timed_out(timeout: Duration) -> String {
+    format!("no answer within {} s", timeout.as_secs_f32())
+}
+
+fn header_map(request: &Request) -> Option<HeaderMap> {
+    let mut headers = HeaderMap::with_capacity(request.headers.len());
+    for (name, value) in &request.headers {
+        let mut value = HeaderValue::from_str(value.expose()).ok()?;
+        value.set_sensitive(true);
+        headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
+    }
+    Some(headers)
+}
+
+/// What was sent and must not come back in an excerpt: header values and every string of the body.
+fn sent_values(request: &Request) -> Vec<String> {
+    fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(text) => into.push(text.clone()),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| strings(item, into)),
+            serde_json::Value::Object(members) => members.values().for_each(|member| strings(member, into)),
+            _ => {}
+        }
+    }
+    let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
+    if let Ok(body) = serde_json::from_slice(&request.body) {
+        strings(&body, &mut values);
+    }
+    values.push(request.url.as_str().to_owned());
+    values
+}
+
+/// At most [`ANSWER_BYTES`] of the body, as far as they come before the deadline.
+async fn read_begin(mut response: reqwest::Response, deadline: tokio::time::Instant) -> Vec<u8> {
+    let mut body = Vec::new();
+    while body.len() < ANSWER_BYTES {
+        match tokio::time::timeout_at(deadline, response.chunk()).await {
+            Ok(Ok(Some(chunk))) => {
+                let room = ANSWER_BYTES - body.len();
+                body.extend(chunk.iter().take(room));
+            }
+            _ => break,
+        }
+    }
+    body
+}
+
+/// Which failure an error is, and words for it that hold nothing of the URL.
+fn classify(error: &reqwest::Error) -> (Failure, String) {
+    if let Some(resolve) = find::<ResolveError>(error) {
+        let failure = if matches!(resolve, ResolveError::Refused(_)) { Failure::Blocked } else { Failure::Dns };
+        return (failure, resolve.to_string());
+    }
+    if error.is_timeout() {
+        return (Failure::Timeout, "no connection within delivery.connect_timeout".to_owned());
+    }
+    if let Some(tls) = find::<rustls::Error>(error) {
+        return (Failure::Tls, tls.to_string());
+    }
+    let io = find::<io::Error>(error);
+    let words = io.map_or_else(|| innermost(error), |io| io.kind().to_string());
+    if !error.is_connect() {
+        return (Failure::Protocol, format!("the connection broke or the answer is not HTTP: {words}"));
+    }
+    // The connector names its first phase; what else fails while connecting is the handshake.
+    if chain(error).any(|source| source.to_string() == "tcp connect error") {
+        return (Failure::Connect, format!("could not connect: {words}"));
+    }
+    (Failure::Tls, format!("the TLS handshake broke off: {words}"))
+}
+
+fn chain<'a>(error: &'a (dyn StdError + 'static)) -> impl Iterator<Item = &'a (dyn StdError + 'static)> {
+    std::iter::successors(Some(error), |error| inner(*error))
+}
+
+/// An `io::Error` hides what it wraps from `source`.
+fn inner<'a>(error: &'a (dyn StdError + 'static)) -> Option<&'a (dyn StdError + 'static)> {
+    match error.downcast_ref::<io::Error>().and_then(io::Error::get_ref) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
+    }
+}
+
+fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Option<&'a E> {
+    chain(error).find_map(|source| source.downcast_ref::<E>())
+}
+
+/// The last cause's words; the outer ones repeat the URL.
+fn innermost(error: &(dyn StdError + 'static)) -> String {
+    chain(error).last().map(ToString::to_string).unwrap_or_default()
+}
+
+fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    roots.add_parsable_certificates(system.certs);
+    if let Some(path) = ca_file {
+        let unusable = || ClientError::CaFile(path.display().to_string());
+        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|_| unusable())?;
+        if certificates.is_empty() {
+            return Err(unusable());
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| unusable())?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(ClientError::NoRoots);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError::Library(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
+
+/// The egress policy's resolver as the HTTP client's: the connection goes to an address that was vetted here, there is
+/// no second look-up.
+struct Guarded(Resolver);
+
+impl Resolve for Guarded {
+    fn resolve(&self, name: Name) -> Resolving {
+        let resolver = self.0.clone();
+        let trace = Trace::current();
+        Box::pin(async move {
+            let began = Instant::now();
+            // Port 0 stands for the URL's own port.
+            let resolved = resolver.resolve(name.as_str(), 0).await;
+            if let Some(trace) = trace {
+                let address = match &resolved {
+                    Ok(addresses) => addresses.first().map(std::net::SocketAddr::ip),
+                    Err(ResolveError::Refused(refused)) => Some(refused.address),
+                    Err(_) => None,
+                };
+                trace.note(|connection| {
+                    connection.dns = Some(began.elapsed());
+                    connection.address = address;
+                });
+            }
+            let addresses: Addrs = Box::new(resolved?.into_iter());
+            Ok(addresses)
+        })
+    }
+}
+
+/// Notes how long connecting took in the attempt's trace.
+#[derive(Clone)]
+struct Timed;
+
+impl<S> Layer<S> for Timed {
+    type Service = TimedConnector<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TimedConnector(inner)
+    }
+}
+
+#[derive(Clone)]
+struct TimedConnector<S>(S);
+
+impl<S, R> Service<R> for TimedConnector<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: 'static,
+    S::Error: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let trace = Trace::current();
+        let began = Instant::now();
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let connected = connecting.await;
+            if let (Some(trace), true) = (trace, connected.is_ok()) {
+                trace.note(|connection| connection.connect = Some(began.elapsed()));
+            }
+            connected
+        })
+    }
+}

@@ -1,0 +1,419 @@
+//! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
+//! anything is sent. Own tables first, then the leads by id, then the uniqueness keys in key order.
+
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Statement, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    event::{Event, EventKind},
+    outcome::{Destination, Failure, Outcome, SkipReason, Status},
+    store::{
+        delivery_log::{self, Entry},
+        endpoints::SealedEndpoint,
+        install::mapping::MappedSql,
+        leads::{self, Lead, LoadError, Loaded},
+        outbox::{self, Claim, Pending},
+        session::Session,
+        uniqueness::{self, Key, Known},
+    },
+    visitor::{self, UniquenessKey},
+};
+
+use super::decide::{self, Observed, Verdict};
+
+/// A delivery that is claimed and committed, ready to be sent once.
+#[derive(Debug, Clone)]
+pub struct Delivery {
+    /// Its place in the outbox.
+    pub place: outbox::Place,
+    /// New for this send.
+    pub delivery_id: Uuid,
+    /// What the body is made of.
+    pub event: Event,
+    /// When the lead was captured, as the lead says; `None` where it does not.
+    pub captured_at: Option<Timestamp>,
+    /// Where to.
+    pub endpoint: Arc<SealedEndpoint>,
+}
+
+/// What one claim did.
+#[derive(Debug, Default)]
+pub struct Claimed {
+    /// To be sent.
+    pub deliveries: Vec<Delivery>,
+    /// Logged already: skipped, or failed without an attempt.
+    pub settled: Vec<Entry>,
+    /// The tenant of each event that was picked; fewer than asked for: nothing more was free to pick.
+    pub picked: Vec<String>,
+}
+
+/// Why a claim came to nothing. Everything it picked is still pending, unless the commit's answer was lost.
+#[derive(Debug, thiserror::Error)]
+pub enum ClaimError {
+    /// The leads cannot be read.
+    #[error(transparent)]
+    Leads(#[from] LoadError),
+    /// The database said no, or the connection is lost.
+    #[error("the claim failed")]
+    Database(#[from] Error),
+}
+
+/// The statements of a claim, prepared once a session.
+pub struct Statements {
+    pick: Statement,
+    mark: Statement,
+    record: Statement,
+    load: Statement,
+    uniqueness: uniqueness::Statements,
+}
+
+impl Statements {
+    /// Prepares them for `session`.
+    ///
+    /// # Errors
+    /// What the database says of a statement, or that the connection is lost.
+    pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
+        Ok(Self {
+            pick: outbox::pick_statement(session).await?,
+            mark: outbox::mark_statement(session).await?,
+            record: delivery_log::record_statement(session).await?,
+            load: leads::load_statement(session, mapped).await?,
+            uniqueness: uniqueness::Statements::prepare(session).await?,
+        })
+    }
+}
+
+/// Claims for one daemon.
+pub struct Claimer {
+    /// The daemon.
+    pub instance_id: Uuid,
+    /// Makes visitors and contacts comparable.
+    pub key: UniquenessKey,
+    /// How long a lead must have been silent.
+    pub silence: Duration,
+}
+
+/// A claim waits no longer than this for a lock on the leads table (or anything else): milliseconds.
+const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
+
+impl Claimer {
+    /// Makes one claim.
+    ///
+    /// # Errors
+    /// [`ClaimError`]; nothing is claimed then, as far as the database answered.
+    pub async fn claim(
+        &self,
+        session: &mut Session,
+        statements: &Statements,
+        request: &outbox::Request,
+    ) -> Result<Claimed, ClaimError> {
+        let mut transaction = session.begin().await?;
+        transaction.batch_execute(LOCK_TIMEOUT).await?;
+        let picked = outbox::pick(&transaction, &statements.pick, request).await?;
+        if picked.events.is_empty() {
+            transaction.rollback().await?;
+            return Ok(Claimed::default());
+        }
+        let endpoints: HashMap<String, Arc<SealedEndpoint>> =
+            picked.endpoints.into_iter().map(|(tenant, endpoint)| (tenant, Arc::new(endpoint))).collect();
+        let mut claimed = Claimed {
+            picked: picked.events.iter().map(|event| event.place.tenant_id.clone()).collect(),
+            ..Claimed::default()
+        };
+        let mut open = Vec::new();
+        for event in picked.events {
+            match obstacle(&event, endpoints.get(&event.place.tenant_id)) {
+                Some(reason) => claimed.settled.push(skipped(&event, event_of(&event), None, reason, endpoints.get(&event.place.tenant_id))),
+                None => open.push(event),
+            }
+        }
+        let present = self.load(&mut transaction, statements, open, &endpoints, &mut claimed).await?;
+        self.settle(&mut transaction, statements, present, &endpoints, &mut claimed).await?;
+        self.write(&transaction, statements, &claimed).await?;
+        transaction.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Step 4: the leads' values; those without any are settled.
+    async fn load(
+        &self,
+        transaction: &mut Transaction<'_>,
+        statements: &Statements,
+        events: Vec<Pending>,
+        endpoints: &HashMap<String, Arc<SealedEndpoint>>,
+        claimed: &mut Claimed,
+    ) -> Result<Vec<Present>, ClaimError> {
+        let mut ids: Vec<&str> = events.iter().map(|e| e.lead_id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let loaded = leads::load(transaction, &statements.load, &ids).await?;
+        let mut present = Vec::with_capacity(events.len());
+        for event in events {
+            let endpoint = endpoints.get(&event.place.tenant_id);
+            match loaded.of(&event.place.tenant_id, &event.lead_id) {
+                Loaded::Gone => claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint)),
+                Loaded::Broken(error) => claimed.settled.push(broken(&event, error, endpoint)),
+                Loaded::Found(lead) => match visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) {
+                    // The contact was taken away again: there is nobody left to send.
+                    None => claimed.settled.push(skipped(&event, event_of(&event), lead.captured_at, SkipReason::Gone, endpoint)),
+                    Some(contact) => {
+                        let key = self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
+                        present.push(Present { event, lead: lead.clone(), key });
+                    }
+                },
+            }
+        }
+        Ok(present)
+    }
+
+    /// Created, re-engaged or duplicate, under the keys' locks.
+    async fn settle(
+        &self,
+        transaction: &mut Transaction<'_>,
+        statements: &Statements,
+        present: Vec<Present>,
+        endpoints: &HashMap<String, Arc<SealedEndpoint>>,
+        claimed: &mut Claimed,
+    ) -> Result<(), ClaimError> {
+        let mut keys = Keys::lock(transaction, statements, &present).await?;
+        let named = self.named_conversations(transaction, statements, &keys).await?;
+        for Present { event, lead, key } in present {
+            let verdict = match event.decided {
+                Some((event, last_conversation_at)) => Verdict::Fire { event, last_conversation_at },
+                None => keys.decide(&key, &observed(&event, &lead), &named, self.silence),
+            };
+            let endpoint = endpoints.get(&event.place.tenant_id);
+            match (verdict, endpoint) {
+                (Verdict::Fire { event: kind, last_conversation_at }, Some(endpoint)) => {
+                    claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, Arc::clone(endpoint)));
+                }
+                _ => claimed.settled.push(skipped(&event, event_of(&event), lead.captured_at, SkipReason::Duplicate, endpoint)),
+            }
+        }
+        let changed = keys.changed();
+        if !changed.is_empty() {
+            uniqueness::store(transaction, &statements.uniqueness, &changed).await?;
+        }
+        Ok(())
+    }
+
+    /// The last conversations of the leads that known keys name.
+    async fn named_conversations(
+        &self,
+        transaction: &mut Transaction<'_>,
+        statements: &Statements,
+        keys: &Keys,
+    ) -> Result<HashMap<Key, Timestamp>, ClaimError> {
+        let named: Vec<(Key, &Known)> = keys.known_before().collect();
+        if named.is_empty() {
+            return Ok(HashMap::new());
+        }
+        let ids: Vec<&str> = named.iter().map(|(_, known)| known.lead_id.as_str()).collect();
+        let loaded = leads::load(transaction, &statements.load, &ids).await?;
+        let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
+            Loaded::Found(lead) => lead.last_conversation_at,
+            Loaded::Broken(_) | Loaded::Gone => None,
+        };
+        Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
+    }
+
+    async fn write(
+        &self,
+        transaction: &Transaction<'_>,
+        statements: &Statements,
+        claimed: &Claimed,
+    ) -> Result<(), ClaimError> {
+        if !claimed.settled.is_empty() {
+            let entries: Vec<&Entry> = claimed.settled.iter().collect();
+            delivery_log::record_within(transaction, &statements.record, self.instance_id, &entries).await?;
+        }
+        if !claimed.deliveries.is_empty() {
+            let claims: Vec<Claim> = claimed
+                .deliveries
+                .iter()
+                .map(|d| Claim {
+                    place: d.place.clone(),
+                    delivery_id: d.delivery_id,
+                    event: d.event.kind,
+                    last_conversation_at: d.event.last_conversation_at,
+                })
+                .collect();
+            outbox::mark(transaction, &statements.mark, self.instance_id, &claims).await?;
+        }
+        Ok(())
+    }
+}
+
+/// An event whose lead is there, with its uniqueness key.
+struct Present {
+    event: Pending,
+    lead: Lead,
+    key: Key,
+}
+
+/// The uniqueness keys of one claim, locked.
+struct Keys {
+    /// New in this claim, by the event that made them.
+    fresh: HashMap<Key, Uuid>,
+    known: HashMap<Key, Known>,
+    changed: HashSet<Key>,
+}
+
+impl Keys {
+    /// Adds what is new, locks what is known. Moved rows and decided events add nothing.
+    async fn lock(
+        transaction: &Transaction<'_>,
+        statements: &Statements,
+        present: &[Present],
+    ) -> Result<Self, ClaimError> {
+        let mut firsts: HashMap<Key, (Uuid, Known)> = HashMap::new();
+        let mut keys: HashSet<Key> = HashSet::new();
+        for p in present.iter().filter(|p| p.event.decided.is_none()) {
+            keys.insert(p.key);
+            let moved = p.event.kind == outbox::Kind::Inserted && p.event.lead_is_known;
+            if !moved {
+                let observed = observed(&p.event, &p.lead);
+                firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
+            }
+        }
+        let rows: Vec<(Key, Known)> = firsts.iter().map(|(key, (_, known))| (*key, known.clone())).collect();
+        let added = if rows.is_empty() {
+            Vec::new()
+        } else {
+            uniqueness::add(transaction, &statements.uniqueness, &rows).await?
+        };
+        let mut fresh = HashMap::with_capacity(added.len());
+        let mut known = HashMap::with_capacity(keys.len());
+        for key in added {
+            if let Some((event_id, first)) = firsts.remove(&key) {
+                fresh.insert(key, event_id);
+                known.insert(key, first);
+            }
+        }
+        let rest: Vec<Key> = keys.into_iter().filter(|key| !fresh.contains_key(key)).collect();
+        if !rest.is_empty() {
+            known.extend(uniqueness::lock(transaction, &statements.uniqueness, &rest).await?);
+        }
+        Ok(Self { fresh, known, changed: HashSet::new() })
+    }
+
+    /// The keys that were known before this claim.
+    fn known_before(&self) -> impl Iterator<Item = (Key, &Known)> {
+        self.known.iter().filter(|(key, _)| !self.fresh.contains_key(*key)).map(|(key, known)| (*key, known))
+    }
+
+    fn decide(
+        &mut self,
+        key: &Key,
+        observed: &Observed<'_>,
+        named: &HashMap<Key, Timestamp>,
+        silence: Duration,
+    ) -> Verdict {
+        if self.fresh.get(key) == Some(&observed.event_id) {
+            return decide::first(observed).0;
+        }
+        let Some(known) = self.known.get_mut(key) else { return Verdict::Duplicate };
+        let (verdict, next) = decide::repeat(observed, known, named.get(key).copied(), silence);
+        *known = next;
+        self.changed.insert(*key);
+        verdict
+    }
+
+    fn changed(&self) -> Vec<(Key, Known)> {
+        self.changed.iter().filter_map(|key| self.known.get(key).map(|known| (*key, known.clone()))).collect()
+    }
+}
+
+fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
+    Observed {
+        tenant_id: &event.place.tenant_id,
+        lead_id: &event.lead_id,
+        event_id: event.place.event_id,
+        kind: event.kind,
+        queued_at: event.place.queued_at,
+        transaction_id: &event.transaction_id,
+        previous_conversation_at: event.previous_conversation_at,
+        last_conversation_at: lead.last_conversation_at,
+        lead_is_known: event.lead_is_known,
+    }
+}
+
+/// What keeps an event from being sent, whatever its lead says.
+fn obstacle(event: &Pending, endpoint: Option<&Arc<SealedEndpoint>>) -> Option<SkipReason> {
+    match endpoint {
+        None => Some(SkipReason::NoEndpoint),
+        Some(endpoint) if !endpoint.enabled || !event.was_enabled => Some(SkipReason::Disabled),
+        Some(_) if event.expired => Some(SkipReason::Expired),
+        Some(_) => None,
+    }
+}
+
+/// What an event is logged as where the claim has nothing to decide.
+fn event_of(event: &Pending) -> EventKind {
+    event.decided.map_or(event.kind.presumed(), |(kind, _)| kind)
+}
+
+fn skipped(
+    event: &Pending,
+    kind: EventKind,
+    captured_at: Option<Timestamp>,
+    reason: SkipReason,
+    endpoint: Option<&Arc<SealedEndpoint>>,
+) -> Entry {
+    let outcome = Outcome::unsent(Status::Skipped(reason), delivery_log::skip_text(reason), destination(endpoint));
+    entry(event, kind, captured_at, outcome)
+}
+
+fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) -> Entry {
+    let outcome = Outcome::unsent(Status::Failed(Failure::Lead), Some(error.to_owned()), destination(endpoint));
+    entry(event, event_of(event), None, outcome)
+}
+
+fn entry(event: &Pending, kind: EventKind, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
+    Entry {
+        place: event.place.clone(),
+        delivery_id: Uuid::new_v4(),
+        lead_id: event.lead_id.clone(),
+        event: kind,
+        captured_at,
+        outcome,
+    }
+}
+
+fn destination(endpoint: Option<&Arc<SealedEndpoint>>) -> Option<Destination> {
+    endpoint.and_then(|e| e.destination())
+}
+
+fn delivery(
+    event: Pending,
+    lead: Lead,
+    kind: EventKind,
+    last_conversation_at: Option<Timestamp>,
+    endpoint: Arc<SealedEndpoint>,
+) -> Delivery {
+    Delivery {
+        delivery_id: Uuid::new_v4(),
+        captured_at: lead.captured_at,
+        event: Event {
+            event_id: event.place.event_id,
+            kind,
+            tenant_id: event.place.tenant_id.clone(),
+            lead_id: event.lead_id,
+            email: lead.email,
+            phone: lead.phone,
+            first_name: lead.first_name,
+            conversation_id: lead.conversation_id,
+            captured_at: lead.captured_at.unwrap_or(event.place.queued_at),
+            last_conversation_at,
+        },
+        place: event.place,
+        endpoint,
+    }
+}

@@ -1,0 +1,285 @@
+//! Created, re-engaged or duplicate: the decision of one claim, pure. What it is told comes from the outbox, the lead
+//! and the uniqueness key; what it answers is written back under that key's lock, so that all daemons agree.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp};
+use uuid::Uuid;
+
+use crate::{
+    event::EventKind,
+    store::{outbox::Kind, uniqueness::Known},
+};
+
+/// One event as the claim sees it.
+#[derive(Debug, Clone, Copy)]
+pub struct Observed<'a> {
+    /// The tenant.
+    pub tenant_id: &'a str,
+    /// The lead.
+    pub lead_id: &'a str,
+    /// The event.
+    pub event_id: Uuid,
+    /// What the trigger saw.
+    pub kind: Kind,
+    /// When the trigger saw it, on the server's clock.
+    pub queued_at: Timestamp,
+    /// The application's transaction.
+    pub transaction_id: &'a str,
+    /// With [`Kind::CameBack`]: the last conversation before the update.
+    pub previous_conversation_at: Option<Timestamp>,
+    /// The lead's last conversation as it stands now.
+    pub last_conversation_at: Option<Timestamp>,
+    /// The lead's id has a key or a log row already.
+    pub lead_is_known: bool,
+}
+
+/// What an event turned out to be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is sent.
+    Fire {
+        /// As this.
+        event: EventKind,
+        /// With [`EventKind::ReEngaged`]: the last conversation before the silence.
+        last_conversation_at: Option<Timestamp>,
+    },
+    /// It is a repeat within the silence.
+    Duplicate,
+}
+
+/// The first event with its key: it fires, and this is what the key then knows.
+pub fn first(observed: &Observed<'_>) -> (Verdict, Known) {
+    let came_back = observed.kind == Kind::CameBack;
+    let verdict = Verdict::Fire {
+        event: observed.kind.presumed(),
+        last_conversation_at: observed.previous_conversation_at.filter(|_| came_back),
+    };
+    let known = Known {
+        tenant_id: observed.tenant_id.to_owned(),
+        lead_id: observed.lead_id.to_owned(),
+        seen_at: observed.queued_at,
+        came_back_at: came_back.then(|| observed.last_conversation_at.unwrap_or(observed.queued_at)),
+        event_id: Some(observed.event_id),
+        transaction_id: Some(observed.transaction_id.to_owned()),
+    };
+    (verdict, known)
+}
+
+/// A further event with a key that is `known`; `named_conversation_at` is the last conversation of the lead that the
+/// key names. Fired or not, it moves the key on.
+pub fn repeat(
+    observed: &Observed<'_>,
+    known: &Known,
+    named_conversation_at: Option<Timestamp>,
+    silence: Duration,
+) -> (Verdict, Known) {
+    let came_back = match observed.kind {
+        Kind::CameBack => by_update(observed, known, silence),
+        _ if observed.kind == Kind::Inserted && is_moved(observed, known) => by_move(observed, known, silence),
+        _ => by_repeat(observed, known, named_conversation_at, silence),
+    };
+    let mut next = known.clone();
+    next.seen_at = known.seen_at.max(observed.queued_at);
+    if observed.kind != Kind::CameBack && !is_moved(observed, known) {
+        observed.lead_id.clone_into(&mut next.lead_id);
+    }
+    let Some(came_back) = came_back else { return (Verdict::Duplicate, next) };
+    next.came_back_at = Some(came_back.at);
+    next.event_id = Some(observed.event_id);
+    next.transaction_id = Some(observed.transaction_id.to_owned());
+    let verdict =
+        Verdict::Fire { event: EventKind::ReEngaged, last_conversation_at: came_back.last_conversation_at };
+    (verdict, next)
+}
+
+/// A come-back: when, and after which conversation.
+struct CameBack {
+    at: Timestamp,
+    last_conversation_at: Option<Timestamp>,
+}
+
+/// An insert of a lead that is known already is a row that moved between partitions, not a lead that came again.
+fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
+    observed.lead_is_known || known.lead_id == observed.lead_id
+}
+
+/// The trigger saw the last conversation move on by the silence. Fires once a come-back, and not beside the event that
+/// was fired for the same transaction.
+fn by_update(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
+    let at = observed.last_conversation_at.unwrap_or(observed.queued_at);
+    let same_transaction = known.transaction_id.as_deref() == Some(observed.transaction_id);
+    let same_come_back = known.came_back_at.is_some_and(|before| !is_silence(before, at, silence));
+    let last_conversation_at = observed.previous_conversation_at;
+    (!same_transaction && !same_come_back).then_some(CameBack { at, last_conversation_at })
+}
+
+/// A moved row fires only where its last conversation went past the key's time by the silence.
+fn by_move(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
+    let at = observed.last_conversation_at?;
+    is_silence(known.seen_at, at, silence)
+        .then_some(CameBack { at, last_conversation_at: Some(known.seen_at) })
+}
+
+/// A new row repeats a known visitor and contact: compared with the later of the key's time and the last conversation
+/// of the lead that the key names.
+fn by_repeat(
+    observed: &Observed<'_>,
+    known: &Known,
+    named_conversation_at: Option<Timestamp>,
+    silence: Duration,
+) -> Option<CameBack> {
+    let before = named_conversation_at.map_or(known.seen_at, |at| at.max(known.seen_at));
+    is_silence(before, observed.queued_at, silence)
+        .then_some(CameBack { at: observed.queued_at, last_conversation_at: Some(before) })
+}
+
+/// Exactly the silence counts as silent.
+fn is_silence(before: Timestamp, after: Timestamp, silence: Duration) -> bool {
+    SignedDuration::try_from(silence).is_ok_and(|silence| after.duration_since(before) >= silence)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: u64 = 24 * 60 * 60;
+    const SILENCE: Duration = Duration::from_secs(30 * DAY);
+
+    fn day(n: i64) -> Timestamp {
+        "2026-01-01T00:00:00Z".parse::<Timestamp>().unwrap() + SignedDuration::from_hours(24 * n)
+    }
+
+    fn observed(kind: Kind, at: i64) -> Observed<'static> {
+        Observed {
+            tenant_id: "t",
+            lead_id: "l2",
+            event_id: Uuid::from_u128(2),
+            kind,
+            queued_at: day(at),
+            transaction_id: "2",
+            previous_conversation_at: None,
+            last_conversation_at: None,
+            lead_is_known: false,
+        }
+    }
+
+    fn known(seen: i64) -> Known {
+        let first_event = Observed { lead_id: "l1", transaction_id: "1", ..observed(Kind::Inserted, seen) };
+        first(&first_event).1
+    }
+
+    fn re_engaged(last: i64) -> Verdict {
+        Verdict::Fire { event: EventKind::ReEngaged, last_conversation_at: Some(day(last)) }
+    }
+
+    #[test]
+    fn the_first_insert_is_created() {
+        let (verdict, known) = first(&observed(Kind::Inserted, 0));
+        assert_eq!(verdict, Verdict::Fire { event: EventKind::Created, last_conversation_at: None });
+        assert_eq!(known.came_back_at, None);
+    }
+
+    #[test]
+    fn a_lead_from_before_the_install_that_comes_back_is_re_engaged() {
+        let come_back = Observed { previous_conversation_at: Some(day(-40)), ..observed(Kind::CameBack, 0) };
+        assert_eq!(first(&come_back).0, re_engaged(-40));
+    }
+
+    #[test]
+    fn a_repeat_is_a_duplicate_until_the_silence_is_full() {
+        let just_less = Observed {
+            queued_at: day(30) - SignedDuration::from_micros(1),
+            ..observed(Kind::Inserted, 30)
+        };
+        assert_eq!(repeat(&just_less, &known(0), None, SILENCE).0, Verdict::Duplicate);
+        assert_eq!(repeat(&observed(Kind::Inserted, 30), &known(0), None, SILENCE).0, re_engaged(0));
+    }
+
+    #[test]
+    fn a_repeat_is_compared_with_the_named_leads_last_conversation_too() {
+        assert_eq!(repeat(&observed(Kind::Inserted, 40), &known(0), Some(day(20)), SILENCE).0, Verdict::Duplicate);
+        assert_eq!(repeat(&observed(Kind::Inserted, 50), &known(0), Some(day(20)), SILENCE).0, re_engaged(20));
+        assert_eq!(repeat(&observed(Kind::Inserted, 30), &known(0), Some(day(-5)), SILENCE).0, re_engaged(0));
+    }
+
+    #[test]
+    fn every_repeat_fired_or_not_moves_the_key_on_and_names_the_newest_lead() {
+        let (verdict, next) = repeat(&observed(Kind::Inserted, 10), &known(0), None, SILENCE);
+        assert_eq!(verdict, Verdict::Duplicate);
+        assert_eq!((next.seen_at, next.lead_id.as_str()), (day(10), "l2"));
+        assert_eq!(repeat(&observed(Kind::Inserted, 39), &next, None, SILENCE).0, Verdict::Duplicate);
+    }
+
+    #[test]
+    fn created_and_re_engaged_in_one_transaction_is_only_created() {
+        let come_back = Observed {
+            lead_id: "l1",
+            transaction_id: "1",
+            previous_conversation_at: Some(day(-40)),
+            last_conversation_at: Some(day(0)),
+            ..observed(Kind::CameBack, 0)
+        };
+        assert_eq!(repeat(&come_back, &known(0), None, SILENCE).0, Verdict::Duplicate);
+        let later = Observed { transaction_id: "3", ..come_back };
+        assert_eq!(repeat(&later, &known(0), None, SILENCE).0, re_engaged(-40));
+    }
+
+    #[test]
+    fn several_updates_in_one_come_back_fire_once() {
+        let come_back = Observed {
+            previous_conversation_at: Some(day(0)),
+            last_conversation_at: Some(day(40)),
+            ..observed(Kind::CameBack, 40)
+        };
+        let (verdict, next) = repeat(&come_back, &known(0), None, SILENCE);
+        assert_eq!(verdict, re_engaged(0));
+        let again = Observed { transaction_id: "3", last_conversation_at: Some(day(41)), ..come_back };
+        let (verdict, next) = repeat(&again, &next, None, SILENCE);
+        assert_eq!(verdict, Verdict::Duplicate);
+        let next_time = Observed {
+            transaction_id: "4",
+            previous_conversation_at: Some(day(41)),
+            last_conversation_at: Some(day(71)),
+            ..come_back
+        };
+        assert_eq!(repeat(&next_time, &next, None, SILENCE).0, re_engaged(41));
+    }
+
+    #[test]
+    fn a_new_row_and_an_update_in_one_come_back_fire_once_in_either_order() {
+        let update = Observed {
+            lead_id: "l1",
+            previous_conversation_at: Some(day(0)),
+            last_conversation_at: Some(day(40)),
+            ..observed(Kind::CameBack, 40)
+        };
+        let insert = observed(Kind::Inserted, 40);
+        let (verdict, next) = repeat(&update, &known(0), None, SILENCE);
+        assert_eq!(verdict, re_engaged(0));
+        assert_eq!(repeat(&insert, &next, Some(day(40)), SILENCE).0, Verdict::Duplicate);
+
+        // The insert is decided when the update is committed already: it is the duplicate, the update fires.
+        let (verdict, next) = repeat(&insert, &known(0), Some(day(40)), SILENCE);
+        assert_eq!(verdict, Verdict::Duplicate);
+        assert_eq!(repeat(&update, &next, None, SILENCE).0, re_engaged(0));
+
+        // The insert is decided before the update: it fires, the update is the duplicate.
+        let (verdict, next) = repeat(&insert, &known(0), Some(day(0)), SILENCE);
+        assert_eq!(verdict, re_engaged(0));
+        let update = Observed { transaction_id: "3", ..update };
+        assert_eq!(repeat(&update, &next, None, SILENCE).0, Verdict::Duplicate);
+    }
+
+    #[test]
+    fn a_row_that_moved_between_partitions_fires_nothing_new() {
+        let moved = Observed { lead_is_known: true, ..observed(Kind::Inserted, 90) };
+        assert_eq!(repeat(&moved, &known(0), None, SILENCE).0, Verdict::Duplicate);
+        let talked = Observed { last_conversation_at: Some(day(29)), ..moved };
+        assert_eq!(repeat(&talked, &known(0), None, SILENCE).0, Verdict::Duplicate);
+        let came_back = Observed { last_conversation_at: Some(day(30)), ..moved };
+        let (verdict, next) = repeat(&came_back, &known(0), None, SILENCE);
+        assert_eq!(verdict, re_engaged(0));
+        assert_eq!(next.lead_id, "l1", "an older lead does not become the newest by moving");
+    }
+}

@@ -1,0 +1,375 @@
+//! The dispatcher: hears the wake-ups, claims as much as may fly, and starts one task for each delivery. It is the
+//! only one that claims, on a session of its own.
+
+use std::{
+    collections::HashMap,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinSet,
+};
+use tracing::Instrument as _;
+
+use crate::{
+    config::{Database, Leads},
+    keyring::{Column, Place},
+    outcome::{Failure, Outcome, SkipReason, Status},
+    pipeline::{Pipeline, Unusable},
+    store::{
+        connect,
+        delivery_log::Entry,
+        install::mapping,
+        installation, outbox,
+        session::Session,
+    },
+    visitor::UniquenessKey,
+};
+
+use super::{
+    backoff::Backoff,
+    claim::{Claimed, Claimer, Delivery, Statements},
+    flight::{Flight, Seat},
+    heart::Heart,
+    recorder::Ended,
+    wake_up::WakeUp,
+};
+
+/// After a commit whose answer was lost, the server may still finish it: for this long, claims that are not ours to
+/// send are looked for and given back.
+const UNCERTAIN: Duration = Duration::from_secs(60);
+
+/// What the dispatcher works with.
+pub struct Dispatcher {
+    /// How to reach the database.
+    pub database: Arc<Database>,
+    /// The leads table.
+    pub leads: Leads,
+    /// Older events are skipped.
+    pub max_age: Option<Duration>,
+    /// How long a stop waits for what is in flight.
+    pub drain_timeout: Duration,
+    /// Steps 5 to 8; a reload puts a new one here.
+    pub pipeline: watch::Receiver<Arc<Pipeline>>,
+    /// What is in flight.
+    pub flight: Arc<Flight>,
+    /// The heartbeat.
+    pub heart: Arc<Heart>,
+    /// When to look.
+    pub wake_up: WakeUp,
+    /// To the recorder.
+    pub ended: mpsc::UnboundedSender<Ended>,
+    /// Whether to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// A session that can claim.
+struct Ready {
+    session: Session,
+    statements: Statements,
+    claimer: Claimer,
+}
+
+/// What keeps the dispatcher from claiming; each names its remedy.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Connect(#[from] connect::ConnectError),
+    #[error("{}", connect::describe(.0))]
+    Database(#[from] tokio_postgres::Error),
+    #[error("{0}")]
+    Mapping(#[from] mapping::MappingError),
+    #[error("the schema is not installed: run `lead-webhook migrate`")]
+    NotInstalled,
+    #[error(
+        "the key file is not the one that this installation was made with ({0}): nothing is claimed until it is back"
+    )]
+    OtherKeys(crate::keyring::OpenError),
+}
+
+/// What to do after a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There may be more to claim at once.
+    ClaimAgain,
+    /// More is pending than may fly now: look again when a delivery leaves.
+    WaitForRoom,
+    /// Nothing more is pending: look again when somebody says so.
+    Wait,
+}
+
+impl Dispatcher {
+    /// Claims and sends until it is told to stop, then drains.
+    pub async fn run(mut self) {
+        let mut tasks = JoinSet::new();
+        let mut backoff = Backoff::default();
+        let mut uncertain_until = None;
+        while !*self.stop.borrow() {
+            let error = match self.make_ready().await {
+                Ok(ready) => {
+                    backoff.reset();
+                    let error = self.claim_until_lost(ready, &mut tasks, &mut uncertain_until).await;
+                    let Some(error) = error else { break };
+                    uncertain_until = Some(Instant::now() + UNCERTAIN);
+                    error
+                }
+                Err(obstacle) => obstacle.to_string(),
+            };
+            if backoff.is_first() {
+                tracing::error!(error, "cannot claim, trying again; events wait in the outbox");
+            }
+            self.pause(backoff.next_wait(), &mut tasks).await;
+        }
+        self.drain(tasks).await;
+    }
+
+    /// Waits, but not after a stop.
+    async fn pause(&mut self, wait: Duration, tasks: &mut JoinSet<()>) {
+        tokio::select! {
+            _ = self.stop.wait_for(|stop| *stop) => {}
+            () = tokio::time::sleep(wait) => {}
+        }
+        while tasks.try_join_next().is_some() {}
+    }
+
+    /// Connects, looks at the leads table and opens the installation's key.
+    async fn make_ready(&self) -> Result<Ready, Obstacle> {
+        let client = connect::connect(&self.database.url, &self.database, None).await?;
+        let mut session = Session::new(client);
+        let installation = installation::read(&mut session).await?.ok_or(Obstacle::NotInstalled)?;
+        let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
+        let key = self
+            .pipeline
+            .borrow()
+            .keyring()
+            .open(&place, &installation.uniqueness_key_sealed)
+            .map_err(Obstacle::OtherKeys)?;
+        let mapped = mapping::resolve(session.client(), &self.leads).await?;
+        let statements = Statements::prepare(&mut session, &mapped).await?;
+        let claimer = Claimer {
+            instance_id: self.heart.instance_id(),
+            key: UniquenessKey::new(key),
+            silence: self.leads.silence,
+        };
+        Ok(Ready { session, statements, claimer })
+    }
+
+    /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
+    async fn claim_until_lost(
+        &mut self,
+        mut ready: Ready,
+        tasks: &mut JoinSet<()>,
+        uncertain_until: &mut Option<Instant>,
+    ) -> Option<String> {
+        let mut cursor = String::new();
+        loop {
+            if *self.stop.borrow() {
+                return None;
+            }
+            if uncertain_until.is_some_and(|until| Instant::now() < until) {
+                let given_back =
+                    outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.ids()).await;
+                match given_back {
+                    Err(error) => return Some(connect::describe(&error)),
+                    Ok(0) => {}
+                    Ok(n) => tracing::info!(events = n, "gave claims back whose commit was not answered"),
+                }
+            }
+            let next = match self.claim_once(&mut ready, &mut cursor, tasks).await {
+                Ok(next) => next,
+                Err(error) => return Some(error),
+            };
+            if next != Next::ClaimAgain && !self.wait(tasks, next == Next::WaitForRoom).await {
+                return None;
+            }
+        }
+    }
+
+    /// One claim, and what to do next.
+    async fn claim_once(
+        &mut self,
+        ready: &mut Ready,
+        cursor: &mut String,
+        tasks: &mut JoinSet<()>,
+    ) -> Result<Next, String> {
+        let max_age_us = self.max_age.and_then(|age| i64::try_from(age.as_micros()).ok());
+        let Some(request) = self.flight.request(cursor, max_age_us) else { return Ok(Next::WaitForRoom) };
+        let claimed_at = Instant::now();
+        let claimed = ready
+            .claimer
+            .claim(&mut ready.session, &ready.statements, &request)
+            .await
+            .map_err(|error| describe(&error))?;
+        let all_permits_used = i64::try_from(claimed.picked.len()).unwrap_or(i64::MAX) >= request.permits;
+        let is_wrapped = cursor.is_empty();
+        let room_is_short = request.holds_back(&claimed.picked);
+        *cursor = match claimed.picked.iter().max() {
+            Some(last) if all_permits_used => last.clone(),
+            _ => String::new(),
+        };
+        self.start(claimed, claimed_at, tasks);
+        Ok(match () {
+            () if all_permits_used || !is_wrapped => Next::ClaimAgain,
+            () if room_is_short => Next::WaitForRoom,
+            () => Next::Wait,
+        })
+    }
+
+    /// Steps 5 to 8 for each delivery, in a task of its own.
+    fn start(&self, claimed: Claimed, claimed_at: Instant, tasks: &mut JoinSet<()>) {
+        for entry in &claimed.settled {
+            log_settled(entry);
+        }
+        let pipeline = Arc::clone(&self.pipeline.borrow());
+        let mut opened = HashMap::new();
+        for delivery in claimed.deliveries {
+            let tenant_id = delivery.place.tenant_id.clone();
+            let endpoint = opened
+                .entry(tenant_id)
+                .or_insert_with_key(|tenant_id| pipeline.open(tenant_id, &delivery.endpoint).map(Arc::new))
+                .clone();
+            let span = tracing::info_span!(
+                "delivery",
+                event.id = %delivery.place.event_id, event.kind = %delivery.event.kind,
+                tenant.id = %delivery.place.tenant_id, delivery.id = %delivery.delivery_id,
+            );
+            let seat = self.flight.board(delivery);
+            let sending = Sending {
+                pipeline: Arc::clone(&pipeline),
+                endpoint,
+                seat,
+                heart: Arc::clone(&self.heart),
+                claimed_at,
+                ended: self.ended.clone(),
+            };
+            tasks.spawn(sending.run().instrument(span));
+        }
+    }
+
+    /// Waits for a reason to look again. `false`: it is time to stop.
+    async fn wait(&mut self, tasks: &mut JoinSet<()>, is_held_back: bool) -> bool {
+        let poll = tokio::time::sleep(self.database.poll_interval);
+        tokio::pin!(poll);
+        loop {
+            tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => return false,
+                () = self.wake_up.heard() => return true,
+                () = &mut poll => return true,
+                // Somebody waits for the room that this one leaves.
+                () = self.flight.left(), if is_held_back => return true,
+                Some(_) = tasks.join_next() => {}
+            }
+        }
+    }
+
+
+    /// Ends what is in flight, within the bound; what has begun and not ended then is logged as interrupted.
+    async fn drain(self, mut tasks: JoinSet<()>) {
+        let in_flight = self.flight.len();
+        if in_flight > 0 {
+            tracing::info!(in_flight, "draining");
+        }
+        let all = async { while tasks.join_next().await.is_some() {} };
+        if tokio::time::timeout(self.drain_timeout, all).await.is_ok() {
+            return;
+        }
+        tasks.abort_all();
+        while tasks.join_next().await.is_some() {}
+        for delivery in self.flight.begun() {
+            tracing::warn!(
+                event.id = %delivery.place.event_id, tenant.id = %delivery.place.tenant_id,
+                delivery.id = %delivery.delivery_id,
+                "interrupted: the daemon was stopped before the answer came; it may have arrived",
+            );
+            let error = "the daemon was stopped before the answer came: it may have arrived".to_owned();
+            let outcome = Outcome::unsent(Status::Interrupted, Some(error), delivery.endpoint.destination());
+            // The recorder outlives the dispatcher.
+            let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: None });
+        }
+    }
+}
+
+/// One delivery on its way.
+struct Sending {
+    pipeline: Arc<Pipeline>,
+    endpoint: Result<Arc<crate::delivery::request::Endpoint>, Unusable>,
+    seat: Seat,
+    heart: Arc<Heart>,
+    claimed_at: Instant,
+    ended: mpsc::UnboundedSender<Ended>,
+}
+
+impl Sending {
+    async fn run(self) {
+        let delivery = Arc::clone(self.seat.delivery());
+        let outcome = match &self.endpoint {
+            Err(unusable) => Pipeline::refuse(&delivery.endpoint, unusable),
+            Ok(endpoint) => {
+                if !self.heart.may_send(delivery.delivery_id, self.claimed_at).await {
+                    tracing::warn!("not sent: the claim was taken over while this daemon was away");
+                    return;
+                }
+                self.seat.begin();
+                self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await
+            }
+        };
+        self.seat.end();
+        log_outcome(&outcome);
+        // The recorder outlives every delivery.
+        let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: Some(self.seat) });
+    }
+}
+
+fn entry(delivery: &Delivery, outcome: Outcome) -> Entry {
+    Entry {
+        place: delivery.place.clone(),
+        delivery_id: delivery.delivery_id,
+        lead_id: delivery.event.lead_id.clone(),
+        event: delivery.event.kind,
+        captured_at: delivery.captured_at,
+        outcome,
+    }
+}
+
+/// The one line of a finished delivery, in its span.
+fn log_outcome(outcome: &Outcome) {
+    let host = outcome.destination.as_ref().map(|d| d.host.as_str());
+    let http_status = outcome.answer.as_ref().map(|a| a.http_status);
+    let total_ms = outcome.timing.total.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
+    match outcome.status {
+        Status::Delivered => tracing::info!(host, http_status, total_ms, "delivered"),
+        // What is sealed under another key, or was altered: only the operator can mend it.
+        Status::Failed(failure @ (Failure::Secret | Failure::Headers)) => {
+            tracing::error!(host, failure = %failure, error = outcome.error, "not delivered");
+        }
+        status => tracing::warn!(
+            host, http_status, total_ms, failure = status.failure(), error = outcome.error, "not delivered"
+        ),
+    }
+}
+
+/// The one line of an event that was settled without an attempt.
+fn log_settled(entry: &Entry) {
+    let ids = (entry.place.event_id, &entry.place.tenant_id);
+    match entry.outcome.status {
+        Status::Skipped(reason @ (SkipReason::Gone | SkipReason::Expired)) => {
+            tracing::warn!(event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1, reason = %reason, "skipped");
+        }
+        Status::Skipped(reason) => {
+            tracing::info!(event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1, reason = %reason, "skipped");
+        }
+        status => tracing::warn!(
+            event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1,
+            failure = status.failure(), error = entry.outcome.error, "not delivered"
+        ),
+    }
+}
+
+fn describe(error: &super::claim::ClaimError) -> String {
+    match error {
+        super::claim::ClaimError::Leads(error) => error.to_string(),
+        super::claim::ClaimError::Database(error) => connect::describe(error),
+    }
+}

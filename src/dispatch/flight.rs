@@ -1,0 +1,158 @@
+//! What is in flight: from the claim until the outcome is recorded. Bounds what a crash leaves in doubt, and tells
+//! each claim how much more may fly, in all and for each tenant.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use tokio::sync::Notify;
+use uuid::Uuid;
+
+use crate::store::outbox;
+
+use super::claim::Delivery;
+
+/// How far a delivery has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Claimed; nothing was sent.
+    Claimed,
+    /// Its attempt has begun.
+    Begun,
+    /// Its outcome waits to be written.
+    Ended,
+}
+
+#[derive(Default)]
+struct State {
+    deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
+    by_tenant: HashMap<String, usize>,
+}
+
+/// All deliveries in flight.
+pub struct Flight {
+    concurrency: usize,
+    per_endpoint: usize,
+    state: Mutex<State>,
+    left: Notify,
+}
+
+impl Flight {
+    /// Nothing in flight yet; `concurrency` in all, `per_endpoint` for one tenant.
+    pub fn new(concurrency: usize, per_endpoint: usize) -> Self {
+        Self { concurrency, per_endpoint, state: Mutex::default(), left: Notify::new() }
+    }
+
+    /// What the next claim may pick; `None`: nothing more may fly now.
+    pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
+        let state = self.state();
+        let permits = self.concurrency.saturating_sub(state.deliveries.len());
+        if permits == 0 {
+            return None;
+        }
+        let free = |n: &usize| i32::try_from(self.per_endpoint.saturating_sub(*n)).unwrap_or(i32::MAX);
+        Some(outbox::Request {
+            permits: i64::try_from(permits).unwrap_or(i64::MAX),
+            per_endpoint: i32::try_from(self.per_endpoint).unwrap_or(i32::MAX),
+            free: state.by_tenant.iter().map(|(tenant, n)| (tenant.clone(), free(n))).collect(),
+            cursor: cursor.to_owned(),
+            max_age_us,
+        })
+    }
+
+    /// Counts `delivery` as in flight until the seat is dropped.
+    pub fn board(self: &Arc<Self>, delivery: Delivery) -> Seat {
+        let delivery = Arc::new(delivery);
+        let mut state = self.state();
+        *state.by_tenant.entry(delivery.place.tenant_id.clone()).or_default() += 1;
+        state.deliveries.insert(delivery.delivery_id, (Arc::clone(&delivery), Phase::Claimed));
+        drop(state);
+        Seat { flight: Arc::clone(self), delivery }
+    }
+
+    /// The deliveries in flight.
+    pub fn ids(&self) -> Vec<Uuid> {
+        self.state().deliveries.keys().copied().collect()
+    }
+
+    /// How many are in flight.
+    pub fn len(&self) -> usize {
+        self.state().deliveries.len()
+    }
+
+    /// Whether nothing is in flight.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The deliveries whose attempts have begun and not ended.
+    pub fn begun(&self) -> Vec<Arc<Delivery>> {
+        self.in_phase(Phase::Begun)
+    }
+
+    /// How many outcomes wait to be written.
+    pub fn ended(&self) -> usize {
+        self.in_phase(Phase::Ended).len()
+    }
+
+    /// Waits until a delivery leaves.
+    pub async fn left(&self) {
+        self.left.notified().await;
+    }
+
+    fn in_phase(&self, phase: Phase) -> Vec<Arc<Delivery>> {
+        let state = self.state();
+        state.deliveries.values().filter(|(_, p)| *p == phase).map(|(d, _)| Arc::clone(d)).collect()
+    }
+
+    /// No code that holds the lock can panic half-way through a change.
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One delivery's place in flight; dropping it makes room.
+pub struct Seat {
+    flight: Arc<Flight>,
+    delivery: Arc<Delivery>,
+}
+
+impl Seat {
+    /// The delivery.
+    pub fn delivery(&self) -> &Arc<Delivery> {
+        &self.delivery
+    }
+
+    /// From here on a request may have left.
+    pub fn begin(&self) {
+        self.move_to(Phase::Begun);
+    }
+
+    /// The outcome is known.
+    pub fn end(&self) {
+        self.move_to(Phase::Ended);
+    }
+
+    fn move_to(&self, phase: Phase) {
+        if let Some((_, p)) = self.flight.state().deliveries.get_mut(&self.delivery.delivery_id) {
+            *p = phase;
+        }
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.flight.state();
+        state.deliveries.remove(&self.delivery.delivery_id);
+        let tenant = &self.delivery.place.tenant_id;
+        if let Some(n) = state.by_tenant.get_mut(tenant) {
+            *n -= 1;
+            if *n == 0 {
+                state.by_tenant.remove(tenant);
+            }
+        }
+        drop(state);
+        self.flight.left.notify_one();
+    }
+}

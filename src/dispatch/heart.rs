@@ -1,0 +1,93 @@
+//! The heartbeat: this daemon's right to its claims. While it is fresh, nobody else may take them; when it is stale
+//! (the process was frozen, or the database was away), no send begins until it is renewed and the claims were read
+//! again, because another daemon may have logged them as interrupted in between.
+//!
+//! A stop between that last look and the socket cannot be excluded by any means.
+
+use std::{
+    collections::HashSet,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use crate::store::{
+    instances::{self, Instance, Interrupted},
+    outbox,
+    session::Session,
+};
+
+/// How often the heartbeat is renewed: several times within [`STALE`].
+pub const EVERY: Duration = Duration::from_secs(5);
+
+/// After this long without a renewal no send begins. Others take the claims after 30 s on the server's clock; half of
+/// it leaves room for a renewal that was slow to be answered.
+const STALE: Duration = Duration::from_secs(15);
+
+/// What the last renewal said.
+#[derive(Debug, Clone)]
+struct Beat {
+    /// When it was asked for, on the monotonic clock.
+    at: Instant,
+    /// The claims that still stood when a stale heartbeat was renewed, and when that was.
+    resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
+}
+
+/// This daemon's heartbeat.
+pub struct Heart {
+    instance: Instance,
+    beat: watch::Sender<Beat>,
+}
+
+impl Heart {
+    /// A heart that has not beaten yet: nothing is sent before its first beat.
+    pub fn new(instance: Instance) -> Self {
+        let long_ago = Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now);
+        Self { instance, beat: watch::Sender::new(Beat { at: long_ago, resumed: None }) }
+    }
+
+    /// The daemon.
+    pub fn instance_id(&self) -> Uuid {
+        self.instance.instance_id
+    }
+
+    /// Renews the heartbeat, and reads the claims again where it was stale.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost.
+    pub async fn renew(&self, session: &mut Session) -> Result<(), Error> {
+        let at = Instant::now();
+        instances::renew(session, &self.instance).await?;
+        let before = self.beat.borrow().clone();
+        let resumed = if at.duration_since(before.at) < STALE {
+            before.resumed
+        } else {
+            let claims = outbox::claimed(session, self.instance.instance_id).await?;
+            Some((Instant::now(), Arc::new(claims.into_iter().collect())))
+        };
+        self.beat.send_replace(Beat { at, resumed });
+        Ok(())
+    }
+
+    /// Logs the claims of dead daemons as interrupted.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost.
+    pub async fn reap(&self, session: &mut Session) -> Result<Vec<Interrupted>, Error> {
+        instances::reap(session, self.instance.instance_id).await
+    }
+
+    /// Whether the delivery, claimed at `claimed_at` on the monotonic clock, may be sent now. Waits while the heartbeat
+    /// is stale; `false`: the claim is ours no more.
+    pub async fn may_send(&self, delivery_id: Uuid, claimed_at: Instant) -> bool {
+        let mut beats = self.beat.subscribe();
+        let Ok(beat) = beats.wait_for(|beat| beat.at.elapsed() < STALE).await else { return false };
+        match &beat.resumed {
+            Some((resumed_at, claims)) if *resumed_at > claimed_at => claims.contains(&delivery_id),
+            _ => true,
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! When things happen: who looks, who claims, who writes.
+//!
+//! Three tasks, each with a session of its own, and one short task for each delivery:
+//!
+//! - the [`listener`] hears NOTIFY and rings the [`wake_up`]; it listens before it rings, at every connect, so that
+//!   nothing is missed between two connections. NOTIFY is only a hint: a timer looks as well.
+//! - the [`dispatcher`] is woken, makes a [`claim`] of as many events as may fly (the [`flight`] counts them, in all
+//!   and for each tenant), and starts the deliveries. In the claim, [`decide`] says whether an event is created,
+//!   re-engaged or a duplicate. A claim is committed before anything is sent.
+//! - the [`recorder`] writes outcomes in batches. It keeps the heartbeat too ([`heart`]), by which several daemons tell
+//!   who is alive, and logs the claims of dead ones as `interrupted`.
+//!
+//! No lock is held over an HTTP exchange. A delivery keeps its place in flight until its outcome is written, so that
+//! a database that is away stops the claims, and a crash leaves no more events in doubt than were in flight.
+//!
+//! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
+//! claimed and not begun goes back to the queue, the heartbeat is removed.
+
+pub mod backoff;
+pub mod claim;
+pub mod decide;
+pub mod dispatcher;
+pub mod flight;
+pub mod heart;
+pub mod listener;
+pub mod recorder;
+pub mod wake_up;

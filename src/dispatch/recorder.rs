@@ -1,0 +1,174 @@
+//! The recorder: writes outcomes in batches that form while the last one is being written, and keeps the heartbeat, on
+//! a session of its own, so that a claim that waits for a lock on the leads delays neither.
+//!
+//! What cannot be written because the database is away is kept and written when it is back; only the write is repeated.
+
+use std::sync::Arc;
+
+use tokio::{
+    sync::{mpsc, watch},
+    time::{MissedTickBehavior, interval},
+};
+use tokio_postgres::Error;
+
+use crate::{
+    config::Database,
+    store::{
+        connect,
+        delivery_log::{self, Entry},
+        instances, outbox,
+        session::Session,
+    },
+};
+
+use super::{
+    backoff::Backoff,
+    flight::Seat,
+    heart::{self, Heart},
+};
+
+/// The most outcomes in one statement: beyond it a statement gets longer, not cheaper.
+const BATCH: usize = 500;
+
+/// An outcome that is to be written. The seat is given up when it is.
+pub struct Ended {
+    /// The log row.
+    pub entry: Entry,
+    /// The delivery's place in flight.
+    pub seat: Option<Seat>,
+}
+
+/// The recorder's state.
+pub struct Recorder {
+    database: Arc<Database>,
+    heart: Arc<Heart>,
+    status: watch::Sender<bool>,
+    session: Option<Session>,
+    backoff: Backoff,
+}
+
+impl Recorder {
+    /// A recorder without a session yet; `status` tells whether the database is there.
+    pub fn new(database: Arc<Database>, heart: Arc<Heart>, status: watch::Sender<bool>) -> Self {
+        Self { database, heart, status, session: None, backoff: Backoff::default() }
+    }
+
+    /// Writes what comes until `ended` closes, then signs off.
+    pub async fn run(mut self, mut ended: mpsc::UnboundedReceiver<Ended>) {
+        let mut beats = interval(heart::EVERY);
+        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch: Vec<Ended> = Vec::new();
+        loop {
+            tokio::select! {
+                n = ended.recv_many(&mut batch, BATCH) => if n == 0 { break },
+                _ = beats.tick() => self.beat().await,
+            }
+            self.write(&mut batch).await;
+        }
+        self.leave().await;
+    }
+
+    /// Writes the whole batch, however long the database is away.
+    async fn write(&mut self, batch: &mut Vec<Ended>) {
+        while !batch.is_empty() {
+            let Some(session) = self.session().await else { continue };
+            let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
+            match record_halving(session, self.heart.instance_id(), &entries).await {
+                Ok(()) => batch.clear(),
+                Err(error) => self.lost(&error).await,
+            }
+        }
+    }
+
+    /// Renews the heartbeat and finds dead daemons' claims.
+    async fn beat(&mut self) {
+        let heart = Arc::clone(&self.heart);
+        let Some(session) = self.session().await else { return };
+        let beaten = async {
+            heart.renew(session).await?;
+            heart.reap(session).await
+        };
+        match beaten.await {
+            Ok(interrupted) => {
+                for event in interrupted {
+                    tracing::warn!(
+                        event.id = %event.event_id, event.kind = %event.event, tenant.id = %event.tenant_id,
+                        delivery.id = %event.delivery_id, dead.instance = %event.instance_id,
+                        "interrupted: the daemon that made the attempt died; it may have arrived",
+                    );
+                }
+            }
+            Err(error) => self.lost(&error).await,
+        }
+    }
+
+    /// Gives back what was never begun and removes the heartbeat.
+    async fn leave(&mut self) {
+        let own = self.heart.instance_id();
+        let Some(session) = self.session.as_mut() else { return };
+        let left = async {
+            outbox::release(session, own, &[]).await?;
+            instances::leave(session, own).await
+        };
+        if let Err(error) = left.await {
+            tracing::warn!(error = %connect::describe(&error), "could not sign off; others will find out in 30 s");
+        }
+    }
+
+    /// The session, connected where it is not. `None`: it could not be, and the back-off was waited for.
+    async fn session(&mut self) -> Option<&mut Session> {
+        if self.session.as_ref().is_none_or(Session::is_closed) {
+            self.session = None;
+            match connect::connect(&self.database.url, &self.database, None).await {
+                Ok(client) => {
+                    if !self.backoff.is_first() {
+                        tracing::info!("the database is back");
+                    }
+                    self.backoff.reset();
+                    self.session = Some(Session::new(client));
+                    self.status.send_replace(true);
+                }
+                Err(error) => {
+                    self.away(&error.to_string()).await;
+                    return None;
+                }
+            }
+        }
+        self.session.as_mut()
+    }
+
+    async fn lost(&mut self, error: &Error) {
+        self.session = None;
+        self.away(&connect::describe(error)).await;
+    }
+
+    async fn away(&mut self, error: &str) {
+        if self.backoff.is_first() {
+            tracing::warn!(error, "the database is away; outcomes are kept until it is back");
+        }
+        self.status.send_replace(false);
+        tokio::time::sleep(self.backoff.next_wait()).await;
+    }
+}
+
+/// Writes a batch; where the database refuses it for what stands in it, halves it until the refused row stands alone.
+/// That row stays claimed, and is logged as interrupted when this daemon has ended.
+async fn record_halving(session: &mut Session, own: uuid::Uuid, entries: &[&Entry]) -> Result<(), Error> {
+    let mut batches = vec![entries];
+    while let Some(batch) = batches.pop() {
+        let Err(error) = delivery_log::record(session, own, batch).await else { continue };
+        let refused = error.code().is_some_and(|code| matches!(code.code().get(..2), Some("22" | "23")));
+        match batch {
+            _ if !refused => return Err(error),
+            [entry] => tracing::error!(
+                event.id = %entry.place.event_id, delivery.id = %entry.delivery_id, error = %connect::describe(&error),
+                "the log refuses this outcome; it will stand as interrupted once this daemon has ended",
+            ),
+            _ => {
+                let (left, right) = batch.split_at(batch.len() / 2);
+                batches.extend([right, left]);
+            }
+        }
+    }
+    Ok(())
+}

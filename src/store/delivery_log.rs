@@ -1,0 +1,237 @@
+//! The log: one row an event, written once. Only `interrupted` may be replaced, by the daemon whose attempt it was.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Transaction};
+use uuid::Uuid;
+
+use crate::{
+    event::EventKind,
+    outcome::{Outcome, SkipReason},
+};
+
+use super::{
+    outbox::Place,
+    session::{Param, Session},
+};
+
+/// Everything that one log row is made of.
+#[derive(Debug, Clone)]
+pub struct Entry {
+    /// The event's place in the outbox.
+    pub place: Place,
+    /// The delivery.
+    pub delivery_id: Uuid,
+    /// The lead, as text.
+    pub lead_id: String,
+    /// What it was.
+    pub event: EventKind,
+    /// When the lead was captured, as the lead says.
+    pub captured_at: Option<Timestamp>,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// The outbox row goes and the log row comes in one statement. Written again after a lost answer it changes nothing;
+/// an `interrupted` that another daemon wrote of this very delivery gives way to the real outcome.
+const RECORD: &str = "\
+-- delivery_log::record
+WITH u AS (
+    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
+        $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[],
+        $17::text[], $18::integer[], $19::inet[], $20::timestamptz[], $21::timestamptz[],
+        $22::integer[], $23::integer[], $24::integer[], $25::integer[])
+    AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
+        status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
+        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us)
+), done AS (
+    DELETE FROM lead_webhook.outbox o USING u
+    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+      AND (o.claimed_by = $26::uuid OR o.claimed_by IS NULL)
+)
+INSERT INTO lead_webhook.deliveries AS d
+    (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
+     response_length, response_error_code, response_excerpt, host, port, address, captured_at, queued_at, sent_at, finished_at,
+     dns_us, connect_us, first_byte_us, total_us, instance_id, is_test)
+SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
+     u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
+     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27
+FROM u
+ON CONFLICT (delivery_id) DO UPDATE SET
+    status = excluded.status, failure = excluded.failure, reason = excluded.reason, http_status = excluded.http_status,
+    error = excluded.error, response_content_type = excluded.response_content_type,
+    response_length = excluded.response_length, response_error_code = excluded.response_error_code,
+    response_excerpt = excluded.response_excerpt, host = excluded.host, port = excluded.port, address = excluded.address,
+    captured_at = excluded.captured_at, sent_at = excluded.sent_at, finished_at = excluded.finished_at,
+    dns_us = excluded.dns_us, connect_us = excluded.connect_us, first_byte_us = excluded.first_byte_us,
+    total_us = excluded.total_us
+WHERE d.status = 'interrupted' AND d.instance_id = excluded.instance_id";
+
+/// Writes outcomes, many in one statement.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
+    let columns = Columns::of(entries);
+    session.execute(RECORD, &columns.params(&Some(instance_id), &false)).await?;
+    Ok(())
+}
+
+/// Writes the outcome of a Test: it has no place in the outbox and no daemon.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
+    let columns = Columns::of(&[entry]);
+    session.execute(RECORD, &columns.params(&None, &true)).await?;
+    Ok(())
+}
+
+/// The statement that [`record_within`] runs.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn record_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+    session.statement(RECORD).await
+}
+
+/// Writes outcomes that the claim itself decided, in its transaction.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn record_within(
+    transaction: &Transaction<'_>,
+    statement: &tokio_postgres::Statement,
+    instance_id: Uuid,
+    entries: &[&Entry],
+) -> Result<(), Error> {
+    let columns = Columns::of(entries);
+    transaction.execute(statement, &columns.params(&Some(instance_id), &false)).await?;
+    Ok(())
+}
+
+/// Entries as the arrays that the statement unnests.
+struct Columns<'a> {
+    tenant: Vec<&'a str>,
+    queued: Vec<Timestamp>,
+    event_id: Vec<Uuid>,
+    delivery: Vec<Uuid>,
+    lead: Vec<&'a str>,
+    event: Vec<&'a str>,
+    captured: Vec<Option<Timestamp>>,
+    status: Vec<&'a str>,
+    failure: Vec<Option<&'a str>>,
+    reason: Vec<Option<&'a str>>,
+    http_status: Vec<Option<i16>>,
+    error: Vec<Option<String>>,
+    content_type: Vec<Option<&'a str>>,
+    length: Vec<Option<i64>>,
+    error_code: Vec<Option<&'a str>>,
+    excerpt: Vec<Option<&'a str>>,
+    host: Vec<Option<&'a str>>,
+    port: Vec<Option<i32>>,
+    address: Vec<Option<IpAddr>>,
+    sent: Vec<Option<Timestamp>>,
+    finished: Vec<Timestamp>,
+    dns: Vec<Option<i32>>,
+    connect: Vec<Option<i32>>,
+    first_byte: Vec<Option<i32>>,
+    total: Vec<Option<i32>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(entries: &[&'a Entry]) -> Self {
+        fn each<'e, T>(entries: &[&'e Entry], value: impl Fn(&'e Entry) -> T) -> Vec<T> {
+            entries.iter().map(|entry| value(entry)).collect()
+        }
+        let answer = |e: &'a Entry| e.outcome.answer.as_ref();
+        Self {
+            tenant: each(entries, |e| e.place.tenant_id.as_str()),
+            queued: each(entries, |e| e.place.queued_at),
+            event_id: each(entries, |e| e.place.event_id),
+            delivery: each(entries, |e| e.delivery_id),
+            lead: each(entries, |e| e.lead_id.as_str()),
+            event: each(entries, |e| e.event.as_str()),
+            captured: each(entries, |e| e.captured_at),
+            status: each(entries, |e| e.outcome.status.as_str()),
+            failure: each(entries, |e| e.outcome.status.failure()),
+            reason: each(entries, |e| e.outcome.status.reason()),
+            http_status: each(entries, |e| answer(e).and_then(|a| i16::try_from(a.http_status).ok())),
+            error: each(entries, |e| e.outcome.error.as_deref().map(error_text)),
+            content_type: each(entries, |e| answer(e).and_then(|a| a.content_type.as_deref())),
+            length: each(entries, |e| answer(e).and_then(|a| a.length).and_then(|n| i64::try_from(n).ok())),
+            error_code: each(entries, |e| answer(e).and_then(|a| a.error_code.as_deref())),
+            excerpt: each(entries, |e| answer(e).and_then(|a| a.excerpt.as_deref())),
+            host: each(entries, |e| e.outcome.destination.as_ref().map(|d| d.host.as_str())),
+            port: each(entries, |e| e.outcome.destination.as_ref().map(|d| i32::from(d.port))),
+            address: each(entries, |e| e.outcome.address),
+            sent: each(entries, |e| e.outcome.sent_at),
+            finished: each(entries, |e| e.outcome.finished_at),
+            dns: each(entries, |e| e.outcome.timing.dns.map(micros)),
+            connect: each(entries, |e| e.outcome.timing.connect.map(micros)),
+            first_byte: each(entries, |e| e.outcome.timing.first_byte.map(micros)),
+            total: each(entries, |e| e.outcome.timing.total.map(micros)),
+        }
+    }
+
+    fn params<'p>(&'p self, instance_id: &'p Option<Uuid>, is_test: &'p bool) -> [Param<'p>; 27] {
+        [
+            &self.tenant,
+            &self.queued,
+            &self.event_id,
+            &self.delivery,
+            &self.lead,
+            &self.event,
+            &self.captured,
+            &self.status,
+            &self.failure,
+            &self.reason,
+            &self.http_status,
+            &self.error,
+            &self.content_type,
+            &self.length,
+            &self.error_code,
+            &self.excerpt,
+            &self.host,
+            &self.port,
+            &self.address,
+            &self.sent,
+            &self.finished,
+            &self.dns,
+            &self.connect,
+            &self.first_byte,
+            &self.total,
+            instance_id,
+            is_test,
+        ]
+    }
+}
+
+/// At most this many bytes of an error's text are kept; the table's CHECK says the same.
+const ERROR_BYTES: usize = 1024;
+
+/// A text that the column takes: without NUL, cut at a character's border.
+fn error_text(text: &str) -> String {
+    let mut kept = String::with_capacity(text.len().min(ERROR_BYTES));
+    for character in text.chars().filter(|c| *c != '\0') {
+        if kept.len() + character.len_utf8() > ERROR_BYTES {
+            break;
+        }
+        kept.push(character);
+    }
+    kept
+}
+
+/// Whole microseconds; the longest attempt is a minute.
+fn micros(duration: Duration) -> i32 {
+    i32::try_from(duration.as_micros()).unwrap_or(i32::MAX)
+}
+
+/// What a skipped event's `error` says beside its reason; `None`: the reason says it all.
+pub fn skip_text(reason: SkipReason) -> Option<String> {
+    match reason {
+        SkipReason::Expired => Some("older than delivery.max_age when it was claimed".to_owned()),
+        _ => None,
+    }
+}

@@ -1,0 +1,197 @@
+//! The tenants' endpoints as they are stored: sealed. Opening them is the pipeline's work.
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+
+use crate::outcome::Destination;
+
+use super::session::Session;
+
+/// What a delivery needs of an endpoint, still sealed.
+#[derive(Debug, Clone)]
+pub struct SealedEndpoint {
+    /// Off: nothing is sent.
+    pub enabled: bool,
+    /// The whole URL, sealed.
+    pub url_sealed: Option<Vec<u8>>,
+    /// The URL's host.
+    pub host: Option<String>,
+    /// The URL's port.
+    pub port: Option<i32>,
+    /// The signing secret, sealed.
+    pub secret_sealed: Option<Vec<u8>>,
+    /// The custom headers, sealed.
+    pub headers_sealed: Option<Vec<u8>>,
+    /// The template's text; `None`: the default body.
+    pub template: Option<String>,
+    /// Leave out what came out empty.
+    pub omit_empty: bool,
+    /// Milliseconds for an attempt; `None`: the configuration's.
+    pub timeout_ms: Option<i32>,
+}
+
+impl SealedEndpoint {
+    /// Reads the columns of the same names.
+    ///
+    /// # Errors
+    /// When a column is missing or of another type.
+    pub fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            enabled: row.try_get("enabled")?,
+            url_sealed: row.try_get("url_sealed")?,
+            host: row.try_get("host")?,
+            port: row.try_get("port")?,
+            secret_sealed: row.try_get("secret_sealed")?,
+            headers_sealed: row.try_get("headers_sealed")?,
+            template: row.try_get("template")?,
+            omit_empty: row.try_get("omit_empty")?,
+            timeout_ms: row.try_get("timeout_ms")?,
+        })
+    }
+
+    /// Host and port, where there is a URL.
+    pub fn destination(&self) -> Option<Destination> {
+        let port = self.port.and_then(|port| u16::try_from(port).ok())?;
+        Some(Destination { host: self.host.clone()?, port })
+    }
+}
+
+/// An endpoint as the operator sees it, beside what is sealed.
+#[derive(Debug, Clone)]
+pub struct EndpointRow {
+    /// The tenant.
+    pub tenant_id: String,
+    /// What a delivery needs.
+    pub sealed: SealedEndpoint,
+    /// The custom headers' names.
+    pub header_names: Vec<String>,
+    /// When the endpoint was made.
+    pub created_at: Timestamp,
+    /// When anything of it last changed.
+    pub updated_at: Timestamp,
+    /// When the present secret was generated.
+    pub secret_set_at: Option<Timestamp>,
+}
+
+impl EndpointRow {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            tenant_id: row.try_get("tenant_id")?,
+            sealed: SealedEndpoint::from_row(row)?,
+            header_names: row.try_get("header_names")?,
+            created_at: row.try_get("created_at")?,
+            updated_at: row.try_get("updated_at")?,
+            secret_set_at: row.try_get("secret_set_at")?,
+        })
+    }
+}
+
+const LIST: &str = "\
+-- endpoints::list
+SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       header_names, created_at, updated_at, secret_set_at
+FROM lead_webhook.endpoints
+ORDER BY tenant_id";
+
+/// All endpoints, by tenant.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn list(session: &mut Session) -> Result<Vec<EndpointRow>, Error> {
+    session.query(LIST, &[]).await?.iter().map(EndpointRow::from_row).collect()
+}
+
+const FIND: &str = "\
+-- endpoints::find
+SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       header_names, created_at, updated_at, secret_set_at
+FROM lead_webhook.endpoints
+WHERE tenant_id = $1";
+
+/// One tenant's endpoint.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn find(session: &mut Session, tenant_id: &str) -> Result<Option<EndpointRow>, Error> {
+    session.query_opt(FIND, &[&tenant_id]).await?.as_ref().map(EndpointRow::from_row).transpose()
+}
+
+const SAVE: &str = "\
+-- endpoints::save
+INSERT INTO lead_webhook.endpoints AS e
+    (tenant_id, url_sealed, host, port, headers_sealed, header_names, template, omit_empty, timeout_ms)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
+ON CONFLICT (tenant_id) DO UPDATE SET
+    url_sealed = excluded.url_sealed, host = excluded.host, port = excluded.port,
+    headers_sealed = excluded.headers_sealed, header_names = excluded.header_names, template = excluded.template,
+    omit_empty = excluded.omit_empty, timeout_ms = excluded.timeout_ms, updated_at = clock_timestamp()";
+
+/// Creates or replaces everything of an endpoint but its secret and its switch. A new endpoint is on.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn save(
+    session: &mut Session,
+    tenant_id: &str,
+    sealed: &SealedEndpoint,
+    header_names: &[&str],
+) -> Result<(), Error> {
+    session
+        .execute(
+            SAVE,
+            &[
+                &tenant_id,
+                &sealed.url_sealed,
+                &sealed.host,
+                &sealed.port,
+                &sealed.headers_sealed,
+                &header_names,
+                &sealed.template,
+                &sealed.omit_empty,
+                &sealed.timeout_ms,
+            ],
+        )
+        .await?;
+    Ok(())
+}
+
+const SET_SECRET: &str = "\
+-- endpoints::set_secret
+INSERT INTO lead_webhook.endpoints AS e (tenant_id, secret_sealed, secret_set_at)
+VALUES ($1, $2, clock_timestamp())
+ON CONFLICT (tenant_id) DO UPDATE SET
+    secret_sealed = excluded.secret_sealed, secret_set_at = clock_timestamp(), updated_at = clock_timestamp()";
+
+/// Replaces the secret, at once.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn set_secret(session: &mut Session, tenant_id: &str, secret_sealed: &[u8]) -> Result<(), Error> {
+    session.execute(SET_SECRET, &[&tenant_id, &secret_sealed]).await?;
+    Ok(())
+}
+
+const SWITCH: &str = "\
+-- endpoints::switch
+UPDATE lead_webhook.endpoints SET enabled = $2, updated_at = clock_timestamp()
+WHERE tenant_id = $1";
+
+/// Switches an endpoint on or off. `false`: the tenant has none.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn switch(session: &mut Session, tenant_id: &str, enabled: bool) -> Result<bool, Error> {
+    Ok(session.execute(SWITCH, &[&tenant_id, &enabled]).await? == 1)
+}
+
+const REMOVE: &str = "\
+-- endpoints::remove
+DELETE FROM lead_webhook.endpoints WHERE tenant_id = $1";
+
+/// Removes an endpoint with its secret. `false`: the tenant has none.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn remove(session: &mut Session, tenant_id: &str) -> Result<bool, Error> {
+    Ok(session.execute(REMOVE, &[&tenant_id]).await? == 1)
+}

@@ -1,0 +1,113 @@
+//! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here.
+
+use tokio_postgres::Error;
+use uuid::Uuid;
+
+use super::session::Session;
+
+const RENEW: &str = "\
+-- instances::renew
+INSERT INTO lead_webhook.instances (instance_id, host, process_id, version)
+VALUES ($1, $2, $3, $4)
+ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()";
+
+/// Who a daemon is.
+#[derive(Debug, Clone)]
+pub struct Instance {
+    /// New at every start.
+    pub instance_id: Uuid,
+    /// The host's name.
+    pub host: String,
+    /// The process on that host.
+    pub process_id: i32,
+}
+
+/// Writes the heartbeat, also where the row was reaped in between.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn renew(session: &mut Session, instance: &Instance) -> Result<(), Error> {
+    let version = env!("CARGO_PKG_VERSION");
+    session.execute(RENEW, &[&instance.instance_id, &instance.host, &instance.process_id, &version]).await?;
+    Ok(())
+}
+
+/// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a
+/// server that was away. A claim whose owner has no row at all counts from when it was made.
+const REAP: &str = "\
+-- instances::reap
+WITH dead AS (
+    SELECT i.instance_id FROM lead_webhook.instances i
+    WHERE greatest(i.renewed_at, pg_postmaster_start_time()) < clock_timestamp() - interval '30 seconds'
+      AND i.instance_id <> $1
+    FOR UPDATE SKIP LOCKED
+), orphaned AS (
+    SELECT o.claimed_by FROM lead_webhook.outbox o
+    WHERE o.claimed_by IS NOT NULL AND o.claimed_by <> $1
+      AND greatest(o.claimed_at, pg_postmaster_start_time()) < clock_timestamp() - interval '30 seconds'
+      AND NOT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id = o.claimed_by)
+), taken AS (
+    DELETE FROM lead_webhook.outbox o
+    WHERE o.claimed_by IN (SELECT instance_id FROM dead UNION ALL SELECT claimed_by FROM orphaned)
+    RETURNING o.*
+), logged AS (
+    INSERT INTO lead_webhook.deliveries
+        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id)
+    SELECT t.delivery_id, t.event_id, t.tenant_id, t.lead_id, t.event, 'interrupted',
+           'the daemon that made the attempt ended before its outcome was known: it may have arrived',
+           t.queued_at, clock_timestamp(), t.claimed_by
+    FROM taken t
+    ON CONFLICT DO NOTHING
+), gone AS (
+    DELETE FROM lead_webhook.instances i USING dead d WHERE i.instance_id = d.instance_id
+)
+SELECT t.event_id, t.delivery_id, t.tenant_id, t.event, t.claimed_by FROM taken t";
+
+/// An event whose daemon died between claim and outcome.
+#[derive(Debug)]
+pub struct Interrupted {
+    /// The event.
+    pub event_id: Uuid,
+    /// The delivery that may have arrived.
+    pub delivery_id: Uuid,
+    /// The tenant.
+    pub tenant_id: String,
+    /// `lead.created` or `lead.re_engaged`.
+    pub event: String,
+    /// The daemon that died.
+    pub instance_id: Uuid,
+}
+
+/// Logs the claims of dead daemons as `interrupted` and forgets those daemons.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn reap(session: &mut Session, own: Uuid) -> Result<Vec<Interrupted>, Error> {
+    let rows = session.query(REAP, &[&own]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Interrupted {
+                event_id: row.try_get("event_id")?,
+                delivery_id: row.try_get("delivery_id")?,
+                tenant_id: row.try_get("tenant_id")?,
+                event: row.try_get("event")?,
+                instance_id: row.try_get("claimed_by")?,
+            })
+        })
+        .collect()
+}
+
+const LEAVE: &str = "\
+-- instances::leave
+DELETE FROM lead_webhook.instances i
+WHERE i.instance_id = $1
+  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.claimed_by = i.instance_id)";
+
+/// Signs off. Kept where claims are left, so that they are found.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn leave(session: &mut Session, own: Uuid) -> Result<(), Error> {
+    session.execute(LEAVE, &[&own]).await?;
+    Ok(())
+}

@@ -1,0 +1,195 @@
+//! The application's leads, read by id through the configured mapping. The only place that reads the application's
+//! table while the daemon runs.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row, Statement, Transaction};
+
+use super::{install::mapping::MappedSql, session::Session};
+
+/// A lead's values as they stand now. Personal: it has no `Debug`.
+#[derive(Clone)]
+pub struct Lead {
+    /// The lead's id, as text.
+    pub lead_id: String,
+    /// The email, as it stands.
+    pub email: Option<String>,
+    /// The phone, as it stands.
+    pub phone: Option<String>,
+    /// The first name.
+    pub first_name: Option<String>,
+    /// Who left the contact.
+    pub visitor_id: Option<String>,
+    /// The present conversation.
+    pub conversation_id: Option<String>,
+    /// When it was captured.
+    pub captured_at: Option<Timestamp>,
+    /// When the visitor last talked.
+    pub last_conversation_at: Option<Timestamp>,
+}
+
+impl Lead {
+    fn from_row(row: &Row) -> Result<Self, Error> {
+        Ok(Self {
+            lead_id: row.try_get("lead_id")?,
+            email: row.try_get("email")?,
+            phone: row.try_get("phone")?,
+            first_name: row.try_get("first_name")?,
+            visitor_id: row.try_get("visitor_id")?,
+            conversation_id: row.try_get("conversation_id")?,
+            captured_at: row.try_get("captured_at")?,
+            last_conversation_at: row.try_get("last_conversation_at")?,
+        })
+    }
+}
+
+/// What reading one lead gave.
+#[derive(Clone, Copy)]
+pub enum Loaded<'a> {
+    /// Its values.
+    Found(&'a Lead),
+    /// Its values cannot be read: the reason without any value.
+    Broken(&'a str),
+    /// There is no such lead.
+    Gone,
+}
+
+/// The leads of one batch. An id may be unique only within its tenant.
+#[derive(Default)]
+pub struct Leads {
+    found: HashMap<(String, String), Lead>,
+    broken: HashMap<String, String>,
+}
+
+impl Leads {
+    /// What reading the tenant's lead gave.
+    pub fn of(&self, tenant_id: &str, lead_id: &str) -> Loaded<'_> {
+        if let Some(error) = self.broken.get(lead_id) {
+            return Loaded::Broken(error);
+        }
+        self.found.get(&(tenant_id.to_owned(), lead_id.to_owned())).map_or(Loaded::Gone, Loaded::Found)
+    }
+
+    fn take(&mut self, rows: &[Row]) {
+        for row in rows {
+            let Ok(lead_id) = row.try_get::<_, String>("lead_id") else { continue };
+            match (row.try_get::<_, String>("tenant_id"), Lead::from_row(row)) {
+                (Ok(tenant_id), Ok(lead)) => {
+                    self.found.insert((tenant_id, lead_id), lead);
+                }
+                _ => {
+                    self.broken.insert(lead_id, "a value is missing or a time is out of range".to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The columns that a lead is made of, as the mapping says, over a row `lead`.
+pub fn select_list(mapped: &MappedSql) -> String {
+    let text = |sql: &Option<String>| sql.as_ref().map_or("NULL".to_owned(), |sql| format!("({sql})"));
+    let id = &mapped.id;
+    let tenant_id = &mapped.tenant_id;
+    let [email, phone, first_name, visitor, conversation] =
+        [&mapped.email, &mapped.phone, &mapped.first_name, &mapped.visitor_id, &mapped.conversation_id].map(text);
+    let [captured, last] = [&mapped.captured_at, &mapped.last_conversation_at].map(text);
+    format!(
+        "({id})::text AS lead_id, ({tenant_id})::text AS tenant_id, {email}::text AS email, {phone}::text AS phone, \
+         {first_name}::text AS first_name, {visitor}::text AS visitor_id, {conversation}::text AS conversation_id, \
+         {captured}::timestamptz AS captured_at, {last}::timestamptz AS last_conversation_at"
+    )
+}
+
+/// The statement that loads leads by id: `$1` is an array of ids as text, compared in the id's own type so that its
+/// index serves.
+pub fn load_sql(mapped: &MappedSql) -> String {
+    format!(
+        "-- leads::load\nSELECT {} FROM {} lead WHERE {} = ANY ($1::text[]::{}[])",
+        select_list(mapped),
+        mapped.table,
+        mapped.id,
+        mapped.id_type
+    )
+}
+
+/// Why leads could not be loaded at all: nothing is claimed then.
+#[derive(Debug, thiserror::Error)]
+pub enum LoadError {
+    /// The table, a column or a right is missing, or it is locked: every lead is concerned.
+    #[error("the leads table cannot be read: {}", describe(.0))]
+    Table(#[source] Error),
+    /// The connection is lost.
+    #[error("the connection was lost while leads were read")]
+    Connection(#[source] Error),
+}
+
+/// Loads leads by id. Where a batch fails for one lead's values, it is halved until that lead stands alone.
+///
+/// # Errors
+/// [`LoadError`], when every lead is concerned.
+pub async fn load(
+    transaction: &mut Transaction<'_>,
+    statement: &Statement,
+    ids: &[&str],
+) -> Result<Leads, LoadError> {
+    let mut loaded = Leads::default();
+    let mut batches = vec![ids];
+    while let Some(batch) = batches.pop() {
+        if batch.is_empty() {
+            continue;
+        }
+        let savepoint = transaction.savepoint("load").await.map_err(LoadError::Connection)?;
+        match savepoint.query(statement, &[&batch]).await {
+            Ok(rows) => {
+                savepoint.commit().await.map_err(LoadError::Connection)?;
+                loaded.take(&rows);
+            }
+            Err(error) if concerns_all(&error) => return Err(classify(error)),
+            Err(error) => {
+                savepoint.rollback().await.map_err(LoadError::Connection)?;
+                match batch {
+                    [id] => {
+                        loaded.broken.insert((*id).to_owned(), describe(&error));
+                    }
+                    _ => {
+                        let (left, right) = batch.split_at(batch.len() / 2);
+                        batches.extend([right, left]);
+                    }
+                }
+            }
+        }
+    }
+    Ok(loaded)
+}
+
+/// Errors of the table, the statement, the server or the connection concern every lead; what remains lies in the
+/// values of one (class 22, an exception raised by a function of the mapping).
+fn concerns_all(error: &Error) -> bool {
+    let Some(code) = error.code() else { return true };
+    let class = code.code().get(..2).unwrap_or_default();
+    matches!(class, "08" | "25" | "26" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "XX" | "0A")
+}
+
+fn classify(error: Error) -> LoadError {
+    if error.code().is_some() { LoadError::Table(error) } else { LoadError::Connection(error) }
+}
+
+/// The SQLSTATE and, where they cannot quote a value, the words.
+fn describe(error: &Error) -> String {
+    match error.as_db_error() {
+        Some(db) if matches!(db.code().code().get(..2), Some("42" | "55" | "57" | "53")) => {
+            format!("{} (SQLSTATE {})", db.message(), db.code().code())
+        }
+        Some(db) => format!("a mapped expression fails for this lead (SQLSTATE {})", db.code().code()),
+        None => "the answer could not be read".to_owned(),
+    }
+}
+
+/// The statement of [`load`], prepared for this session.
+///
+/// # Errors
+/// What the database says of the mapping, or that the connection is lost.
+pub async fn load_statement(session: &mut Session, mapped: &MappedSql) -> Result<Statement, Error> {
+    session.statement(&load_sql(mapped)).await
+}

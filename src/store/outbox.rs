@@ -1,0 +1,308 @@
+//! The outbox: what is pending or in flight. Picking is fair between tenants, marking commits a claim, releasing
+//! gives it back. It knows nothing of what a lead's values mean.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row, Transaction};
+use uuid::Uuid;
+
+use crate::event::EventKind;
+
+use super::{endpoints::SealedEndpoint, session::Session};
+
+/// What the trigger saw.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A row with a contact was inserted.
+    Inserted,
+    /// An update took a row from no contact to some.
+    ContactAdded,
+    /// The last conversation moved on by the silence or more.
+    CameBack,
+    /// The sweep found it.
+    Recovered,
+}
+
+impl Kind {
+    fn parse(word: &str) -> Self {
+        match word {
+            "contact_added" => Self::ContactAdded,
+            "came_back" => Self::CameBack,
+            "recovered" => Self::Recovered,
+            _ => Self::Inserted,
+        }
+    }
+
+    /// What an event of this kind is logged as where the claim never came to decide.
+    pub fn presumed(self) -> EventKind {
+        match self {
+            Self::CameBack => EventKind::ReEngaged,
+            Self::Inserted | Self::ContactAdded | Self::Recovered => EventKind::Created,
+        }
+    }
+}
+
+/// Where an outbox row is: its primary key.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Place {
+    /// The tenant.
+    pub tenant_id: String,
+    /// When the trigger ran, on the server's clock.
+    pub queued_at: Timestamp,
+    /// The event.
+    pub event_id: Uuid,
+}
+
+/// One pending event, locked by the claim's transaction.
+#[derive(Debug, Clone)]
+pub struct Pending {
+    /// Its primary key.
+    pub place: Place,
+    /// The lead, as text.
+    pub lead_id: String,
+    /// What the trigger saw.
+    pub kind: Kind,
+    /// With [`Kind::CameBack`]: the last conversation before the update.
+    pub previous_conversation_at: Option<Timestamp>,
+    /// Whether the endpoint was on at the capture.
+    pub was_enabled: bool,
+    /// The application's transaction.
+    pub transaction_id: String,
+    /// What an earlier claim decided, where the event went back to the queue.
+    pub decided: Option<(EventKind, Option<Timestamp>)>,
+    /// Older than `delivery.max_age`.
+    pub expired: bool,
+    /// The lead's id has a key or a log row already.
+    pub lead_is_known: bool,
+}
+
+/// Picks up to `permits` pending events for one claim.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The most events to pick.
+    pub permits: i64,
+    /// The most of one tenant, where `free` says nothing else.
+    pub per_endpoint: i32,
+    /// Tenants with attempts in flight, and how many more each may have.
+    pub free: Vec<(String, i32)>,
+    /// Tenants up to and including this one had their turn.
+    pub cursor: String,
+    /// Microseconds after which an event is too old; `None`: no limit.
+    pub max_age_us: Option<i64>,
+}
+
+impl Request {
+    /// Whether one tenant got as many as it may have, given the tenant of each event that was `picked`: more of its
+    /// events may be pending.
+    pub fn holds_back(&self, picked: &[String]) -> bool {
+        let mut room: HashMap<&str, i32> = self.free.iter().map(|(tenant, n)| (tenant.as_str(), *n)).collect();
+        for tenant in picked {
+            *room.entry(tenant).or_insert(self.per_endpoint) -= 1;
+        }
+        room.values().any(|n| *n <= 0)
+    }
+}
+
+/// A loose scan over the tenants from the cursor on, each with as many of its oldest events as it has free permits.
+/// Rows that another daemon holds are skipped, rows in flight are stepped over.
+const PICK: &str = "\
+-- outbox::pick
+WITH RECURSIVE tenant AS (
+    (SELECT o.tenant_id FROM lead_webhook.outbox o
+     WHERE o.tenant_id > $4::text ORDER BY o.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
+            WHERE o.tenant_id > t.tenant_id ORDER BY o.tenant_id LIMIT 1)
+    FROM tenant t WHERE t.tenant_id IS NOT NULL
+), picked AS MATERIALIZED (
+    SELECT p.* FROM tenant t CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.queued_at, o.event_id, o.lead_id, o.kind, o.previous_conversation_at, o.was_enabled,
+               o.transaction_id, o.event, o.last_conversation_at
+        FROM lead_webhook.outbox o
+        WHERE o.tenant_id = t.tenant_id AND o.claimed_by IS NULL
+        ORDER BY o.queued_at, o.event_id
+        LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
+        FOR UPDATE SKIP LOCKED) p
+    WHERE t.tenant_id IS NOT NULL
+    LIMIT $1::bigint
+)
+SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.previous_conversation_at, p.was_enabled,
+       p.transaction_id::text AS transaction_id, p.event, p.last_conversation_at,
+       coalesce(p.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
+       EXISTS (SELECT FROM lead_webhook.uniqueness u WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id)
+           OR EXISTS (SELECT FROM lead_webhook.deliveries d
+                      WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id) AS lead_is_known,
+       e.tenant_id IS NOT NULL AND e.takes_part AS has_endpoint,
+       e.enabled, e.url_sealed, e.host, e.port, e.secret_sealed, e.headers_sealed, e.template, e.omit_empty, e.timeout_ms
+FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id
+ORDER BY p.queued_at, p.event_id";
+
+/// What one pick found: the events, oldest first, and their tenants' endpoints.
+#[derive(Debug, Default)]
+pub struct Picked {
+    /// The events, oldest first.
+    pub events: Vec<Pending>,
+    /// The endpoints that take part, by tenant.
+    pub endpoints: HashMap<String, SealedEndpoint>,
+}
+
+/// Locks and reads pending events for the transaction's claim.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn pick(
+    transaction: &Transaction<'_>,
+    statement: &tokio_postgres::Statement,
+    request: &Request,
+) -> Result<Picked, Error> {
+    let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
+    let params: [super::session::Param<'_>; 6] =
+        [&request.permits, &tenants, &free, &request.cursor, &request.per_endpoint, &request.max_age_us];
+    let rows = transaction.query(statement, &params).await?;
+    let mut picked = Picked::default();
+    for row in &rows {
+        let event = pending(row)?;
+        if row.try_get("has_endpoint")? && !picked.endpoints.contains_key(&event.place.tenant_id) {
+            picked.endpoints.insert(event.place.tenant_id.clone(), SealedEndpoint::from_row(row)?);
+        }
+        picked.events.push(event);
+    }
+    Ok(picked)
+}
+
+/// The statement that [`pick`] runs.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn pick_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+    session.statement(PICK).await
+}
+
+fn pending(row: &Row) -> Result<Pending, Error> {
+    let event: Option<&str> = row.try_get("event")?;
+    let last_conversation_at: Option<Timestamp> = row.try_get("last_conversation_at")?;
+    Ok(Pending {
+        place: Place {
+            tenant_id: row.try_get("tenant_id")?,
+            queued_at: row.try_get("queued_at")?,
+            event_id: row.try_get("event_id")?,
+        },
+        lead_id: row.try_get("lead_id")?,
+        kind: Kind::parse(row.try_get("kind")?),
+        previous_conversation_at: row.try_get("previous_conversation_at")?,
+        was_enabled: row.try_get("was_enabled")?,
+        transaction_id: row.try_get("transaction_id")?,
+        decided: event.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
+        expired: row.try_get("expired")?,
+        lead_is_known: row.try_get("lead_is_known")?,
+    })
+}
+
+/// A claim that is to be written: the event's place, its delivery and what was decided.
+#[derive(Debug, Clone)]
+pub struct Claim {
+    /// The event's place.
+    pub place: Place,
+    /// The delivery that it is claimed for.
+    pub delivery_id: Uuid,
+    /// What it is.
+    pub event: EventKind,
+    /// With [`EventKind::ReEngaged`]: the last conversation before the silence.
+    pub last_conversation_at: Option<Timestamp>,
+}
+
+const MARK: &str = "\
+-- outbox::mark
+UPDATE lead_webhook.outbox o
+SET claimed_by = $1, claimed_at = clock_timestamp(), delivery_id = u.delivery_id, event = u.event,
+    last_conversation_at = u.last_conversation_at
+FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::timestamptz[])
+     AS u (tenant_id, queued_at, event_id, delivery_id, event, last_conversation_at)
+WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id";
+
+/// The statement that [`mark`] runs.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn mark_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+    session.statement(MARK).await
+}
+
+/// Marks events as claimed by `instance_id`.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn mark(
+    transaction: &Transaction<'_>,
+    statement: &tokio_postgres::Statement,
+    instance_id: Uuid,
+    claims: &[Claim],
+) -> Result<u64, Error> {
+    let tenants: Vec<&str> = claims.iter().map(|c| c.place.tenant_id.as_str()).collect();
+    let queued: Vec<Timestamp> = claims.iter().map(|c| c.place.queued_at).collect();
+    let events: Vec<Uuid> = claims.iter().map(|c| c.place.event_id).collect();
+    let deliveries: Vec<Uuid> = claims.iter().map(|c| c.delivery_id).collect();
+    let kinds: Vec<&str> = claims.iter().map(|c| c.event.as_str()).collect();
+    let last: Vec<Option<Timestamp>> = claims.iter().map(|c| c.last_conversation_at).collect();
+    transaction.execute(statement, &[&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &last]).await
+}
+
+const RELEASE: &str = "\
+-- outbox::release
+UPDATE lead_webhook.outbox
+SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL
+WHERE claimed_by = $1 AND delivery_id <> ALL ($2::uuid[])";
+
+/// Gives every claim of `instance_id` back to the queue, except for the deliveries `in_flight`: what was claimed but
+/// never begun, because the answer to a commit was lost or the daemon stops.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn release(session: &mut Session, instance_id: Uuid, in_flight: &[Uuid]) -> Result<u64, Error> {
+    session.execute(RELEASE, &[&instance_id, &in_flight]).await
+}
+
+const CLAIMED: &str = "\
+-- outbox::claimed
+SELECT delivery_id FROM lead_webhook.outbox WHERE claimed_by = $1";
+
+/// The deliveries that stand claimed by `instance_id`.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn claimed(session: &mut Session, instance_id: Uuid) -> Result<Vec<Uuid>, Error> {
+    session.query(CLAIMED, &[&instance_id]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+const BACKLOG: &str = "\
+-- outbox::backlog
+SELECT count(*) FILTER (WHERE claimed_by IS NULL) AS pending,
+       count(*) FILTER (WHERE claimed_by IS NOT NULL) AS in_flight,
+       (extract(epoch FROM clock_timestamp() - min(queued_at) FILTER (WHERE claimed_by IS NULL)))::float8 AS oldest_s
+FROM lead_webhook.outbox";
+
+/// What waits.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Backlog {
+    /// Events that nobody claimed yet.
+    pub pending: i64,
+    /// Events that are claimed.
+    pub in_flight: i64,
+    /// Age of the oldest pending event in seconds.
+    pub oldest_s: Option<f64>,
+}
+
+/// Counts what is pending and in flight.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn backlog(session: &mut Session) -> Result<Backlog, Error> {
+    let rows = session.query(BACKLOG, &[]).await?;
+    let Some(row) = rows.first() else { return Ok(Backlog { pending: 0, in_flight: 0, oldest_s: None }) };
+    Ok(Backlog {
+        pending: row.try_get("pending")?,
+        in_flight: row.try_get("in_flight")?,
+        oldest_s: row.try_get("oldest_s")?,
+    })
+}

@@ -1,0 +1,190 @@
+//! The uniqueness keys: one row for each tenant, visitor and contact that was ever seen. Two daemons that meet at one
+//! key wait for each other here, in key order, so that they agree.
+
+use std::collections::HashMap;
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Statement, Transaction};
+use uuid::Uuid;
+
+use super::session::Session;
+
+/// HMAC-SHA256 of tenant, visitor and contact.
+pub type Key = [u8; 32];
+
+/// What is known of one key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Known {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The newest lead with this key.
+    pub lead_id: String,
+    /// When the latest event with this key was queued, fired or not.
+    pub seen_at: Timestamp,
+    /// The time of the latest come-back that an event was fired for.
+    pub came_back_at: Option<Timestamp>,
+    /// The latest event that was fired; `None` after `seed`.
+    pub event_id: Option<Uuid>,
+    /// The application's transaction of that event.
+    pub transaction_id: Option<String>,
+}
+
+/// The statements of a claim, prepared once a session.
+#[derive(Clone)]
+pub struct Statements {
+    add: Statement,
+    lock: Statement,
+    store: Statement,
+}
+
+impl Statements {
+    /// Prepares them.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost.
+    pub async fn prepare(session: &mut Session) -> Result<Self, Error> {
+        Ok(Self {
+            add: session.statement(ADD).await?,
+            lock: session.statement(LOCK).await?,
+            store: session.statement(STORE).await?,
+        })
+    }
+}
+
+const ADD: &str = "\
+-- uniqueness::add
+INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
+     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+ORDER BY u.key
+ON CONFLICT (key) DO NOTHING
+RETURNING key";
+
+/// Adds those `rows` whose key is new, and tells which those are. Waits for another transaction that is adding one of
+/// them; `rows` must hold each key once.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn add(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    rows: &[(Key, Known)],
+) -> Result<Vec<Key>, Error> {
+    let columns = Columns::of(rows);
+    let added = transaction.query(&statements.add, &columns.params()).await?;
+    added.iter().map(|row| row.try_get::<_, &[u8]>(0).map(to_key)).collect()
+}
+
+const LOCK: &str = "\
+-- uniqueness::lock
+SELECT key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id::text AS transaction_id
+FROM lead_webhook.uniqueness
+WHERE key = ANY ($1::bytea[])
+ORDER BY key
+FOR UPDATE";
+
+/// Locks and reads the rows of `keys`, in key order.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn lock(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    keys: &[Key],
+) -> Result<HashMap<Key, Known>, Error> {
+    let keys: Vec<&[u8]> = keys.iter().map(<[u8; 32]>::as_slice).collect();
+    let rows = transaction.query(&statements.lock, &[&keys]).await?;
+    let mut known = HashMap::with_capacity(rows.len());
+    for row in &rows {
+        known.insert(
+            to_key(row.try_get("key")?),
+            Known {
+                tenant_id: row.try_get("tenant_id")?,
+                lead_id: row.try_get("lead_id")?,
+                seen_at: row.try_get("seen_at")?,
+                came_back_at: row.try_get("came_back_at")?,
+                event_id: row.try_get("event_id")?,
+                transaction_id: row.try_get("transaction_id")?,
+            },
+        );
+    }
+    Ok(known)
+}
+
+const STORE: &str = "\
+-- uniqueness::store
+UPDATE lead_webhook.uniqueness k
+SET lead_id = u.lead_id, seen_at = u.seen_at, came_back_at = u.came_back_at, event_id = u.event_id,
+    transaction_id = u.transaction_id::xid8
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
+     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+WHERE k.key = u.key";
+
+/// Writes rows back that [`lock`] has locked or [`add`] has added.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn store(
+    transaction: &Transaction<'_>,
+    statements: &Statements,
+    rows: &[(Key, Known)],
+) -> Result<u64, Error> {
+    transaction.execute(&statements.store, &Columns::of(rows).params()).await
+}
+
+const SEED: &str = "\
+-- uniqueness::seed
+INSERT INTO lead_webhook.uniqueness AS k (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
+FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
+     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+ORDER BY u.key
+ON CONFLICT (key) DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at
+WHERE k.seen_at < excluded.seen_at";
+
+/// Writes keys of leads that were there before; a key only moves forward. Tells how many were written.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn seed(session: &mut Session, rows: &[(Key, Known)]) -> Result<u64, Error> {
+    session.execute(SEED, &Columns::of(rows).params()).await
+}
+
+/// Rows as the arrays that the statements unnest.
+struct Columns<'a> {
+    keys: Vec<&'a [u8]>,
+    tenants: Vec<&'a str>,
+    leads: Vec<&'a str>,
+    seen: Vec<Timestamp>,
+    came_back: Vec<Option<Timestamp>>,
+    events: Vec<Option<Uuid>>,
+    transactions: Vec<Option<&'a str>>,
+}
+
+impl<'a> Columns<'a> {
+    fn of(rows: &'a [(Key, Known)]) -> Self {
+        Self {
+            keys: rows.iter().map(|(key, _)| key.as_slice()).collect(),
+            tenants: rows.iter().map(|(_, k)| k.tenant_id.as_str()).collect(),
+            leads: rows.iter().map(|(_, k)| k.lead_id.as_str()).collect(),
+            seen: rows.iter().map(|(_, k)| k.seen_at).collect(),
+            came_back: rows.iter().map(|(_, k)| k.came_back_at).collect(),
+            events: rows.iter().map(|(_, k)| k.event_id).collect(),
+            transactions: rows.iter().map(|(_, k)| k.transaction_id.as_deref()).collect(),
+        }
+    }
+
+    fn params(&self) -> [super::session::Param<'_>; 7] {
+        [&self.keys, &self.tenants, &self.leads, &self.seen, &self.came_back, &self.events, &self.transactions]
+    }
+}
+
+/// The table's CHECK holds keys to 32 bytes.
+fn to_key(bytes: &[u8]) -> Key {
+    let mut key = [0; 32];
+    for (to, from) in key.iter_mut().zip(bytes) {
+        *to = *from;
+    }
+    key
+}
