@@ -25,5 +25,6 @@
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
 pub mod event;
+pub mod keyring;
 pub mod outcome;
 pub mod secret;
