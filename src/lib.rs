@@ -24,8 +24,24 @@
 //! [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
-pub mod config;
-pub mod egress;
 pub mod event;
 pub mod outcome;
 pub mod secret;
+pub mod visitor;
+
+pub mod config;
+pub mod egress;
+pub mod keyring;
+
+pub mod delivery;
+pub mod store;
+
+pub mod pipeline;
+
+pub mod dispatch;
+
+pub mod daemon;
+pub mod shutdown;
+pub mod telemetry;
+
+pub mod cli;

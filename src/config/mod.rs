@@ -1,13 +1,36 @@
 //! The daemon's configuration: a TOML file, then the environment, validated as a whole.
+//!
+//! How it works. [`load()`] lays the environment's variables (`LEAD_WEBHOOK__SECTION__KEY`) over the file and flattens
+//! what comes out to leaves by key. `sections` then takes the leaves one by one, each with its default and a parser
+//! out of `parse`, `files` or `database_url`. A leaf that does not parse becomes a [`Problem`] and the default stands
+//! in, so that the rest is looked at as well; leaves that nobody took are unknown keys. A [`Config`] comes out only
+//! where there was no problem at all.
+//!
+//! Nothing here connects to anything: files are read (a password, CAs), names are not resolved. Values that may hold a
+//! credential are [`Secret`] and never stand in a problem's text. This folder is the only reader of the environment.
+
+mod database_url;
+mod environment;
+mod files;
+mod load;
+mod parse;
+mod problem;
+mod reader;
+mod sections;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
 use ipnet::IpNet;
 
+pub use self::{
+    environment::host_name,
+    load::load,
+    problem::{ConfigError, Problem},
+};
 use crate::secret::Secret;
 
 /// Everything that the configuration says, validated.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// How to reach the database.
     pub database: Database,
@@ -24,7 +47,7 @@ pub struct Config {
 }
 
 /// Section `[database]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Database {
     /// As tokio-postgres reads it; may hold a password. For the daemon and the commands that need no owner's right.
     pub url: Secret<String>,
@@ -73,7 +96,7 @@ pub enum Notify {
 }
 
 /// Section `[leads]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Leads {
     /// The application's table.
     pub table: TableName,
@@ -131,7 +154,7 @@ pub enum Mapping {
 }
 
 /// Section `[delivery]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// Attempts in flight, all tenants together.
     pub concurrency: usize,
@@ -152,7 +175,7 @@ pub struct Delivery {
 }
 
 /// Section `[egress]`.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
     /// Hosts that pass the rules about names and addresses; lower case, ASCII.
     pub allow_hosts: Vec<String>,
@@ -165,7 +188,7 @@ pub struct Egress {
 }
 
 /// Section `[log]`.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Log {
     /// The least severe level that is written.
     pub level: Level,
