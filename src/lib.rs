@@ -24,6 +24,7 @@
 //! [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
+pub mod delivery;
 pub mod event;
 pub mod outcome;
 pub mod secret;

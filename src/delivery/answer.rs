@@ -1,0 +1,254 @@
+//! What a receiver's answer means, and what of it is kept.
+//!
+//! The status decides; the body is never inspected for that. Of the body only a code word of a destination that we
+//! know is kept, and the [`excerpt`] where the operator asked for it.
+
+use serde_json::Value;
+use url::Url;
+
+pub use super::excerpt::excerpt;
+use crate::outcome::{Failure, Status};
+
+/// Where Google's Apps Script web apps are posted to.
+const APPS_SCRIPT: &str = "script.google.com";
+
+/// Where an Apps Script web app sends the client for its output, after it ran.
+const APPS_SCRIPT_OUTPUT: &str = "script.googleusercontent.com";
+
+/// The path there.
+const APPS_SCRIPT_OUTPUT_PATH: &str = "/macros/echo";
+
+/// Where Google sends whoever must sign in first.
+const GOOGLE_ACCOUNTS: &str = "accounts.google.com";
+
+/// The longest error code word, in bytes; the log's column takes no more.
+const MAX_ERROR_CODE: usize = 64;
+
+/// The longest content type, in bytes; the log's column takes no more.
+const MAX_CONTENT_TYPE: usize = 100;
+
+/// What an answer means, and the error's text for the operator where it is not delivered.
+///
+/// 2xx is delivered, 300 to 399 is [`Failure::Redirect`], all else [`Failure::HttpStatus`]. The one exception is
+/// that of the specification (section 4): an Apps Script web app answers 302 after it ran.
+///
+/// `destination_host` is the host that was posted to, in lower case; `location` the answer's `Location` as it came.
+/// The text shows neither: addresses hold credentials.
+pub fn judge(destination_host: &str, status: u16, location: Option<&str>) -> (Status, Option<String>) {
+    match status {
+        200..=299 => (Status::Delivered, None),
+        302 if destination_host == APPS_SCRIPT => judge_apps_script(location),
+        300..=399 => {
+            let text = format!("answered {status}: redirects are not followed, configure the address that it leads to");
+            (Status::Failed(Failure::Redirect), Some(text))
+        }
+        _ => {
+            let text = format!("answered {status}{}", remedy(destination_host, status));
+            (Status::Failed(Failure::HttpStatus), Some(text))
+        }
+    }
+}
+
+fn judge_apps_script(location: Option<&str>) -> (Status, Option<String>) {
+    let location = location.and_then(|location| Url::parse(location).ok());
+    let is_at = |host| location.as_ref().is_some_and(|url| url.scheme() == "https" && url.host_str() == Some(host));
+    let is_output = location.as_ref().is_some_and(|url| url.path() == APPS_SCRIPT_OUTPUT_PATH && url.port().is_none());
+    if is_output && is_at(APPS_SCRIPT_OUTPUT) {
+        return (Status::Delivered, None);
+    }
+    let text = if is_at(GOOGLE_ACCOUNTS) {
+        "answered 302 to Google's sign-in, the script did not run: deploy the web app with access for `Anyone`"
+    } else {
+        "answered 302, but not to the output of an Apps Script: check the deployment's address"
+    };
+    (Status::Failed(Failure::Redirect), Some(text.to_owned()))
+}
+
+/// What to do about a status, where there is something to say beside the number.
+fn remedy(host: &str, status: u16) -> &'static str {
+    match status {
+        409 if is_within(host, "hubapi.com") => ": the contact exists, use the upsert address to update it",
+        401 | 403 => ": refused, check the credentials in the custom headers or the address",
+        404 | 410 => ": nothing is there, check the address",
+        405 => ": does not take POST, check the address",
+        400 | 415 | 422 => ": the body was not accepted, check the template",
+        413 => ": the body is too large for the receiver",
+        429 => ": the receiver limits its rate",
+        500..=599 => ": the receiver has a problem of its own",
+        _ => "",
+    }
+}
+
+/// The error code word of a known destination: HubSpot's `category`, the `errorType` of its forms, Salesforce's
+/// `errorCode`, Slack's plain word. `None` for any other host, and for 2xx, whose body is not inspected.
+///
+/// Only a word of letters, digits and `_` that begins with a letter passes, so no address and no phone number.
+/// (Pipedrive's `error` and `error_info` are sentences.)
+pub fn error_code(host: &str, status: u16, body: &[u8]) -> Option<String> {
+    if (200..300).contains(&status) {
+        return None;
+    }
+    if host == "hooks.slack.com" {
+        return code_word(std::str::from_utf8(body).ok()?.trim());
+    }
+    let pointer = if is_within(host, "hubapi.com") {
+        "/category"
+    } else if is_within(host, "hsforms.com") {
+        "/errors/0/errorType"
+    } else if is_within(host, "salesforce.com") {
+        "/0/errorCode"
+    } else {
+        return None;
+    };
+    code_word(serde_json::from_slice::<Value>(body).ok()?.pointer(pointer)?.as_str()?)
+}
+
+fn code_word(word: &str) -> Option<String> {
+    let is_word = word.len() <= MAX_ERROR_CODE
+        && word.starts_with(|c: char| c.is_ascii_alphabetic())
+        && word.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    is_word.then(|| word.to_owned())
+}
+
+/// Whether `host` is a name below `domain`.
+fn is_within(host: &str, domain: &str) -> bool {
+    host.strip_suffix(domain).is_some_and(|name| name.ends_with('.'))
+}
+
+/// A `Content-Type` as it is kept: printable ASCII, at most 100 characters; what is not printable is left out.
+pub fn content_type(raw: &[u8]) -> Option<String> {
+    let text: String = raw.iter().filter(|byte| matches!(byte, b' '..=b'~')).map(|byte| char::from(*byte)).collect();
+    let kept: String = text.trim().chars().take(MAX_CONTENT_TYPE).collect();
+    let kept = kept.trim_end();
+    (!kept.is_empty()).then(|| kept.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ECHO: &str = "https://script.googleusercontent.com/macros/echo?user_content_key=abc&lib=def";
+
+    fn status(host: &str, status: u16, location: Option<&str>) -> Status {
+        judge(host, status, location).0
+    }
+
+    #[test]
+    fn every_status_has_one_meaning_that_the_log_table_accepts() {
+        for code in 100..=999 {
+            for host in ["example.com", APPS_SCRIPT] {
+                for location in [None, Some(ECHO), Some("https://accounts.google.com/x")] {
+                    let (judged, error) = judge(host, code, location);
+                    match judged {
+                        Status::Delivered => {
+                            assert!((200..300).contains(&code) || (code == 302 && host == APPS_SCRIPT), "{code}");
+                            assert_eq!(error, None);
+                        }
+                        Status::Failed(Failure::Redirect) => assert!((300..400).contains(&code), "{code}"),
+                        Status::Failed(Failure::HttpStatus) => assert!(!(200..400).contains(&code), "{code}"),
+                        other => panic!("{code}: {other:?}"),
+                    }
+                    assert_eq!(error.is_some(), judged != Status::Delivered);
+                    assert!(error.is_none_or(|text| text.len() < 200 && text.contains(&code.to_string())));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_apps_script_that_ran_is_delivered() {
+        assert_eq!(status(APPS_SCRIPT, 302, Some(ECHO)), Status::Delivered);
+        assert_eq!(
+            status(APPS_SCRIPT, 302, Some("https://script.googleusercontent.com/macros/echo")),
+            Status::Delivered
+        );
+    }
+
+    #[test]
+    fn an_apps_script_that_is_not_for_anyone_is_failed_with_the_hint() {
+        let location =
+            "https://accounts.google.com/ServiceLogin?continue=https://script.google.com/macros/s/SECRET/exec";
+        let (judged, error) = judge(APPS_SCRIPT, 302, Some(location));
+        assert_eq!(judged, Status::Failed(Failure::Redirect));
+        let error = error.unwrap();
+        assert!(error.contains("`Anyone`") && !error.contains("SECRET"), "{error}");
+    }
+
+    #[test]
+    fn the_apps_script_rule_is_for_nothing_else() {
+        let redirect = Status::Failed(Failure::Redirect);
+        assert_eq!(status("example.com", 302, Some(ECHO)), redirect);
+        assert_eq!(status("script.google.com.example.com", 302, Some(ECHO)), redirect);
+        for code in [300, 301, 303, 304, 305, 307, 308] {
+            assert_eq!(status(APPS_SCRIPT, code, Some(ECHO)), redirect, "{code}");
+        }
+        for location in [
+            "http://script.googleusercontent.com/macros/echo",
+            "https://script.googleusercontent.com.example.com/macros/echo",
+            "https://script.googleusercontent.com:8443/macros/echo",
+            "https://script.googleusercontent.com/macros/echo/",
+            "https://script.googleusercontent.com/macros/echoes",
+            "https://script.googleusercontent.com@example.com/macros/echo",
+            "//script.googleusercontent.com/macros/echo",
+            "/macros/echo",
+            "",
+        ] {
+            assert_eq!(status(APPS_SCRIPT, 302, Some(location)), redirect, "{location}");
+        }
+        assert_eq!(status(APPS_SCRIPT, 302, None), redirect);
+    }
+
+    #[test]
+    fn a_known_contact_at_hubspot_points_to_the_upsert() {
+        assert!(judge("api.hubapi.com", 409, None).1.unwrap().contains("upsert"));
+        assert_eq!(judge("example.com", 409, None).1.unwrap(), "answered 409");
+    }
+
+    #[test]
+    fn the_code_words_of_known_destinations_are_found() {
+        for (host, body, expected) in [
+            (
+                "api.hubapi.com",
+                r#"{"status":"error","message":"Contact already exists. Existing ID: 1","category":"CONFLICT"}"#,
+                Some("CONFLICT"),
+            ),
+            (
+                "api.hsforms.com",
+                r#"{"status":"error","errors":[{"message":"m","errorType":"INVALID_EMAIL"}]}"#,
+                Some("INVALID_EMAIL"),
+            ),
+            (
+                "acme.my.salesforce.com",
+                r#"[{"message":"Session expired","errorCode":"INVALID_SESSION_ID"}]"#,
+                Some("INVALID_SESSION_ID"),
+            ),
+            ("hooks.slack.com", "no_service\n", Some("no_service")),
+            ("hooks.slack.com", "anna@example.com", None),
+            ("hooks.slack.com", "491234567890", None),
+            ("hooks.slack.com", "two words", None),
+            ("hooks.slack.com", "", None),
+            ("api.hubapi.com", r#"{"category":"a@b.c"}"#, None),
+            ("api.hubapi.com", r#"{"category":7}"#, None),
+            ("api.hubapi.com", "<html>", None),
+            ("hubapi.com.example.com", r#"{"category":"CONFLICT"}"#, None),
+            ("nothubapi.com", r#"{"category":"CONFLICT"}"#, None),
+            ("example.com", r#"{"category":"CONFLICT"}"#, None),
+        ] {
+            assert_eq!(error_code(host, 400, body.as_bytes()).as_deref(), expected, "{host} {body}");
+        }
+        assert_eq!(error_code("hooks.slack.com", 200, b"ok"), None);
+        assert_eq!(error_code("hooks.slack.com", 400, "a".repeat(65).as_bytes()), None);
+        assert_eq!(error_code("hooks.slack.com", 400, b"\xff"), None);
+    }
+
+    #[test]
+    fn a_content_type_is_kept_printable_and_short() {
+        assert_eq!(
+            content_type(b"application/json; charset=utf-8").as_deref(),
+            Some("application/json; charset=utf-8")
+        );
+        assert_eq!(content_type(b"\ttext/\x1b\xffhtml \n").as_deref(), Some("text/html"));
+        assert_eq!(content_type(&[b'a'; 300]).map(|kept| kept.len()), Some(100));
+        assert_eq!(content_type(b" "), None);
+    }
+}

@@ -1,0 +1,172 @@
+//! Templates: a JSON document of the tenant's, with placeholders inside its strings.
+//!
+//! A template is parsed once, when it is saved; what is kept is the tree with every string cut into literal and
+//! placeholder parts. Rendering walks that tree: a value is escaped as part of a JSON string and never looked at
+//! again, so it can neither break nor extend the document, nor be expanded. Reading is `reader`'s, the words
+//! are `placeholder`'s, what is refused is `fault`'s.
+
+mod fault;
+mod placeholder;
+mod reader;
+
+use std::{fmt, sync::Arc};
+
+use serde_json::Value;
+
+pub use fault::{JsonHint, Place, TemplateFault};
+pub use placeholder::Placeholder;
+
+use crate::event::Event;
+
+/// The longest template, in bytes. A body is far shorter; this bounds what one tenant can make every send cost.
+pub const MAX_BYTES: usize = 64 * 1024;
+
+/// The deepest nesting of objects and arrays, the outermost being level 1. Many receivers stop at 100 or less.
+pub const MAX_DEPTH: usize = 64;
+
+/// A template that passed every check of the specification (section 3). Cheap to clone.
+///
+/// Its `Debug` shows the placeholders only: people write tokens into templates.
+#[derive(Clone)]
+pub struct Template(Arc<Compiled>);
+
+struct Compiled {
+    text: String,
+    root: Node,
+}
+
+/// One value of the document, ready to be written.
+#[derive(Debug, PartialEq, Eq)]
+enum Node {
+    /// A number as it was spelled, `true`, `false`, `null`, or a string without placeholders with its quotes.
+    Fixed(Box<str>),
+    /// A string with at least one placeholder.
+    Text(Vec<Part>),
+    Array(Vec<Node>),
+    /// Each key with its quotes.
+    Object(Vec<(Box<str>, Node)>),
+}
+
+/// A piece of a string, unescaped.
+#[derive(Debug, PartialEq, Eq)]
+enum Part {
+    Literal(Box<str>),
+    Placeholder(Placeholder),
+}
+
+impl Template {
+    /// Parses a template as it is saved.
+    ///
+    /// # Errors
+    /// Every problem that `text` has, in the order of their places; the tenant must act.
+    pub fn parse(text: &str) -> Result<Self, Vec<TemplateFault>> {
+        let root = reader::read(text)?;
+        Ok(Self(Arc::new(Compiled { text: text.to_owned(), root })))
+    }
+
+    /// The template as it was saved.
+    pub fn text(&self) -> &str {
+        &self.0.text
+    }
+
+    /// The body for `event`: compact JSON, with the template's key order and its spelling of numbers.
+    ///
+    /// What the lead lacks becomes an empty string. With `omit_empty`, members and array elements whose string
+    /// holds placeholders only (white space aside) and comes out blank are left out; a literal empty string
+    /// stays, and so does an object or array that loses everything.
+    pub fn render(&self, event: &Event, omit_empty: bool) -> Vec<u8> {
+        let mut body = String::with_capacity(self.0.text.len() + 128);
+        Renderer { event, omit_empty }.write(&self.0.root, &mut body);
+        body.into_bytes()
+    }
+
+    /// The placeholders that the template uses, each once, in the order of [`Placeholder::ALL`].
+    pub fn placeholders(&self) -> Vec<Placeholder> {
+        Placeholder::ALL.into_iter().filter(|placeholder| self.0.root.uses(*placeholder)).collect()
+    }
+}
+
+impl fmt::Debug for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Template").field("placeholders", &self.placeholders()).finish_non_exhaustive()
+    }
+}
+
+impl Node {
+    fn uses(&self, placeholder: Placeholder) -> bool {
+        match self {
+            Self::Fixed(_) => false,
+            Self::Text(parts) => parts.contains(&Part::Placeholder(placeholder)),
+            Self::Array(elements) => elements.iter().any(|element| element.uses(placeholder)),
+            Self::Object(members) => members.iter().any(|(_, value)| value.uses(placeholder)),
+        }
+    }
+}
+
+/// What one rendering depends on.
+struct Renderer<'a> {
+    event: &'a Event,
+    omit_empty: bool,
+}
+
+impl Renderer<'_> {
+    fn write(&self, node: &Node, body: &mut String) {
+        match node {
+            Node::Fixed(json) => body.push_str(json),
+            Node::Text(parts) => body.push_str(&json_string(self.substitute(parts))),
+            Node::Array(elements) => {
+                let kept = elements.iter().filter(|element| !self.omits(element));
+                list(body, ['[', ']'], kept, |element, body| self.write(element, body));
+            }
+            Node::Object(members) => {
+                let kept = members.iter().filter(|(_, value)| !self.omits(value));
+                list(body, ['{', '}'], kept, |(key, value), body| {
+                    body.push_str(key);
+                    body.push(':');
+                    self.write(value, body);
+                });
+            }
+        }
+    }
+
+    fn substitute(&self, parts: &[Part]) -> String {
+        let mut text = String::new();
+        for part in parts {
+            match part {
+                Part::Literal(literal) => text.push_str(literal),
+                Part::Placeholder(placeholder) => text.push_str(&placeholder.value(self.event).unwrap_or_default()),
+            }
+        }
+        text
+    }
+
+    /// A literal part that is not blank makes the whole string not blank: no need to look at the parts.
+    fn omits(&self, node: &Node) -> bool {
+        self.omit_empty && matches!(node, Node::Text(parts) if self.substitute(parts).trim().is_empty())
+    }
+}
+
+/// Writes `items` between brackets, separated by commas.
+fn list<T>(
+    body: &mut String,
+    [open, close]: [char; 2],
+    items: impl Iterator<Item = T>,
+    write: impl Fn(T, &mut String),
+) {
+    body.push(open);
+    for (index, item) in items.enumerate() {
+        if index > 0 {
+            body.push(',');
+        }
+        write(item, body);
+    }
+    body.push(close);
+}
+
+/// `text` as a JSON string with its quotes.
+fn json_string(text: impl Into<String>) -> String {
+    Value::String(text.into()).to_string()
+}
+
+#[cfg(test)]
+mod tests;
