@@ -1,11 +1,7 @@
 //! `lead-webhook run`: starts the listener, the dispatcher and the recorder, tells systemd how they do, and ends them
 //! in order.
 
-use std::{
-    path::PathBuf,
-    sync::Arc,
-    time::Duration,
-};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::sync::{mpsc, watch};
@@ -13,14 +9,7 @@ use uuid::Uuid;
 
 use crate::{
     config::{self, Config},
-    dispatch::{
-        dispatcher::Dispatcher,
-        flight::Flight,
-        heart::Heart,
-        listener,
-        recorder::Recorder,
-        wake_up::WakeUp,
-    },
+    dispatch::{dispatcher::Dispatcher, flight::Flight, heart::Heart, listener, recorder::Recorder, wake_up::WakeUp},
     keyring::KeyRing,
     pipeline::Pipeline,
     shutdown::{Request, Requests},
@@ -89,7 +78,8 @@ impl Daemon {
         let (database_there, mut database_status) = watch::channel(false);
         let (ended, outcomes) = mpsc::unbounded_channel();
 
-        let recorder = tokio::spawn(Recorder::new(Arc::clone(&database), Arc::clone(&heart), database_there).run(outcomes));
+        let recorder =
+            tokio::spawn(Recorder::new(Arc::clone(&database), Arc::clone(&heart), database_there).run(outcomes));
         let listener = tokio::spawn(listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe()));
         let dispatcher = Dispatcher {
             database,
@@ -143,7 +133,10 @@ impl Daemon {
             }
         };
         if !drained {
-            tracing::error!(outcomes = flight.ended(), "the database stayed away: outcomes are lost, their events will be logged as interrupted");
+            tracing::error!(
+                outcomes = flight.ended(),
+                "the database stayed away: outcomes are lost, their events will be logged as interrupted"
+            );
             return Ok(Ended::InDoubt);
         }
         tracing::info!("stopped");
@@ -153,11 +146,16 @@ impl Daemon {
     /// SIGHUP: a new pipeline (keys, egress, limits of an attempt, identity) and the log's level. What a session or a
     /// table depends on needs a restart, and says so.
     fn reload(&mut self, pipeline: &watch::Sender<Arc<Pipeline>>, wake_up: &WakeUp) {
-        notify(&[NotifyState::Reloading, NotifyState::monotonic_usec_now().unwrap_or(NotifyState::Reloading)]);
+        match NotifyState::monotonic_usec_now() {
+            Ok(now) => notify(&[NotifyState::Reloading, now]),
+            Err(_) => notify(&[NotifyState::Reloading]),
+        }
         match self.reloaded() {
             Ok((config, keyring, new)) => {
-                if config.needs_restart(&self.config) {
-                    tracing::warn!("changes in [database], [leads] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart");
+                if needs_restart(&config, &self.config) {
+                    tracing::warn!(
+                        "changes in [database], [leads] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
+                    );
                 }
                 self.level.set(config.log.level);
                 pipeline.send_replace(Arc::new(new));
@@ -177,6 +175,18 @@ impl Daemon {
         let pipeline = Pipeline::new(&config, keyring.clone()).map_err(|error| error.to_string())?;
         Ok((config, keyring, pipeline))
     }
+}
+
+/// Whether something changed that a reload does not reach.
+fn needs_restart(new: &Config, old: &Config) -> bool {
+    let restarted = |config: &Config| {
+        let delivery = &config.delivery;
+        (delivery.concurrency, delivery.per_endpoint, delivery.max_age, delivery.drain_timeout)
+    };
+    new.database != old.database
+        || new.leads != old.leads
+        || new.log.format != old.log.format
+        || restarted(new) != restarted(old)
 }
 
 /// Tells systemd, where it listens; where it does not, nothing is lost.

@@ -94,16 +94,15 @@ impl Pipeline {
             let error = faults.first().map(ToString::to_string).unwrap_or_default();
             Unusable { failure: Failure::Template, error }
         })?;
-        let timeout = sealed
-            .timeout_ms
-            .and_then(|ms| u64::try_from(ms).ok())
-            .map_or(self.timeout, Duration::from_millis);
+        let timeout =
+            sealed.timeout_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(self.timeout, Duration::from_millis);
         Ok(Endpoint { url, secret, headers, template, omit_empty: sealed.omit_empty, timeout })
     }
 
     fn open_url(&self, tenant_id: &str, sealed: &SealedEndpoint) -> Result<EndpointUrl, Unusable> {
         let opened = self.unseal(tenant_id, Column::EndpointUrl, sealed.url_sealed.as_deref(), Failure::Secret)?;
-        let raw = std::str::from_utf8(opened.expose()).map_err(|_| unusable(Failure::Secret, "the stored URL is no text"))?;
+        let raw =
+            std::str::from_utf8(opened.expose()).map_err(|_| unusable(Failure::Secret, "the stored URL is no text"))?;
         self.resolver
             .policy()
             .vet_url(raw)

@@ -140,14 +140,13 @@ impl Client {
         let content_type = text(CONTENT_TYPE).and_then(answer::content_type);
         let announced = text(CONTENT_LENGTH).and_then(|raw| std::str::from_utf8(raw).ok()?.parse().ok());
         let body = read_begin(response, deadline).await;
-        let is_error = !(200..300).contains(&http_status);
-        let excerpt = if self.keep_excerpt && is_error { answer::excerpt(&body, &sent_values(request)) } else { None };
+        let is_kept = self.keep_excerpt && !(200..300).contains(&http_status);
         let answer = Answer {
             http_status,
             content_type,
             length: announced.or(u64::try_from(body.len()).ok()),
             error_code: answer::error_code(&attempt.destination.host, http_status, &body),
-            excerpt,
+            excerpt: if is_kept { excerpt(&body, request) } else { None },
         };
         attempt.ended(status, error, Some(answer))
     }
@@ -206,8 +205,8 @@ fn header_map(request: &Request) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// What was sent and must not come back in an excerpt: header values and every string of the body.
-fn sent_values(request: &Request) -> Vec<String> {
+/// The begin of an answer without what was sent: header values, every string of the body, the URL and its parts.
+fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
     fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
         match value {
             serde_json::Value::String(text) => into.push(text.clone()),
@@ -220,8 +219,14 @@ fn sent_values(request: &Request) -> Vec<String> {
     if let Ok(body) = serde_json::from_slice(&request.body) {
         strings(&body, &mut values);
     }
+    let url = request.url.url();
     values.push(request.url.as_str().to_owned());
-    values
+    values.push(url.path().to_owned());
+    values.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
+    values.extend(url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]));
+    values.retain(|value| !value.is_empty());
+    let sent: Vec<&str> = values.iter().map(String::as_str).collect();
+    answer::excerpt(answer, &sent)
 }
 
 /// At most [`ANSWER_BYTES`] of the body, as far as they come before the deadline.

@@ -21,8 +21,11 @@
 //! wrote it is still there to mend it.
 
 pub mod answer;
+pub mod client;
 mod excerpt;
 pub mod headers;
 pub mod payload;
+pub mod request;
 pub mod signature;
 pub mod template;
+pub mod trace;

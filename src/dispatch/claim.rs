@@ -17,8 +17,8 @@ use crate::{
     store::{
         delivery_log::{self, Entry},
         endpoints::SealedEndpoint,
-        install::mapping::MappedSql,
         leads::{self, Lead, LoadError, Loaded},
+        mapping::MappedSql,
         outbox::{self, Claim, Pending},
         session::Session,
         uniqueness::{self, Key, Known},
@@ -130,7 +130,13 @@ impl Claimer {
         let mut open = Vec::new();
         for event in picked.events {
             match obstacle(&event, endpoints.get(&event.place.tenant_id)) {
-                Some(reason) => claimed.settled.push(skipped(&event, event_of(&event), None, reason, endpoints.get(&event.place.tenant_id))),
+                Some(reason) => claimed.settled.push(skipped(
+                    &event,
+                    event_of(&event),
+                    None,
+                    reason,
+                    endpoints.get(&event.place.tenant_id),
+                )),
                 None => open.push(event),
             }
         }
@@ -158,13 +164,22 @@ impl Claimer {
         for event in events {
             let endpoint = endpoints.get(&event.place.tenant_id);
             match loaded.of(&event.place.tenant_id, &event.lead_id) {
-                Loaded::Gone => claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint)),
+                Loaded::Gone => {
+                    claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint))
+                }
                 Loaded::Broken(error) => claimed.settled.push(broken(&event, error, endpoint)),
                 Loaded::Found(lead) => match visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) {
                     // The contact was taken away again: there is nobody left to send.
-                    None => claimed.settled.push(skipped(&event, event_of(&event), lead.captured_at, SkipReason::Gone, endpoint)),
+                    None => claimed.settled.push(skipped(
+                        &event,
+                        event_of(&event),
+                        lead.captured_at,
+                        SkipReason::Gone,
+                        endpoint,
+                    )),
                     Some(contact) => {
-                        let key = self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
+                        let key =
+                            self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
                         present.push(Present { event, lead: lead.clone(), key });
                     }
                 },
@@ -194,7 +209,13 @@ impl Claimer {
                 (Verdict::Fire { event: kind, last_conversation_at }, Some(endpoint)) => {
                     claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, Arc::clone(endpoint)));
                 }
-                _ => claimed.settled.push(skipped(&event, event_of(&event), lead.captured_at, SkipReason::Duplicate, endpoint)),
+                _ => claimed.settled.push(skipped(
+                    &event,
+                    event_of(&event),
+                    lead.captured_at,
+                    SkipReason::Duplicate,
+                    endpoint,
+                )),
             }
         }
         let changed = keys.changed();

@@ -88,8 +88,7 @@ pub fn repeat(
     next.came_back_at = Some(came_back.at);
     next.event_id = Some(observed.event_id);
     next.transaction_id = Some(observed.transaction_id.to_owned());
-    let verdict =
-        Verdict::Fire { event: EventKind::ReEngaged, last_conversation_at: came_back.last_conversation_at };
+    let verdict = Verdict::Fire { event: EventKind::ReEngaged, last_conversation_at: came_back.last_conversation_at };
     (verdict, next)
 }
 
@@ -117,8 +116,7 @@ fn by_update(observed: &Observed<'_>, known: &Known, silence: Duration) -> Optio
 /// A moved row fires only where its last conversation went past the key's time by the silence.
 fn by_move(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
     let at = observed.last_conversation_at?;
-    is_silence(known.seen_at, at, silence)
-        .then_some(CameBack { at, last_conversation_at: Some(known.seen_at) })
+    is_silence(known.seen_at, at, silence).then_some(CameBack { at, last_conversation_at: Some(known.seen_at) })
 }
 
 /// A new row repeats a known visitor and contact: compared with the later of the key's time and the last conversation
@@ -188,10 +186,8 @@ mod tests {
 
     #[test]
     fn a_repeat_is_a_duplicate_until_the_silence_is_full() {
-        let just_less = Observed {
-            queued_at: day(30) - SignedDuration::from_micros(1),
-            ..observed(Kind::Inserted, 30)
-        };
+        let just_less =
+            Observed { queued_at: day(30) - SignedDuration::from_micros(1), ..observed(Kind::Inserted, 30) };
         assert_eq!(repeat(&just_less, &known(0), None, SILENCE).0, Verdict::Duplicate);
         assert_eq!(repeat(&observed(Kind::Inserted, 30), &known(0), None, SILENCE).0, re_engaged(0));
     }

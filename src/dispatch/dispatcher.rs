@@ -21,8 +21,9 @@ use crate::{
     store::{
         connect,
         delivery_log::Entry,
-        install::mapping,
-        installation, outbox,
+        installation,
+        mapping::{MappedSql, MappingError},
+        outbox, said,
         session::Session,
     },
     visitor::UniquenessKey,
@@ -77,10 +78,10 @@ struct Ready {
 enum Obstacle {
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
-    #[error("{}", connect::describe(.0))]
+    #[error("{}", said(.0))]
     Database(#[from] tokio_postgres::Error),
     #[error("{0}")]
-    Mapping(#[from] mapping::MappingError),
+    Mapping(#[from] MappingError),
     #[error("the schema is not installed: run `lead-webhook migrate`")]
     NotInstalled,
     #[error(
@@ -136,8 +137,8 @@ impl Dispatcher {
 
     /// Connects, looks at the leads table and opens the installation's key.
     async fn make_ready(&self) -> Result<Ready, Obstacle> {
-        let client = connect::connect(&self.database.url, &self.database, None).await?;
-        let mut session = Session::new(client);
+        let connected = connect::connect(&self.database.url, &self.database).await?;
+        let mut session = Session::new(connected.client);
         let installation = installation::read(&mut session).await?.ok_or(Obstacle::NotInstalled)?;
         let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
         let key = self
@@ -146,7 +147,7 @@ impl Dispatcher {
             .keyring()
             .open(&place, &installation.uniqueness_key_sealed)
             .map_err(Obstacle::OtherKeys)?;
-        let mapped = mapping::resolve(session.client(), &self.leads).await?;
+        let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await?;
         let claimer = Claimer {
             instance_id: self.heart.instance_id(),
@@ -172,7 +173,7 @@ impl Dispatcher {
                 let given_back =
                     outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.ids()).await;
                 match given_back {
-                    Err(error) => return Some(connect::describe(&error)),
+                    Err(error) => return Some(said(&error)),
                     Ok(0) => {}
                     Ok(n) => tracing::info!(events = n, "gave claims back whose commit was not answered"),
                 }
@@ -264,7 +265,6 @@ impl Dispatcher {
         }
     }
 
-
     /// Ends what is in flight, within the bound; what has begun and not ended then is logged as interrupted.
     async fn drain(self, mut tasks: JoinSet<()>) {
         let in_flight = self.flight.len();
@@ -345,7 +345,12 @@ fn log_outcome(outcome: &Outcome) {
             tracing::error!(host, failure = %failure, error = outcome.error, "not delivered");
         }
         status => tracing::warn!(
-            host, http_status, total_ms, failure = status.failure(), error = outcome.error, "not delivered"
+            host,
+            http_status,
+            total_ms,
+            failure = status.failure(),
+            error = outcome.error,
+            "not delivered"
         ),
     }
 }
@@ -370,6 +375,6 @@ fn log_settled(entry: &Entry) {
 fn describe(error: &super::claim::ClaimError) -> String {
     match error {
         super::claim::ClaimError::Leads(error) => error.to_string(),
-        super::claim::ClaimError::Database(error) => connect::describe(error),
+        super::claim::ClaimError::Database(error) => said(error),
     }
 }

@@ -4,9 +4,11 @@
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, watch};
-use tokio_postgres::AsyncMessage;
 
-use crate::{config::Database, store::connect};
+use crate::{
+    config::Database,
+    store::{connect, said},
+};
 
 use super::{backoff::Backoff, wake_up::WakeUp};
 
@@ -34,21 +36,23 @@ pub async fn listen(database: Arc<Database>, wake_up: WakeUp, mut stop: watch::R
 
 /// One session's life; returns why it ended.
 async fn listen_once(database: &Database, wake_up: &WakeUp, backoff: &mut Backoff) -> String {
-    let (messages, mut notifications) = mpsc::unbounded_channel();
-    let client = match connect::connect(&database.listen_url, database, Some(messages)).await {
-        Ok(client) => client,
+    // One is enough: many notifications at once are one wake-up.
+    let (sender, mut notifications) = mpsc::channel(1);
+    let session = match connect::connect_listening(&database.listen_url, database, sender).await {
+        Ok(session) => session,
         Err(error) => return error.to_string(),
     };
-    if let Err(error) = client.batch_execute(&format!("LISTEN {CHANNEL}")).await {
-        return connect::describe(&error);
+    if let Err(error) = session.client.batch_execute(&format!("LISTEN {CHANNEL}")).await {
+        return said(&error);
     }
     tracing::debug!("listening");
     backoff.reset();
     wake_up.ring();
-    while let Some(message) = notifications.recv().await {
-        if let AsyncMessage::Notification(_) = message {
-            wake_up.ring();
-        }
+    while notifications.recv().await.is_some() {
+        wake_up.ring();
     }
-    "the connection ended".to_owned()
+    match session.connection.await {
+        Ok(Err(error)) => said(&error),
+        Ok(Ok(())) | Err(_) => "the connection ended".to_owned(),
+    }
 }

@@ -16,7 +16,7 @@ use crate::{
     store::{
         connect,
         delivery_log::{self, Entry},
-        instances, outbox,
+        instances, outbox, said,
         session::Session,
     },
 };
@@ -70,10 +70,11 @@ impl Recorder {
 
     /// Writes the whole batch, however long the database is away.
     async fn write(&mut self, batch: &mut Vec<Ended>) {
+        let own = self.heart.instance_id();
         while !batch.is_empty() {
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
-            match record_halving(session, self.heart.instance_id(), &entries).await {
+            match record_halving(session, own, &entries).await {
                 Ok(()) => batch.clear(),
                 Err(error) => self.lost(&error).await,
             }
@@ -111,7 +112,7 @@ impl Recorder {
             instances::leave(session, own).await
         };
         if let Err(error) = left.await {
-            tracing::warn!(error = %connect::describe(&error), "could not sign off; others will find out in 30 s");
+            tracing::warn!(error = %said(&error), "could not sign off; others will find out in 30 s");
         }
     }
 
@@ -119,13 +120,13 @@ impl Recorder {
     async fn session(&mut self) -> Option<&mut Session> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             self.session = None;
-            match connect::connect(&self.database.url, &self.database, None).await {
-                Ok(client) => {
+            match connect::connect(&self.database.url, &self.database).await {
+                Ok(connected) => {
                     if !self.backoff.is_first() {
                         tracing::info!("the database is back");
                     }
                     self.backoff.reset();
-                    self.session = Some(Session::new(client));
+                    self.session = Some(Session::new(connected.client));
                     self.status.send_replace(true);
                 }
                 Err(error) => {
@@ -139,7 +140,7 @@ impl Recorder {
 
     async fn lost(&mut self, error: &Error) {
         self.session = None;
-        self.away(&connect::describe(error)).await;
+        self.away(&said(error)).await;
     }
 
     async fn away(&mut self, error: &str) {
@@ -161,7 +162,7 @@ async fn record_halving(session: &mut Session, own: uuid::Uuid, entries: &[&Entr
         match batch {
             _ if !refused => return Err(error),
             [entry] => tracing::error!(
-                event.id = %entry.place.event_id, delivery.id = %entry.delivery_id, error = %connect::describe(&error),
+                event.id = %entry.place.event_id, delivery.id = %entry.delivery_id, error = %said(&error),
                 "the log refuses this outcome; it will stand as interrupted once this daemon has ended",
             ),
             _ => {

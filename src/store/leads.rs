@@ -6,7 +6,11 @@ use std::collections::HashMap;
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row, Statement, Transaction};
 
-use super::{install::mapping::MappedSql, session::Session};
+use super::{
+    mapping::{MappedSql, MappedTime},
+    said,
+    session::Session,
+};
 
 /// A lead's values as they stand now. Personal: it has no `Debug`.
 #[derive(Clone)]
@@ -88,16 +92,16 @@ impl Leads {
 
 /// The columns that a lead is made of, as the mapping says, over a row `lead`.
 pub fn select_list(mapped: &MappedSql) -> String {
-    let text = |sql: &Option<String>| sql.as_ref().map_or("NULL".to_owned(), |sql| format!("({sql})"));
-    let id = &mapped.id;
-    let tenant_id = &mapped.tenant_id;
+    let text = |sql: &Option<String>| sql.clone().unwrap_or_else(|| "NULL".to_owned());
+    let MappedSql { id, tenant_id, .. } = mapped;
     let [email, phone, first_name, visitor, conversation] =
         [&mapped.email, &mapped.phone, &mapped.first_name, &mapped.visitor_id, &mapped.conversation_id].map(text);
-    let [captured, last] = [&mapped.captured_at, &mapped.last_conversation_at].map(text);
+    let time = |time: &Option<MappedTime>| time.as_ref().map_or_else(|| "NULL".to_owned(), |time| time.sql.clone());
+    let [captured, last] = [&mapped.captured_at, &mapped.last_conversation_at].map(time);
     format!(
-        "({id})::text AS lead_id, ({tenant_id})::text AS tenant_id, {email}::text AS email, {phone}::text AS phone, \
-         {first_name}::text AS first_name, {visitor}::text AS visitor_id, {conversation}::text AS conversation_id, \
-         {captured}::timestamptz AS captured_at, {last}::timestamptz AS last_conversation_at"
+        "{id} AS lead_id, {tenant_id} AS tenant_id, ({email})::text AS email, ({phone})::text AS phone, \
+         ({first_name})::text AS first_name, ({visitor})::text AS visitor_id, ({conversation})::text AS conversation_id, \
+         ({captured})::timestamptz AS captured_at, ({last})::timestamptz AS last_conversation_at"
     )
 }
 
@@ -108,7 +112,7 @@ pub fn load_sql(mapped: &MappedSql) -> String {
         "-- leads::load\nSELECT {} FROM {} lead WHERE {} = ANY ($1::text[]::{}[])",
         select_list(mapped),
         mapped.table,
-        mapped.id,
+        mapped.id_key,
         mapped.id_type
     )
 }
@@ -128,11 +132,7 @@ pub enum LoadError {
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
-pub async fn load(
-    transaction: &mut Transaction<'_>,
-    statement: &Statement,
-    ids: &[&str],
-) -> Result<Leads, LoadError> {
+pub async fn load(transaction: &mut Transaction<'_>, statement: &Statement, ids: &[&str]) -> Result<Leads, LoadError> {
     let mut loaded = Leads::default();
     let mut batches = vec![ids];
     while let Some(batch) = batches.pop() {
@@ -175,14 +175,12 @@ fn classify(error: Error) -> LoadError {
     if error.code().is_some() { LoadError::Table(error) } else { LoadError::Connection(error) }
 }
 
-/// The SQLSTATE and, where they cannot quote a value, the words.
+/// Words that cannot quote a value: the server's own where they speak of the table, else only the SQLSTATE.
 fn describe(error: &Error) -> String {
-    match error.as_db_error() {
-        Some(db) if matches!(db.code().code().get(..2), Some("42" | "55" | "57" | "53")) => {
-            format!("{} (SQLSTATE {})", db.message(), db.code().code())
-        }
-        Some(db) => format!("a mapped expression fails for this lead (SQLSTATE {})", db.code().code()),
-        None => "the answer could not be read".to_owned(),
+    match error.code().map(|code| code.code()) {
+        None => said(error),
+        Some(code) if matches!(code.get(..2), Some("42" | "53" | "55" | "57")) => said(error),
+        Some(code) => format!("a mapped value cannot be read (SQLSTATE {code})"),
     }
 }
 

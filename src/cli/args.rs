@@ -1,0 +1,239 @@
+//! The command line's words.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, Parser, Subcommand};
+
+/// Pushes new and re-engaged leads out of PostgreSQL as signed webhooks, each at most once.
+#[derive(Debug, Parser)]
+#[command(
+    name = "lead-webhook",
+    version,
+    arg_required_else_help = true,
+    after_help = "Exit codes: 0 ok, 1 the operation failed, 2 bad arguments, 78 bad configuration.\n\
+                  Data goes to stdout, messages to stderr."
+)]
+pub struct Cli {
+    /// Configuration file (TOML); the environment (LEAD_WEBHOOK__SECTION__KEY) comes on top of it
+    /// [default: /etc/lead-webhook/lead-webhook.toml, where it exists]
+    #[arg(long, value_name = "FILE", global = true)]
+    pub config: Option<PathBuf>,
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Run the daemon: send what the triggers queue, until SIGTERM
+    #[command(after_help = "\
+SIGTERM or SIGINT: finish what is in flight, then end; a second one ends at once.
+SIGHUP: read keys, egress rules, time limits, identity and log level again.")]
+    Run,
+    /// Create or upgrade the schema and install the triggers by the configured mapping
+    #[command(after_help = "\
+Idempotent, and safe beside a busy application: it waits for a lock on the leads table for 200 ms at a time.
+Needs the key file, and a database user that may create triggers on the table (database.owner_url).")]
+    Migrate {
+        /// Print the SQL and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Remove the triggers and the schema
+    Uninstall {
+        /// Keep the log table
+        #[arg(long)]
+        keep_log: bool,
+        /// Print the SQL and change nothing
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Write the uniqueness keys of the leads that are there already; sends nothing
+    #[command(after_help = "\
+Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead.
+Safe to run again, and while the daemon runs.")]
+    Seed,
+    /// Check configuration, key, database, triggers, rights and endpoints; each finding with its remedy
+    Check {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Configure where a tenant's leads are sent
+    #[command(subcommand)]
+    Endpoint(EndpointCommand),
+    /// Manage a tenant's signing secret
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Fire a synthetic lead at a tenant's endpoint, as saved or as the options change it, and show the outcome
+    #[command(after_help = "\
+Sends one real request with a made-up lead (leadId test_…, an example.com email). The options change the draft only;
+nothing is saved. The outcome is logged as a test. Exit code 1 unless it was delivered.")]
+    Test {
+        /// The tenant
+        tenant: String,
+        /// What the draft changes.
+        #[command(flatten)]
+        draft: Draft,
+        /// Send lead.re_engaged instead of lead.created
+        #[arg(long)]
+        re_engaged: bool,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Read the log
+    #[command(subcommand)]
+    Deliveries(DeliveriesCommand),
+    /// Manage the key file that seals URLs, secrets and headers
+    #[command(subcommand)]
+    Key(KeyCommand),
+}
+
+/// Commands on endpoints.
+#[derive(Debug, Subcommand)]
+pub enum EndpointCommand {
+    /// Create or change a tenant's endpoint; prints what is in force
+    #[command(after_help = "\
+A new endpoint is on, and takes leads from the moment that it has a URL and a secret (`secret generate`).
+What is not named stays as it is.")]
+    Set {
+        /// The tenant
+        tenant: String,
+        /// What to change.
+        #[command(flatten)]
+        draft: Draft,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show a tenant's endpoint; credentials are masked
+    Show {
+        /// The tenant
+        tenant: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+    /// List all endpoints
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Switch on; what was captured while it was off is not sent
+    Enable {
+        /// The tenant
+        tenant: String,
+    },
+    /// Switch off; everything is kept, leads are logged as skipped / disabled
+    Disable {
+        /// The tenant
+        tenant: String,
+    },
+    /// Remove a tenant's endpoint with its secret and headers
+    Remove {
+        /// The tenant
+        tenant: String,
+    },
+}
+
+/// What `endpoint set` changes, and what `test` tries.
+#[derive(Debug, Args)]
+pub struct Draft {
+    /// Where to send: an https URL. `@FILE` or `@-` reads it, so that it stays out of the process list
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// A header to send, `Name: value`; replaces one of the same name. May be given several times. `@FILE` and `@-` read
+    /// one header a line
+    #[arg(long = "header", value_name = "HEADER")]
+    pub headers: Vec<String>,
+    /// Drop all custom headers first
+    #[arg(long)]
+    pub clear_headers: bool,
+    /// A JSON template for the body: a file's name, `@FILE`, `@-`, or the JSON itself
+    #[arg(long, value_name = "FILE", conflicts_with = "no_template")]
+    pub template: Option<String>,
+    /// Send the default body
+    #[arg(long)]
+    pub no_template: bool,
+    /// Leave out members whose placeholders all came out empty
+    #[arg(long, value_name = "BOOL")]
+    pub omit_empty: Option<bool>,
+    /// Time for a whole attempt, 1s to 60s
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub timeout: Option<Duration>,
+}
+
+/// Commands on secrets.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Generate a new secret and print it, once; the old one is replaced at once
+    Generate {
+        /// The tenant
+        tenant: String,
+    },
+}
+
+/// Commands on the log.
+#[derive(Debug, Subcommand)]
+pub enum DeliveriesCommand {
+    /// List deliveries, newest first
+    List {
+        /// Which ones.
+        #[command(flatten)]
+        filter: Filter,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one delivery with everything that is known of it
+    Show {
+        /// The delivery's or the event's id
+        id: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// Which deliveries.
+#[derive(Debug, Args)]
+pub struct Filter {
+    /// Of this tenant
+    #[arg(long)]
+    pub tenant: Option<String>,
+    /// With this status: delivered, failed, interrupted or skipped
+    #[arg(long)]
+    pub status: Option<String>,
+    /// With this failure: http_status, redirect, timeout, dns, connect, tls, protocol, blocked, template, secret, headers or lead
+    #[arg(long)]
+    pub failure: Option<String>,
+    /// Of this event: lead.created or lead.re_engaged
+    #[arg(long)]
+    pub event: Option<String>,
+    /// Of this lead
+    #[arg(long)]
+    pub lead: Option<String>,
+    /// Finished at this time or later: 2026-04-22T10:15:00Z, or a duration before now such as 24h
+    #[arg(long, value_name = "TIME")]
+    pub since: Option<String>,
+    /// Finished before this time
+    #[arg(long, value_name = "TIME")]
+    pub until: Option<String>,
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+}
+
+/// Commands on keys.
+#[derive(Debug, Subcommand)]
+pub enum KeyCommand {
+    /// Make a key file: print it, or create FILE with mode 0600
+    Generate {
+        /// The file to create; never overwritten
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
+}

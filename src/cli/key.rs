@@ -1,0 +1,22 @@
+//! `lead-webhook key`: the file that seals everything.
+
+use std::path::Path;
+
+use crate::keyring::KeyRing;
+
+use super::{Failure, output};
+
+/// Prints a new key file, or creates `out` with mode 0600.
+pub(super) fn generate(out: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = out else {
+        let text = KeyRing::generate().map_err(Failure::operation)?;
+        output::data(text.expose().trim_end());
+        return Ok(());
+    };
+    KeyRing::write_new(path).map_err(Failure::operation)?;
+    output::message(&format!(
+        "{} created. Keep a copy in a safe place: what it seals cannot be opened without it.",
+        path.display()
+    ));
+    Ok(())
+}

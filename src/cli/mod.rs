@@ -1,0 +1,81 @@
+//! The command line: a file a command, over the same code as the daemon.
+//!
+//! Data goes to stdout, messages to stderr, and a command ends with one of the exit codes of [`Failure`].
+
+pub mod args;
+mod context;
+mod key;
+mod output;
+mod run;
+
+use clap::Parser as _;
+
+use args::{Cli, Command, KeyCommand};
+use context::Context;
+
+/// Why a command ended badly; each kind has an exit code of its own.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The operation failed: 1.
+    #[error("{0}")]
+    Operation(String),
+    /// The operation failed and everything about it is said already: 1.
+    #[error("")]
+    Said,
+    /// The arguments are wrong: 2. Every problem, one a line.
+    #[error("{0}")]
+    Arguments(String),
+    /// The configuration is wrong, the key file included: 78 (EX_CONFIG of sysexits.h), which systemd does not restart.
+    #[error("{0}")]
+    Configuration(String),
+}
+
+impl Failure {
+    /// The process's exit code.
+    pub fn exit_code(&self) -> u8 {
+        match self {
+            Self::Operation(_) | Self::Said => 1,
+            Self::Arguments(_) => 2,
+            Self::Configuration(_) => 78,
+        }
+    }
+
+    /// An operation's failure from anything that can be shown.
+    fn operation(error: impl std::fmt::Display) -> Self {
+        Self::Operation(error.to_string())
+    }
+}
+
+/// Reads the arguments, runs the command and returns the process's exit code.
+pub async fn main() -> u8 {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(shown) => {
+            // Help and version are answers, not errors.
+            let _ = shown.print();
+            return if shown.use_stderr() { 2 } else { 0 };
+        }
+    };
+    match dispatch(cli).await {
+        Ok(()) => 0,
+        Err(failure) => {
+            let text = failure.to_string();
+            if !text.is_empty() {
+                output::error(&text);
+            }
+            failure.exit_code()
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<(), Failure> {
+    // A key file is made before there is anything to configure.
+    if let Command::Key(KeyCommand::Generate { out }) = &cli.command {
+        return key::generate(out.as_deref());
+    }
+    let context = Context::load(cli.config)?;
+    match cli.command {
+        Command::Run => run::run(context).await,
+        _ => Err(Failure::Operation("not built yet".to_owned())),
+    }
+}

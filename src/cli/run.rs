@@ -1,0 +1,20 @@
+//! `lead-webhook run`: the daemon.
+
+use crate::{
+    daemon::{Daemon, Ended},
+    telemetry,
+};
+
+use super::{Failure, context::Context};
+
+/// Runs until a signal ends it.
+pub(super) async fn run(context: Context) -> Result<(), Failure> {
+    let keyring = context.keyring()?;
+    let level = telemetry::begin(&context.config.log).map_err(|error| Failure::Configuration(error.to_string()))?;
+    let daemon = Daemon { config: context.config, config_file: context.config_file, keyring, level };
+    match daemon.run().await {
+        Ok(Ended::Drained) => Ok(()),
+        Ok(Ended::InDoubt) => Err(Failure::Said),
+        Err(error) => Err(Failure::Configuration(error.to_string())),
+    }
+}
