@@ -48,7 +48,7 @@ impl Pipeline {
     /// # Errors
     /// [`ClientError`]; the operator must act.
     pub fn new(config: &Config, keyring: KeyRing) -> Result<Self, ClientError> {
-        let resolver = Resolver::system(Policy::new(&config.egress));
+        let resolver = Resolver::system(Policy::new(config.egress.lists.clone()));
         let client = Client::new(
             resolver.clone(),
             config.egress.ca_file.as_deref(),

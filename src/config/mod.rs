@@ -20,14 +20,12 @@ mod sections;
 
 use std::{fmt, path::PathBuf, time::Duration};
 
-use ipnet::IpNet;
-
 pub use self::{
     environment::host_name,
     load::load,
     problem::{ConfigError, Problem},
 };
-use crate::secret::Secret;
+use crate::{egress::Lists, secret::Secret};
 
 /// Everything that the configuration says, validated.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -177,12 +175,8 @@ pub struct Delivery {
 /// Section `[egress]`.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Egress {
-    /// Hosts that pass the rules about names and addresses; lower case, ASCII.
-    pub allow_hosts: Vec<String>,
-    /// Networks whose addresses are allowed for any host.
-    pub allow_networks: Vec<IpNet>,
-    /// Networks whose addresses are forbidden, whatever else allows them.
-    pub deny_networks: Vec<IpNet>,
+    /// What the operator allows and forbids beyond the built-in rules.
+    pub lists: Lists,
     /// PEM file with further CAs that receivers' certificates may be signed by.
     pub ca_file: Option<PathBuf>,
 }

@@ -3,7 +3,8 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use ipnet::IpNet;
-use url::Host;
+
+use crate::egress;
 
 use super::{Mapping, TableName, reader::Setting};
 
@@ -96,13 +97,7 @@ pub(super) fn network(text: &str) -> Result<IpNet, String> {
 
 /// A host's name as the URL parser spells it (lower case, IDNA), without the dot at its end; or an address.
 pub(super) fn host(text: &str) -> Result<String, String> {
-    if text.contains('*') {
-        return Err(format!("{text:?}: patterns are not known, name each host"));
-    }
-    let wrong = || format!("{text:?} is not a host: write its name alone, without scheme, port and path");
-    let host = Host::parse(text).map_err(|_| wrong())?.to_string();
-    let host = host.strip_suffix('.').unwrap_or(&host);
-    if host.is_empty() { Err(wrong()) } else { Ok(host.to_owned()) }
+    egress::parse_allow_host(text).map_err(|error| format!("{text:?} is {error}"))
 }
 
 /// What our own headers begin with: a token (RFC 9110, section 5.6.2) that takes no other header's name.

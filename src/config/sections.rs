@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::egress::Lists;
+
 use super::{
     Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, TableName, Tls,
     database_url::{contradicts, database_url, optional_database_url},
@@ -166,9 +168,11 @@ fn delivery(reader: &mut Reader) -> Delivery {
 
 fn egress(reader: &mut Reader) -> Egress {
     Egress {
-        allow_hosts: reader.read("egress.allow_hosts", Vec::new(), parse::list(parse::host)),
-        allow_networks: reader.read("egress.allow_networks", Vec::new(), parse::list(parse::network)),
-        deny_networks: reader.read("egress.deny_networks", Vec::new(), parse::list(parse::network)),
+        lists: Lists {
+            allow_hosts: reader.read("egress.allow_hosts", Vec::new(), parse::list(parse::host)),
+            allow_networks: reader.read("egress.allow_networks", Vec::new(), parse::list(parse::network)),
+            deny_networks: reader.read("egress.deny_networks", Vec::new(), parse::list(parse::network)),
+        },
         ca_file: reader.read("egress.ca_file", None, files::certificates),
     }
 }

@@ -32,7 +32,7 @@ mod url;
 
 pub use self::{
     address::Block,
-    policy::{AddressRefused, NotAHost, Policy, Rule, parse_allow_host},
+    policy::{AddressRefused, Lists, NotAHost, Policy, Rule, parse_allow_host},
     resolver::{Lookup, ResolveError, Resolver},
     url::{EndpointUrl, UrlRefused},
 };

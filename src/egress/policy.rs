@@ -14,7 +14,6 @@ use super::{
     address::{self, Block},
     name,
 };
-use crate::config::Egress;
 
 /// Decides where the daemon may send. Cheap to clone; a reload makes a new one.
 #[derive(Debug, Clone)]
@@ -23,12 +22,14 @@ pub struct Policy {
 }
 
 /// The operator's lists.
-#[derive(Debug)]
-struct Lists {
-    /// As [`parse_allow_host`] spells them.
-    allow_hosts: Vec<String>,
-    allow_networks: Vec<IpNet>,
-    deny_networks: Vec<IpNet>,
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Lists {
+    /// Hosts that pass the rules about names and addresses, as [`parse_allow_host`] spells them.
+    pub allow_hosts: Vec<String>,
+    /// Networks whose addresses are allowed for any host.
+    pub allow_networks: Vec<IpNet>,
+    /// Networks whose addresses are forbidden, whatever else allows them.
+    pub deny_networks: Vec<IpNet>,
 }
 
 /// How an address came up. NAT64 answers are DNS64's work, NAT64 literals are somebody's choice.
@@ -57,15 +58,8 @@ pub enum Rule {
 }
 
 impl Policy {
-    /// Takes the lists of section `[egress]`.
-    ///
-    /// A host that [`parse_allow_host`] refuses matches nothing; the configuration reports it at start.
-    pub fn new(settings: &Egress) -> Self {
-        let lists = Lists {
-            allow_hosts: settings.allow_hosts.iter().filter_map(|host| parse_allow_host(host).ok()).collect(),
-            allow_networks: settings.allow_networks.clone(),
-            deny_networks: settings.deny_networks.clone(),
-        };
+    /// The built-in rules, and the operator's lists on top of them.
+    pub fn new(lists: Lists) -> Self {
         Self { lists: Arc::new(lists) }
     }
 
@@ -199,11 +193,10 @@ mod tests {
 
     fn policy(allow_hosts: &[&str], allow_networks: &[&str], deny_networks: &[&str]) -> Policy {
         let networks = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect();
-        Policy::new(&Egress {
-            allow_hosts: allow_hosts.iter().map(ToString::to_string).collect(),
+        Policy::new(Lists {
+            allow_hosts: allow_hosts.iter().map(|host| parse_allow_host(host).unwrap()).collect(),
             allow_networks: networks(allow_networks),
             deny_networks: networks(deny_networks),
-            ca_file: None,
         })
     }
 

@@ -117,7 +117,7 @@ mod tests {
     use std::future::pending;
 
     use super::*;
-    use crate::config::Egress;
+    use crate::egress::Lists;
 
     /// A name server of one answer.
     enum Answer {
@@ -139,7 +139,7 @@ mod tests {
     }
 
     async fn save(answer: Answer) -> Result<Option<String>, AddressRefused> {
-        let policy = Policy::new(&Egress::default());
+        let policy = Policy::new(Lists::default());
         let url = policy.vet_url("https://hooks.example.com/secret").unwrap();
         Resolver::new(policy, answer).vet_within(Duration::from_millis(20), &url).await
     }
@@ -161,7 +161,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_literal_is_judged_without_a_look_up() {
-        let resolver = Resolver::new(Policy::new(&Egress::default()), Answer::NoSuchName);
+        let resolver = Resolver::new(Policy::new(Lists::default()), Answer::NoSuchName);
         let addresses = resolver.resolve("93.184.216.34", 8443).await.unwrap();
         assert_eq!(addresses, ["93.184.216.34:8443".parse().unwrap()]);
         for literal in ["127.0.0.1", "::1", "64:ff9b::5db8:d822"] {
@@ -171,7 +171,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_system_resolver_reads_the_hosts_file_and_its_answers_are_judged() {
-        let resolver = Resolver::system(Policy::new(&Egress::default()));
+        let resolver = Resolver::system(Policy::new(Lists::default()));
         assert!(matches!(resolver.resolve("localhost", 443).await, Err(ResolveError::Refused(_))));
     }
 }

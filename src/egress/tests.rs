@@ -12,8 +12,7 @@ use std::{
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
 
-use super::{Lookup, Policy, ResolveError, Resolver, UrlRefused};
-use crate::config::Egress;
+use super::{Lists, Lookup, Policy, ResolveError, Resolver, UrlRefused};
 
 const URLS: &str = include_str!("../../tests/corpus/egress_urls.tsv");
 const DNS_CASES: &str = include_str!("../../tests/corpus/egress_dns_cases.tsv");
@@ -24,7 +23,7 @@ fn rows(corpus: &str) -> impl Iterator<Item = Vec<&str>> {
 }
 
 fn policy() -> Policy {
-    Policy::new(&Egress::default())
+    Policy::new(Lists::default())
 }
 
 fn literal_url(address: IpAddr) -> String {
@@ -253,10 +252,10 @@ async fn verdict(resolver: &Resolver, host: &str, resolutions: usize) -> &'stati
 
 #[tokio::test]
 async fn every_dns_case_of_the_corpus_gets_its_verdict() {
-    let settings = Egress { deny_networks: vec!["198.41.0.0/24".parse().unwrap()], ..Egress::default() };
+    let settings = Lists { deny_networks: vec!["198.41.0.0/24".parse().unwrap()], ..Lists::default() };
     let mut wrong = Vec::new();
     for row in rows(DNS_CASES) {
-        let policy = Policy::new(&settings);
+        let policy = Policy::new(settings.clone());
         let url = policy.vet_url(row[0]).unwrap();
         let stub = Stub::of(row[1]);
         let resolutions = stub.len();

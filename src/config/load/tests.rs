@@ -93,7 +93,7 @@ fn the_environment_goes_before_the_file() {
     assert_eq!((config.delivery.concurrency, config.delivery.per_endpoint), (8, 4));
     assert_eq!(config.leads.columns.phone, None);
     assert_eq!(config.leads.columns.email, Some(Mapping::Column("mail".into())));
-    assert_eq!(config.egress.allow_networks, ["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
+    assert_eq!(config.egress.lists.allow_networks, ["10.1.0.0/16".parse().unwrap(), "fd00::/8".parse().unwrap()]);
     assert!(config.log.response_excerpt);
     assert_eq!(config.log.level, Level::Debug);
 }

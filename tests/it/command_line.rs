@@ -1,0 +1,148 @@
+//! Bad input gets every problem at once, the right exit code, and changes nothing.
+
+use std::{fs, os::unix::fs::PermissionsExt as _};
+
+use serde_json::json;
+
+use crate::harness::{Cluster, Database, Receiver, Setup};
+
+#[tokio::test]
+async fn every_fault_of_an_endpoint_is_reported_at_once_and_nothing_is_saved() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let before = setup.run(&["endpoint", "show", "acme", "--json"]).await.ok().stdout;
+    let output = setup
+        .run(&[
+            "endpoint", "set", "acme",
+            "--url", "http://10.0.0.1/",
+            "--header", "Host: example.com",
+            "--header", "X-Wilow-Event: mine",
+            "--header", "no colon",
+            "--template", r#"{"a":"{{emial}}","a":"{{open"}"#,
+            "--timeout", "2m",
+        ])
+        .await;
+    assert_eq!(output.code, Some(2));
+    for part in ["https", "Host", "X-Wilow", "colon", "emial", "{{email}}", "timeout"] {
+        assert!(output.stderr.contains(part), "{part} is missing in:\n{}", output.stderr);
+    }
+    assert_eq!(setup.run(&["endpoint", "show", "acme", "--json"]).await.ok().stdout, before);
+}
+
+#[tokio::test]
+async fn every_fault_of_the_configuration_is_reported_at_once_with_exit_code_78() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    setup.edit_config(&[
+        ("delivery.timeout", json!("soon")),
+        ("delivery.concurency", json!(8)),
+        ("egress.allow_networks", json!(["10.0.0.0/33"])),
+    ]);
+    let output = setup.run(&["run"]).await;
+    assert_eq!(output.code, Some(78));
+    for part in ["delivery.timeout", "delivery.concurency", "delivery.concurrency", "egress.allow_networks"] {
+        assert!(output.stderr.contains(part), "{part} is missing in:\n{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_refuses_to_start_with_a_bad_key_file() {
+    let setup = Setup::new().await;
+    let key_file = setup.key_file();
+    let good = fs::read_to_string(&key_file).unwrap();
+    let with_mode = |mode| fs::set_permissions(&key_file, fs::Permissions::from_mode(mode)).unwrap();
+    with_mode(0o644);
+    assert_eq!(setup.run(&["run"]).await.code, Some(78), "world-readable");
+    with_mode(0o600);
+    for bad in ["", "0011aabb AAAA\n", "no key at all\n"] {
+        fs::write(&key_file, bad).unwrap();
+        assert_eq!(setup.run(&["run"]).await.code, Some(78), "{bad:?}");
+    }
+    fs::remove_file(&key_file).unwrap();
+    let missing = setup.run(&["run"]).await;
+    assert_eq!(missing.code, Some(78));
+    assert!(missing.stderr.contains("key generate"), "{}", missing.stderr);
+    fs::write(&key_file, good).unwrap();
+}
+
+#[tokio::test]
+async fn a_daemon_with_another_installations_key_file_claims_nothing_and_says_so() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    fs::remove_file(setup.key_file()).unwrap();
+    setup.run(&["key", "generate", "--out", setup.key_file().to_str().unwrap()]).await.ok();
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("key file")).await;
+    assert_eq!(setup.db.outbox_count().await, 1);
+    assert!(setup.receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_key_file_is_created_with_mode_0600_and_never_overwritten() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    let mode = fs::metadata(setup.key_file()).unwrap().permissions().mode();
+    assert_eq!(mode & 0o777, 0o600);
+    let before = fs::read(setup.key_file()).unwrap();
+    let again = setup.run(&["key", "generate", "--out", setup.key_file().to_str().unwrap()]).await;
+    assert_eq!(again.code, Some(1));
+    assert_eq!(fs::read(setup.key_file()).unwrap(), before);
+}
+
+#[tokio::test]
+async fn commands_say_what_to_do_where_the_schema_is_missing() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    for args in [&["endpoint", "list"][..], &["secret", "generate", "acme"], &["deliveries", "list"]] {
+        let output = setup.run(args).await;
+        assert_eq!(output.code, Some(1), "{args:?}");
+        assert!(output.stderr.contains("migrate"), "{args:?}: {}", output.stderr);
+    }
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("migrate")).await;
+}
+
+#[tokio::test]
+async fn a_reload_takes_a_new_egress_rule_and_a_bad_configuration_changes_nothing() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    setup.edit_config(&[("delivery.timeout", json!("never"))]);
+    daemon.signal("HUP");
+    daemon.wait_for_log(|line| line.contains("not reloaded")).await;
+    setup.db.insert_lead("acme", "1@example.com").await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    setup.edit_config(&[("delivery.timeout", json!("15s")), ("egress.deny_networks", json!(["127.0.0.0/8", "::1/128"]))]);
+    daemon.signal("HUP");
+    daemon.wait_for_log(|line| line.contains("reloaded") && !line.contains("not reloaded")).await;
+    // A connection that was kept from before the reload may not be used either.
+    setup.db.insert_lead("acme", "2@example.com").await;
+    let rows = setup.db.wait_for_log(2).await;
+    assert_eq!(rows[1].failure.as_deref(), Some("blocked"));
+}
+
+#[tokio::test]
+async fn seed_makes_leads_from_before_the_install_known() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    let app = setup.db.app().await;
+    let insert = "INSERT INTO leads (tenant_id, visitor_id, email) VALUES ('acme', 'v1', 'ann@example.com')";
+    app.batch_execute(insert).await.unwrap();
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    setup.run(&["seed"]).await.ok();
+    app.batch_execute(insert).await.unwrap();
+    let _daemon = setup.daemon();
+    let row = setup.db.wait_for_log(1).await.remove(0);
+    assert_eq!((row.status.as_str(), row.reason.as_deref()), ("skipped", Some("duplicate")));
+}
+
+#[tokio::test]
+async fn check_finds_nothing_wrong_with_a_good_installation_and_names_what_is_wrong_with_a_bad_one() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let good = setup.run(&["check"]).await;
+    assert_eq!(good.code, Some(0), "{}", good.stdout);
+    let admin = setup.db.admin().await;
+    admin.batch_execute("ALTER TABLE leads DISABLE TRIGGER lead_webhook_insert").await.unwrap();
+    let bad = setup.run(&["check"]).await;
+    assert_eq!(bad.code, Some(1), "{}", bad.stdout);
+    assert!(bad.stdout.contains("lead_webhook_insert") && bad.stdout.contains("migrate"), "{}", bad.stdout);
+}

@@ -1,0 +1,153 @@
+//! What is not sent is accounted for: off, removed, muted, too old, gone, unreadable.
+
+use serde_json::json;
+
+use crate::harness::{Cluster, Database, LogRow, Receiver, Setup};
+
+fn words(row: &LogRow) -> (&str, Option<&str>) {
+    (row.status.as_str(), row.reason.as_deref().or(row.failure.as_deref()))
+}
+
+async fn app(setup: &Setup, sql: &str) {
+    setup.db.app().await.batch_execute(sql).await.unwrap();
+}
+
+#[tokio::test]
+async fn a_tenant_without_an_endpoint_or_without_a_secret_costs_no_row() {
+    let setup = Setup::new().await;
+    setup.run(&["endpoint", "set", "half", "--url", &setup.receiver.url()]).await.ok();
+    setup.db.insert_lead("nobody", "a@example.com").await;
+    setup.db.insert_lead("half", "a@example.com").await;
+    assert_eq!(setup.db.outbox_count().await, 0);
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "a@example.com").await;
+    assert_eq!(setup.db.outbox_count().await, 1);
+}
+
+#[tokio::test]
+async fn what_is_captured_while_the_endpoint_is_off_is_never_sent_and_on_again_needs_nothing_re_entered() {
+    let setup = Setup::new().await;
+    let secret = setup.endpoint("acme").await;
+    setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    setup.db.insert_lead("acme", "off@example.com").await;
+    setup.run(&["endpoint", "enable", "acme"]).await.ok();
+    setup.db.insert_lead("acme", "on@example.com").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    assert_eq!(rows.iter().map(words).filter(|w| *w == ("skipped", Some("disabled"))).count(), 1);
+    let requests = setup.receiver.wait_for(1).await;
+    assert_eq!(requests[0].json()["email"], "on@example.com");
+    requests[0].verify(&secret).unwrap();
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_switched_off_or_removed_before_the_claim_gets_nothing() {
+    let setup = Setup::new().await;
+    for tenant in ["off", "removed"] {
+        setup.endpoint(tenant).await;
+        setup.db.insert_lead(tenant, "a@example.com").await;
+    }
+    setup.run(&["endpoint", "disable", "off"]).await.ok();
+    setup.run(&["endpoint", "remove", "removed"]).await.ok();
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    let of = |tenant: &str| words(rows.iter().find(|row| row.tenant_id == tenant).unwrap());
+    assert_eq!(of("off"), ("skipped", Some("disabled")));
+    assert_eq!(of("removed"), ("skipped", Some("no_endpoint")));
+    assert!(setup.receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_muted_session_sends_nothing_and_its_leads_are_noted() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "SET lead_webhook.mute = 'on';
+         INSERT INTO leads (tenant_id, email) VALUES ('acme', 'muted1@example.com'), ('acme', 'muted2@example.com');
+         INSERT INTO leads (tenant_id, email) VALUES ('acme', NULL);
+         UPDATE leads SET email = 'muted3@example.com' WHERE email IS NULL;
+         SET lead_webhook.mute = 'off';
+         INSERT INTO leads (tenant_id, email) VALUES ('acme', 'heard@example.com')",
+    )
+    .await;
+    let _daemon = setup.daemon();
+    setup.db.wait_for_log(1).await;
+    assert_eq!(setup.receiver.requests()[0].json()["email"], "heard@example.com");
+    let muted: i64 =
+        setup.db.admin().await.query_one("SELECT count(*) FROM lead_webhook.muted", &[]).await.unwrap().get(0);
+    assert_eq!(muted, 3);
+}
+
+#[tokio::test]
+async fn a_session_in_replica_mode_fires_nothing() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let admin = setup.db.admin().await;
+    admin
+        .batch_execute(
+            "SET session_replication_role = replica;
+             INSERT INTO leads (tenant_id, email) VALUES ('acme', 'restored@example.com')",
+        )
+        .await
+        .unwrap();
+    assert_eq!(setup.db.outbox_count().await, 0);
+}
+
+#[tokio::test]
+async fn an_event_older_than_max_age_is_skipped_as_expired() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "old@example.com").await;
+    let admin = setup.db.admin().await;
+    admin.batch_execute("UPDATE lead_webhook.outbox SET queued_at = queued_at - interval '73 hours'").await.unwrap();
+    setup.db.insert_lead("acme", "new@example.com").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    assert_eq!(rows.iter().map(words).filter(|w| *w == ("skipped", Some("expired"))).count(), 1);
+    assert_eq!(setup.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_lead_that_was_deleted_before_the_claim_is_gone() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "deleted@example.com").await;
+    app(&setup, "DELETE FROM leads").await;
+    setup.db.insert_lead("acme", "kept@example.com").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    assert_eq!(rows.iter().map(words).filter(|w| *w == ("skipped", Some("gone"))).count(), 1);
+    assert_eq!(setup.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn one_lead_whose_mapping_fails_holds_no_other_up() {
+    let leads = "CREATE TABLE leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text, email text, seen text)";
+    let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
+    setup.edit_config(&[
+        ("leads.columns.tenant_id", json!("tenant")),
+        ("leads.columns.phone", json!("")),
+        ("leads.columns.first_name", json!("sql: (1 / (lead.email <> 'broken@example.com')::int)::text")),
+        ("leads.columns.visitor_id", json!("")),
+        ("leads.columns.conversation_id", json!("")),
+        ("leads.columns.captured_at", json!("")),
+        ("leads.columns.last_conversation_at", json!("")),
+    ]);
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 10) n;
+         INSERT INTO leads (tenant, email) VALUES ('acme', 'broken@example.com');
+         INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(11, 20) n",
+    )
+    .await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(21).await;
+    let broken: Vec<&LogRow> = rows.iter().filter(|row| row.status != "delivered").collect();
+    assert_eq!(broken.len(), 1);
+    assert_eq!(words(broken[0]), ("failed", Some("lead")));
+    assert!(!broken[0].error.as_deref().unwrap().contains("broken@example.com"));
+    assert_eq!(setup.receiver.requests().len(), 20);
+}

@@ -1,0 +1,208 @@
+//! Crashes, restarts and stops: never a second request, never an event without a row.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+
+use crate::harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently};
+
+async fn insert_many(setup: &Setup, n: usize) {
+    let insert = format!(
+        "INSERT INTO leads (tenant_id, email) SELECT 'acme', gen_random_uuid() || '@example.com' FROM generate_series(1, {n})"
+    );
+    setup.db.app().await.batch_execute(&insert).await.unwrap();
+}
+
+/// Makes a dead daemon's last heartbeat old, so that no test waits for the 30 s; the server itself must be older.
+async fn age_heartbeats(setup: &Setup) {
+    let admin = setup.db.admin().await;
+    admin
+        .batch_execute(
+            "SELECT pg_sleep(greatest(0, 31 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())));
+             UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'",
+        )
+        .await
+        .unwrap();
+}
+
+#[tokio::test]
+async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_again() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut first = setup.daemon();
+    insert_many(&setup, 3).await;
+    setup.receiver.wait_for(3).await;
+    first.kill9();
+    first.wait().await;
+    gate.open();
+    insert_many(&setup, 1).await;
+    age_heartbeats(&setup).await;
+    setup.receiver.answer(Answer::status(200));
+    let _second = setup.daemon();
+    let rows = setup.db.wait_for_log(4).await;
+    assert_eq!(rows.iter().filter(|row| row.status == "interrupted").count(), 3);
+    assert_eq!(rows.iter().filter(|row| row.status == "delivered").count(), 1);
+    assert_eq!(setup.receiver.requests().len(), 4, "no second request");
+    assert_eq!(setup.db.outbox_count().await, 0);
+}
+
+#[tokio::test]
+async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let frozen = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.receiver.wait_for(1).await;
+    frozen.signal("STOP");
+    age_heartbeats(&setup).await;
+    let _second = setup.daemon();
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "interrupted");
+    gate.open();
+    frozen.signal("CONT");
+    let admin = setup.db.admin().await;
+    patiently("the real outcome", async {
+        loop {
+            let sql = "SELECT status FROM lead_webhook.deliveries";
+            if admin.query_one(sql, &[]).await.unwrap().get::<_, &str>(0) == "delivered" {
+                return;
+            }
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    })
+    .await;
+    assert_eq!(setup.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
+    for how in [Stop::Fast, Stop::Immediate] {
+        let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+        setup.run(&["migrate"]).await.ok();
+        setup.endpoint("acme").await;
+        let gate = Gate::closed();
+        setup.receiver.answer(Answer::status(200).behind(&gate));
+        let daemon = setup.daemon();
+        insert_many(&setup, 40).await;
+        setup.receiver.wait_for(16).await;
+        setup.db.cluster.restart(how).await;
+        gate.open();
+        insert_many(&setup, 10).await;
+        let rows = setup.db.wait_for_log(50).await;
+        assert!(rows.iter().all(|row| row.status == "delivered"), "{how:?}: {:?}", daemon.log());
+        let requests = setup.receiver.requests();
+        let leads: HashSet<String> = requests.iter().map(|r| r.json()["leadId"].to_string()).collect();
+        assert_eq!((requests.len(), leads.len()), (50, 50), "{how:?}");
+    }
+}
+
+#[tokio::test]
+async fn the_daemon_starts_and_stays_up_while_the_database_is_away() {
+    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    insert_many(&setup, 1).await;
+    setup.db.cluster.stop(Stop::Fast).await;
+    let mut daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("cannot claim")).await;
+    setup.db.cluster.start_again().await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().await.code(), Some(0));
+}
+
+#[tokio::test]
+async fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_the_rest_in_the_queue() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut first = setup.daemon();
+    insert_many(&setup, 200).await;
+    setup.receiver.wait_for(16).await;
+    first.signal("TERM");
+    first.wait_for_log(|line| line.contains("stopping")).await;
+    gate.open();
+    assert_eq!(first.wait().await.code(), Some(0));
+    let rows = setup.db.log_rows().await;
+    let requests = setup.receiver.requests().len();
+    assert_eq!(rows.len(), requests, "every attempt has its row");
+    assert!(rows.iter().all(|row| row.status == "delivered"));
+    let admin = setup.db.admin().await;
+    let left = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NULL";
+    let pending: i64 = admin.query_one(left, &[]).await.unwrap().get(0);
+    assert_eq!(usize::try_from(pending).unwrap(), 200 - rows.len());
+    let alive: i64 = admin.query_one("SELECT count(*) FROM lead_webhook.instances", &[]).await.unwrap().get(0);
+    assert_eq!(alive, 0, "it signed off, so nobody waits for its heartbeat");
+    let _second = setup.daemon();
+    setup.db.wait_for_log(200).await;
+    assert_eq!(setup.receiver.requests().len(), 200);
+}
+
+#[tokio::test]
+async fn a_stop_that_runs_out_of_time_logs_what_is_in_flight_as_interrupted() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("delivery.drain_timeout", json!("100ms"))]);
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut daemon = setup.daemon();
+    insert_many(&setup, 2).await;
+    setup.receiver.wait_for(2).await;
+    daemon.signal("INT");
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    let rows = setup.db.log_rows().await;
+    assert_eq!(rows.iter().filter(|row| row.status == "interrupted").count(), 2);
+    assert_eq!(setup.db.outbox_count().await, 0);
+}
+
+#[tokio::test]
+async fn a_second_signal_ends_at_once() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.receiver.wait_for(1).await;
+    daemon.signal("TERM");
+    daemon.wait_for_log(|line| line.contains("stopping")).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().await.code(), Some(1));
+    let claimed = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NOT NULL";
+    let claimed: i64 = setup.db.admin().await.query_one(claimed, &[]).await.unwrap().get(0);
+    assert_eq!(claimed, 1, "it stays claimed, so that it is found and logged");
+}
+
+#[tokio::test]
+async fn a_listener_whose_session_is_ended_listens_again() {
+    let setup = Setup::new().await;
+    // So long a poll that only a notification can bring the lead in time.
+    setup.edit_config(&[("database.poll_interval", json!("1h"))]);
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+    let admin = setup.db.admin().await;
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
+               WHERE datname = current_database() AND query LIKE 'LISTEN%'";
+    let ended: i64 = admin.query_one(end, &[]).await.unwrap().get(0);
+    assert_eq!(ended, 1);
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(2).await;
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn without_notify_the_daemon_polls() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("database.notify", json!("off")), ("database.poll_interval", json!("100ms"))]);
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+}
