@@ -306,17 +306,18 @@ mod tests {
     }
 
     #[test]
-    fn a_host_is_kept_as_a_url_spells_it() {
+    fn a_host_is_kept_as_the_policy_spells_it() {
         for (text, expected) in [
             ("CRM.Internal.", Some("crm.internal")),
             ("bücher.example", Some("xn--bcher-kva.example")),
             ("10.0.0.1", Some("10.0.0.1")),
-            ("[FD00::1]", Some("[fd00::1]")),
-            ("fd00::1", None),
+            ("[FD00::1]", Some("fd00::1")),
+            ("fd00::1", Some("fd00::1")),
             ("https://crm.internal", None),
             ("crm.internal:8443", None),
             ("crm.internal/hook", None),
-            ("*.internal", None),
+            ("*.crm.internal", Some("*.crm.internal")),
+            ("*", None),
             ("user@crm.internal", None),
             (".", None),
         ] {

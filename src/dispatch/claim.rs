@@ -8,13 +8,13 @@ use std::{
 };
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Statement, Transaction};
 use uuid::Uuid;
 
 use crate::{
     event::{Event, EventKind},
     outcome::{Destination, Failure, Outcome, SkipReason, Status},
     store::{
+        Error, Statement, Transaction,
         delivery_log::{self, Entry},
         endpoints::SealedEndpoint,
         leads::{self, Lead, LoadError, Loaded},

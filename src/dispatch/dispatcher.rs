@@ -19,7 +19,7 @@ use crate::{
     outcome::{Failure, Outcome, SkipReason, Status},
     pipeline::{Pipeline, Unusable},
     store::{
-        connect,
+        self, connect,
         delivery_log::Entry,
         installation,
         mapping::{MappedSql, MappingError},
@@ -79,7 +79,7 @@ enum Obstacle {
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
     #[error("{}", said(.0))]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[from] store::Error),
     #[error("{0}")]
     Mapping(#[from] MappingError),
     #[error("the schema is not installed: run `lead-webhook migrate`")]

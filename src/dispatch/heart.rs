@@ -11,10 +11,10 @@ use std::{
 };
 
 use tokio::sync::watch;
-use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::store::{
+    Error,
     instances::{self, Instance, Interrupted},
     outbox,
     session::Session,

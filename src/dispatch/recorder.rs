@@ -9,12 +9,11 @@ use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
-use tokio_postgres::Error;
 
 use crate::{
     config::Database,
     store::{
-        connect,
+        Error, connect,
         delivery_log::{self, Entry},
         instances, outbox, said,
         session::Session,

@@ -20,6 +20,9 @@ pub mod session;
 mod tls;
 pub mod uniqueness;
 
+/// The driver's own words: only this folder knows the driver.
+pub use tokio_postgres::{Error, Statement, Transaction};
+
 /// What a database error says, for an operator: the server's message, its hint and its code, or the cause of a lost
 /// connection. Plain `Display` of the driver's error says "db error" only.
 pub(crate) fn said(error: &tokio_postgres::Error) -> String {

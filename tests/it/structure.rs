@@ -1,0 +1,142 @@
+//! The house keeps its order: imports point one way, and what is dangerous stands in one place.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+/// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
+const MAY_KNOW: [(&str, &[&str]); 17] = [
+    ("event", &[]),
+    ("outcome", &[]),
+    ("secret", &[]),
+    ("visitor", &["secret"]),
+    ("egress", &["outcome"]),
+    ("config", &["egress", "secret"]),
+    ("keyring", &["secret"]),
+    ("delivery", &["egress", "event", "outcome", "secret"]),
+    ("store", &["config", "event", "outcome", "secret"]),
+    ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "store"]),
+    ("dispatch", &["config", "delivery", "event", "keyring", "outcome", "pipeline", "store", "visitor"]),
+    ("shutdown", &[]),
+    ("telemetry", &["config"]),
+    ("daemon", &["config", "delivery", "dispatch", "keyring", "pipeline", "shutdown", "store", "telemetry"]),
+    (
+        "cli",
+        &[
+            "config", "daemon", "delivery", "dispatch", "egress", "event", "keyring", "outcome", "pipeline", "secret",
+            "store", "telemetry", "visitor",
+        ],
+    ),
+    ("lib", &[]),
+    ("main", &[]),
+];
+
+fn source_files(folder: &Path, files: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            source_files(&path, files);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+}
+
+/// Every source file by its path below `src`, without its unit tests.
+fn sources() -> Vec<(String, String)> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
+    let mut files = Vec::new();
+    source_files(&root, &mut files);
+    files
+        .into_iter()
+        .map(|path| {
+            let text = fs::read_to_string(&path).unwrap();
+            let code = text.split("#[cfg(test)]").next().unwrap_or_default().to_owned();
+            (path.strip_prefix(&root).unwrap().to_str().unwrap().to_owned(), code)
+        })
+        .filter(|(name, _)| !name.ends_with("tests.rs"))
+        .collect()
+}
+
+fn part_of(name: &str) -> &str {
+    name.split(['/', '.']).next().unwrap()
+}
+
+/// The parts that `code` names behind `crate::`, in `use crate::{a, b::c}` too.
+fn known(code: &str) -> Vec<&'static str> {
+    let code: String =
+        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    MAY_KNOW
+        .iter()
+        .map(|(part, _)| *part)
+        .filter(|part| {
+            code.split("crate::").skip(1).any(|rest| match rest.strip_prefix('{') {
+                Some(group) => top_level_names(group).iter().any(|name| name == part),
+                None => rest.split(|c: char| !c.is_alphanumeric() && c != '_').next() == Some(part),
+            })
+        })
+        .collect()
+}
+
+fn top_level_names(group: &str) -> Vec<String> {
+    let (mut depth, mut name, mut names) = (0, String::new(), Vec::new());
+    for c in group.chars() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => names.push(std::mem::take(&mut name)),
+            c if depth == 0 && !c.is_whitespace() => name.push(c),
+            _ => {}
+        }
+    }
+    names.push(name);
+    names.into_iter().map(|name| name.split("::").next().unwrap_or_default().to_owned()).collect()
+}
+
+#[test]
+fn imports_point_one_way() {
+    let mut wrong = Vec::new();
+    for (name, code) in sources() {
+        let part = part_of(&name);
+        let (_, may_know) = MAY_KNOW.iter().find(|(known, _)| *known == part).unwrap_or_else(|| panic!("{part} is new"));
+        for other in known(&code) {
+            if other != part && !may_know.contains(&other) {
+                wrong.push(format!("{name} knows {other}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn each_dangerous_library_stands_in_its_place() {
+    let places: [(&str, &[&str]); 4] = [
+        ("tokio_postgres", &["store/", "config/database_url.rs"]),
+        ("reqwest", &["delivery/client.rs"]),
+        ("aes_gcm", &["keyring"]),
+        ("std::env::", &["config/"]),
+    ];
+    let mut wrong = Vec::new();
+    for (name, code) in sources() {
+        for (library, allowed) in places {
+            let uses = code.lines().any(|line| line.contains(library) && !line.trim_start().starts_with("//"));
+            if uses && !allowed.iter().any(|place| name.starts_with(place)) {
+                wrong.push(format!("{name} uses {library}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+#[test]
+fn no_file_outgrows_its_budget() {
+    let long: Vec<String> = sources()
+        .into_iter()
+        .map(|(name, code)| (name, code.lines().count()))
+        .filter(|(_, lines)| *lines > 400)
+        .map(|(name, lines)| format!("{name}: {lines} lines"))
+        .collect();
+    assert!(long.is_empty(), "{long:#?}");
+}
