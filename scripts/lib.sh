@@ -1,0 +1,55 @@
+# Shared by the scripts beside it: what building and testing need of the system. Sourced by a POSIX shell.
+
+die() {
+    echo "$0: $*" >&2
+    exit 1
+}
+
+# As root, or by sudo.
+as_root() {
+    if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+# The binaries of the PostgreSQL server, where the tests look for them: as told, as pg_config says, Debian's place.
+has_postgresql() {
+    for bin in "${LEAD_WEBHOOK_PG_BIN:-}" "$(pg_config --bindir 2>/dev/null)" /usr/lib/postgresql/*/bin; do
+        if [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is.
+install_missing() {
+    command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs, then try again"
+    missing=
+    command -v cc >/dev/null || missing="$missing gcc libc6-dev"
+    has_postgresql || missing="$missing postgresql"
+    [ -n "$missing" ] || return 0
+    command -v apt-get >/dev/null || die "missing here, and there is no apt-get to install it by:$missing"
+    if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
+        die "missing here, and installing needs root or sudo: apt-get install$missing"
+    fi
+    echo "Installing by apt-get (of PostgreSQL the programs only, no server is set up):$missing" >&2
+    apt_get update
+    case $missing in *postgresql*) apt_get install postgresql-common ;; esac
+    # shellcheck disable=SC2086 # a list of words
+    without_main_cluster apt_get install $missing || die "apt-get could not install:$missing"
+    has_postgresql || die "PostgreSQL is installed, but its server's programs are not found: set LEAD_WEBHOOK_PG_BIN"
+}
+
+apt_get() {
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends "$@" >&2 </dev/null
+}
+
+# Runs a command while Debian's package is kept from setting up and starting a server of its own on port 5432, as it
+# would when it is installed: the tests start theirs themselves.
+without_main_cluster() {
+    conf=/etc/postgresql-common/createcluster.conf
+    if [ ! -e "$conf" ]; then "$@"; return; fi
+    as_root cp -p "$conf" "$conf.before"
+    as_root pg_conftool "$conf" set create_main_cluster off
+    done=0
+    "$@" || done=$?
+    as_root mv "$conf.before" "$conf"
+    return "$done"
+}

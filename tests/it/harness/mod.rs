@@ -1,0 +1,62 @@
+//! What integration tests and the demo stand on. Nothing of ours is imitated here: a real PostgreSQL server, a real
+//! HTTPS receiver, and the built program as a child process.
+//!
+//! - [`Cluster`]: a throw-away PostgreSQL server, one a process; gone when the process is, however it ends.
+//! - [`Database`]: a database and roles of its own for each test, with the application's `leads` table.
+//! - [`Receiver`]: records each request and answers as it was told to.
+//! - [`Process`]: the program, as the daemon or as a command.
+//! - [`Setup`]: all of them together: configuration, key file, schema, endpoints, by the real commands.
+//!
+//! Time is bounded everywhere by [`PATIENCE`], and what was waited for is named when it does not come.
+
+#![allow(dead_code, unreachable_pub, unused_imports, reason = "two crates share it, and neither uses all of it")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a harness that cannot go on ends the test"
+)]
+
+mod answer;
+mod cluster;
+mod daemon;
+mod database;
+mod receiver;
+mod request;
+mod setup;
+
+use std::{future::Future, time::Duration};
+
+pub use self::{
+    answer::{Answer, Gate},
+    cluster::{Cluster, Stop},
+    daemon::{Output, Process},
+    database::{Database, LogRow},
+    receiver::Receiver,
+    request::Request,
+    setup::Setup,
+};
+
+/// How long anything is waited for. Far more than any of it takes, also on a busy machine: it only ends what hangs.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Waits for `event`, which `what` names.
+///
+/// Panics after [`PATIENCE`].
+pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(PATIENCE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s in vain for {what}", PATIENCE.as_secs()),
+    }
+}
+
+/// A variable of the test's environment.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "the rule is about the program, this is about the machine it is tested on"
+)]
+fn environment(name: &str) -> Option<String> {
+    std::env::var(name).ok()
+}

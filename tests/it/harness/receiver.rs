@@ -1,0 +1,279 @@
+//! [`Receiver`]: an HTTPS server with a CA of its own that records what it gets and answers as it was told to.
+//!
+//! It runs on a thread of its own, so that a test may block while it answers. Hyper reads the requests; a tape beside
+//! it keeps each head's bytes, because hyper's header map forgets order and spelling.
+
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    path::{Path, PathBuf},
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::{Context, Poll, ready},
+    thread::{self, JoinHandle},
+    time::Instant,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
+use tempfile::TempDir;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
+    net::TcpStream,
+    sync::{oneshot, watch},
+    task::JoinSet,
+};
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+
+use super::{
+    Answer, Request,
+    answer::{Programme, Reply},
+    patiently,
+};
+
+/// A running receiver; gone when dropped.
+pub struct Receiver {
+    address: SocketAddr,
+    files: TempDir,
+    shared: Arc<Shared>,
+    stop: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    requests: watch::Sender<Vec<Request>>,
+    programme: Mutex<Programme>,
+    connections: AtomicUsize,
+}
+
+impl Receiver {
+    /// Listens on a free port of 127.0.0.1 with a certificate for `localhost`, and answers 200.
+    pub fn start() -> Self {
+        Self::start_for(&["localhost"])
+    }
+
+    /// The same with a certificate for other names.
+    pub fn start_for(names: &[&str]) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let tls = tls(names, &files.path().join("ca.pem"));
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let address = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let (stop, stopped) = oneshot::channel::<()>();
+        let serving = serve(listener, tls, shared.clone());
+        let thread = thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+            runtime.block_on(async {
+                tokio::select! {
+                    _ = stopped => {}
+                    ended = serving => panic!("the receiver ended: {ended:?}"),
+                }
+            });
+        });
+        Self { address, files, shared, stop: Some(stop), thread: Some(thread) }
+    }
+
+    /// The port on 127.0.0.1.
+    pub fn port(&self) -> u16 {
+        self.address.port()
+    }
+
+    /// `https://localhost:PORT/hook`.
+    pub fn url(&self) -> String {
+        format!("https://localhost:{}/hook", self.port())
+    }
+
+    /// PEM file of the CA that signed the certificate.
+    pub fn ca_file(&self) -> PathBuf {
+        self.files.path().join("ca.pem")
+    }
+
+    /// Answers each request by `rule` from now on.
+    pub fn answer_with(&self, rule: impl FnMut(&Request) -> Answer + Send + 'static) {
+        self.shared.programme.lock().unwrap().rule = Box::new(rule);
+    }
+
+    /// Answers each request alike from now on.
+    pub fn answer(&self, answer: Answer) {
+        self.answer_with(move |_| answer.clone());
+    }
+
+    /// Answers the next requests by these, one each, before the rule counts again.
+    pub fn queue(&self, answers: impl IntoIterator<Item = Answer>) {
+        self.shared.programme.lock().unwrap().queue.extend(answers);
+    }
+
+    /// What has arrived, in order of arrival.
+    pub fn requests(&self) -> Vec<Request> {
+        self.shared.requests.borrow().clone()
+    }
+
+    /// Waits until `n` requests or more have arrived; all of them. They may not be answered yet.
+    pub async fn wait_for(&self, n: usize) -> Vec<Request> {
+        let mut arrivals = self.shared.requests.subscribe();
+        let enough = arrivals.wait_for(|requests| requests.len() >= n);
+        patiently(&format!("{n} requests at the receiver"), enough).await.unwrap().clone()
+    }
+
+    /// How many connections were accepted, also those whose TLS handshake failed.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Receiver {
+    fn drop(&mut self) {
+        drop(self.stop.take());
+        let _ = self.thread.take().map(JoinHandle::join);
+    }
+}
+
+/// Makes a CA, writes it to `ca_file`, and signs a certificate for `names`.
+fn tls(names: &[&str], ca_file: &Path) -> TlsAcceptor {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    std::fs::write(ca_file, ca.pem()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
+    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) -> io::Result<()> {
+    let listener = tokio::net::TcpListener::from_std(listener)?;
+    let mut connections = JoinSet::new();
+    loop {
+        let (socket, _) = listener.accept().await?;
+        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+        let (tls, shared) = (tls.clone(), shared.clone());
+        connections.spawn(async move {
+            if let Ok(stream) = tls.accept(socket).await {
+                let _ = converse(stream, number, &shared).await;
+            }
+        });
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+/// Answers the requests of one connection. What HTTP does not allow for ends the conversation and is sent afterwards.
+async fn converse(stream: TlsStream<TcpStream>, number: usize, shared: &Shared) -> io::Result<()> {
+    let tape = Tape::default();
+    let unusual = Mutex::new(None);
+    let mut conversation = http1::Builder::new().serve_connection(
+        TokioIo::new(Recorded { stream, tape: tape.clone() }),
+        service_fn(|request| async {
+            let answer = shared.receive(request, number, &tape).await?;
+            answer.hold_back().await;
+            http(answer.reply).map_err(|reply| {
+                *unusual.lock().unwrap() = Some(reply);
+                io::Error::other("not an HTTP answer")
+            })
+        }),
+    );
+    let _ = (&mut conversation).await;
+    let mut stream = conversation.into_parts().io.into_inner().stream;
+    let unusual = unusual.lock().unwrap().take();
+    match unusual {
+        Some(Reply::Reset) => stream.get_ref().0.set_zero_linger()?,
+        Some(Reply::Raw { bytes, hold }) => return say(&mut stream, &bytes, hold).await,
+        Some(Reply::Http { .. }) | None => {}
+    }
+    Ok(())
+}
+
+async fn say(stream: &mut TlsStream<TcpStream>, bytes: &[u8], hold: bool) -> io::Result<()> {
+    stream.write_all(bytes).await?;
+    stream.flush().await?;
+    if hold {
+        stream.read_to_end(&mut Vec::new()).await?;
+    }
+    stream.shutdown().await
+}
+
+/// The answer for hyper, or the reply back where it is none.
+fn http(reply: Reply) -> Result<Response<Full<Bytes>>, Reply> {
+    let Reply::Http { status, headers, body } = reply else { return Err(reply) };
+    let mut response = Response::builder().status(status);
+    for (name, value) in headers {
+        response = response.header(name, value);
+    }
+    Ok(response.body(Full::from(body)).unwrap())
+}
+
+impl Shared {
+    /// Reads a request to its end, records it, and chooses the answer.
+    async fn receive(&self, request: hyper::Request<Incoming>, connection: usize, tape: &Tape) -> io::Result<Answer> {
+        let arrived_at = Instant::now();
+        let headers = tape.headers();
+        let (head, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes().to_vec();
+        tape.rewind();
+        let (method, path) = (head.method.to_string(), head.uri.to_string());
+        let request = Request { method, path, headers, body, arrived_at, connection };
+        let answer = self.programme.lock().unwrap().choose(&request);
+        self.requests.send_modify(|requests| requests.push(request));
+        Ok(answer)
+    }
+}
+
+/// The bytes of the request that is being read.
+#[derive(Clone, Default)]
+struct Tape(Arc<Mutex<Vec<u8>>>);
+
+impl Tape {
+    fn headers(&self) -> Vec<(String, String)> {
+        let text = String::from_utf8_lossy(&self.0.lock().unwrap()).into_owned();
+        let head = text.split("\r\n\r\n").next().unwrap_or_default();
+        let headers = head.split("\r\n").skip(1).filter_map(|line| line.split_once(':'));
+        headers.map(|(name, value)| (name.to_owned(), value.trim().to_owned())).collect()
+    }
+
+    fn rewind(&self) {
+        self.0.lock().unwrap().clear();
+    }
+}
+
+/// A stream that keeps what is read on a tape.
+struct Recorded {
+    stream: TlsStream<TcpStream>,
+    tape: Tape,
+}
+
+impl AsyncRead for Recorded {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buffer))?;
+        self.tape.0.lock().unwrap().extend(&buffer.filled()[before..]);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Recorded {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,115 @@
+//! [`Setup`]: an installation as an operator makes it, by the real commands.
+
+use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, sync::Mutex};
+
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+use super::{Cluster, Database, Output, Process, Receiver};
+
+/// A database with our schema, a receiver, and the configuration that joins them.
+pub struct Setup {
+    /// Where the leads are.
+    pub db: Database,
+    /// Where they are sent.
+    pub receiver: Receiver,
+    files: TempDir,
+    config: Mutex<BTreeMap<String, BTreeMap<String, Value>>>,
+}
+
+impl Setup {
+    /// Everything in place up to `migrate`, on the shared server.
+    pub async fn new() -> Self {
+        let setup = Self::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+        setup.run(&["migrate"]).await.ok();
+        setup
+    }
+
+    /// Configuration and key file only.
+    pub async fn prepare(db: Database, receiver: Receiver) -> Self {
+        let files = tempfile::tempdir().unwrap();
+        let setup = Self { db, receiver, files, config: Mutex::default() };
+        setup.edit_config(&[
+            ("database.url", json!(setup.db.url(&setup.db.daemon_login))),
+            ("database.owner_url", json!(setup.db.admin_url())),
+            ("database.owner_role", json!(setup.db.owner_role)),
+            ("database.daemon_role", json!(setup.db.daemon_role)),
+            ("egress.allow_hosts", json!(["localhost"])),
+            ("egress.allow_networks", json!(["127.0.0.0/8"])),
+            ("egress.ca_file", json!(setup.receiver.ca_file())),
+            ("keys.file", json!(setup.key_file())),
+        ]);
+        let key_file = setup.key_file();
+        setup.run(&["key", "generate", "--out", key_file.to_str().unwrap()]).await.ok();
+        setup
+    }
+
+    /// Sets keys of the configuration, `section.key` each, and writes the file anew. A running daemon reads it at SIGHUP.
+    pub fn edit_config(&self, keys: &[(&str, Value)]) {
+        let mut config = self.config.lock().unwrap();
+        for (path, value) in keys {
+            let (section, key) = path.rsplit_once('.').expect("section.key");
+            config.entry(section.to_owned()).or_default().insert(key.to_owned(), value.clone());
+        }
+        fs::write(self.config_file(), toml(&config)).unwrap();
+    }
+
+    /// The configuration's path.
+    pub fn config_file(&self) -> PathBuf {
+        self.path("lead-webhook.toml")
+    }
+
+    /// The key file's path.
+    pub fn key_file(&self) -> PathBuf {
+        self.path("keys")
+    }
+
+    /// A path for a further file, removed with the rest.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.files.path().join(name)
+    }
+
+    /// Makes the tenant an endpoint at the receiver and generates its secret; the secret, as printed.
+    pub async fn endpoint(&self, tenant: &str) -> String {
+        self.run(&["endpoint", "set", tenant, "--url", &self.receiver.url()]).await.ok();
+        let printed = self.run(&["secret", "generate", tenant]).await.ok().stdout;
+        let secret = printed.split_whitespace().find(|word| word.starts_with("whsec_"));
+        secret.expect("a secret on stdout").to_owned()
+    }
+
+    /// Starts the daemon.
+    pub fn daemon(&self) -> Process {
+        self.daemon_with(&[])
+    }
+
+    /// Starts the daemon with further variables in its environment.
+    pub fn daemon_with(&self, env: &[(&str, &str)]) -> Process {
+        Process::daemon(&self.config_file(), env)
+    }
+
+    /// Runs a command of the program to its end.
+    pub async fn run(&self, args: &[&str]) -> Output {
+        self.run_with(args, &[], "").await
+    }
+
+    /// Runs a command with further variables in its environment, and an input.
+    pub async fn run_with(&self, args: &[&str], env: &[(&str, &str)], input: &str) -> Output {
+        self.start(args, env, input).output().await
+    }
+
+    /// Starts a command that goes on until it is stopped.
+    pub fn start(&self, args: &[&str], env: &[(&str, &str)], input: &str) -> Process {
+        let mut all = vec![OsString::from("--config"), self.config_file().into()];
+        all.extend(args.iter().map(OsString::from));
+        Process::start(&all, env, input)
+    }
+}
+
+/// Strings, numbers, booleans and arrays read the same in JSON and TOML.
+fn toml(config: &BTreeMap<String, BTreeMap<String, Value>>) -> String {
+    let section = |(name, keys): (&String, &BTreeMap<String, Value>)| {
+        let lines: String = keys.iter().map(|(key, value)| format!("{key} = {value}\n")).collect();
+        format!("[{name}]\n{lines}\n")
+    };
+    config.iter().map(section).collect()
+}
