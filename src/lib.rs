@@ -24,6 +24,8 @@
 //! [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
+pub mod config;
 pub mod event;
 pub mod outcome;
 pub mod secret;
+pub mod store;

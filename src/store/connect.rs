@@ -1,0 +1,296 @@
+//! Opens a session with the database: TLS, time-outs, and the settings that every statement of ours relies on.
+
+use std::{future::poll_fn, time::Duration};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    sync::mpsc,
+    task::JoinHandle,
+};
+use tokio_postgres::{
+    AsyncMessage, Client, Config, Connection, Notification, Socket,
+    config::{Host, SslMode},
+};
+use tokio_postgres_rustls::MakeRustlsConnect;
+
+use super::{
+    said,
+    tls::{TlsError, client_config},
+};
+use crate::{
+    config::{Database, Tls},
+    secret::Secret,
+};
+
+/// Shown in `pg_stat_activity`, where the URL names no other.
+const APPLICATION_NAME: &str = "lead-webhook";
+
+/// For one host's address, where the URL sets none: a dead primary of several hosts costs no more than this.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Idle time before the first keepalive, where the URL sets none.
+const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
+
+/// Between keepalives, and how many may stay unanswered: a server that vanished is noticed within a minute.
+const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
+const KEEPALIVES_RETRIES: u32 = 3;
+
+/// How long sent data may stay unacknowledged, where the URL sets nothing.
+const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// What tokio-postgres fills in for the idle time; its `Config` does not tell "unset" from it.
+const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
+
+/// One statement, so that a session is set up in one round trip.
+///
+/// Not by the startup packet's `options`: poolers refuse those. Behind a transaction pooler a SET may not last; set the
+/// same there by `ALTER ROLE … SET`.
+const SET_UP: &str = "-- connect::set_up
+SET search_path = pg_catalog, pg_temp;
+SET row_security = off;
+SET TimeZone = 'UTC';
+SET jit = off;
+SET default_transaction_isolation = 'read committed';
+SET client_min_messages = warning;
+SET standard_conforming_strings = on;
+SET lock_timeout = '10s'";
+
+/// A session, and the task that moves its bytes.
+#[derive(Debug)]
+pub struct Session {
+    /// Where statements are sent. The connection ends when it is dropped.
+    pub client: Client,
+    /// Ends with the connection: `Ok` after the client was dropped, else why it was lost.
+    pub connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+}
+
+/// Why there is no session. The text names host, port, database and user; never the URL or the password.
+#[derive(Debug, thiserror::Error)]
+pub enum ConnectError {
+    /// The URL is no connection string. The operator must act.
+    ///
+    /// The parser's own words are left out: they can quote a part of the password.
+    #[error(
+        "database.url is not a connection string: expected postgres://user@host:port/database; \
+         special characters of a user name or password are percent-encoded"
+    )]
+    Url,
+    /// TLS cannot be set up. The operator must act.
+    #[error("{0}")]
+    Tls(#[from] TlsError),
+    /// No server answered, or it refused. Passes by itself when the database was only restarting.
+    #[error("cannot connect to {target}: {}", said(.source))]
+    Refused {
+        /// Host, port, database and user.
+        target: String,
+        /// What the driver or the server said.
+        source: tokio_postgres::Error,
+    },
+    /// The session could not be set up. As [`ConnectError::Refused`].
+    #[error("connected to {target}, but the session could not be set up: {}", said(.source))]
+    SetUp {
+        /// Host, port, database and user.
+        target: String,
+        /// What the driver or the server said.
+        source: tokio_postgres::Error,
+    },
+}
+
+impl ConnectError {
+    /// Whether trying again later can help without anybody acting.
+    pub fn may_pass(&self) -> bool {
+        matches!(self, Self::Refused { .. } | Self::SetUp { .. })
+    }
+}
+
+/// Opens a session at `url`, one of `database`'s.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect(url: &Secret<String>, database: &Database) -> Result<Session, ConnectError> {
+    open(url, database, None).await
+}
+
+/// Opens a session at `url` whose notifications go to `notifications`.
+///
+/// One that finds the channel full is dropped: a notification is a hint to look, and a full channel hints enough.
+///
+/// # Errors
+/// [`ConnectError`].
+pub async fn connect_listening(
+    url: &Secret<String>,
+    database: &Database,
+    notifications: mpsc::Sender<Notification>,
+) -> Result<Session, ConnectError> {
+    open(url, database, Some(notifications)).await
+}
+
+/// The user that `url` logs in as; `None` where it names none, or is no connection string.
+pub(super) fn login(url: &Secret<String>) -> Option<String> {
+    url.expose().parse::<Config>().ok()?.get_user().map(str::to_owned)
+}
+
+async fn open(
+    url: &Secret<String>,
+    database: &Database,
+    notifications: Option<mpsc::Sender<Notification>>,
+) -> Result<Session, ConnectError> {
+    let config = configure(url, database)?;
+    let tls = MakeRustlsConnect::new(client_config(database)?);
+    let target = || target(&config);
+    let (client, connection) =
+        config.connect(tls).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
+    #[expect(clippy::disallowed_methods, reason = "the connection's own task; its end is awaited through the session")]
+    let connection = tokio::spawn(pump(connection, notifications));
+    client.batch_execute(SET_UP).await.map_err(|source| ConnectError::SetUp { target: target(), source })?;
+    Ok(Session { client, connection })
+}
+
+/// What the URL says, and our defaults where it says nothing.
+fn configure(url: &Secret<String>, database: &Database) -> Result<Config, ConnectError> {
+    let mut config = url.expose().parse::<Config>().map_err(|_| ConnectError::Url)?;
+    if config.get_hosts().is_empty() && config.get_hostaddrs().is_empty() {
+        return Err(ConnectError::Url);
+    }
+    if let (None, Some(password)) = (config.get_password(), &database.password) {
+        config.password(password.expose());
+    }
+    if config.get_application_name().is_none() {
+        config.application_name(APPLICATION_NAME);
+    }
+    if config.get_connect_timeout().is_none() {
+        config.connect_timeout(CONNECT_TIMEOUT);
+    }
+    if config.get_tcp_user_timeout().is_none() {
+        config.tcp_user_timeout(TCP_USER_TIMEOUT);
+    }
+    if config.get_keepalives_idle() == DRIVERS_KEEPALIVES_IDLE {
+        config.keepalives_idle(KEEPALIVES_IDLE);
+    }
+    if config.get_keepalives_interval().is_none() {
+        config.keepalives_interval(KEEPALIVES_INTERVAL);
+    }
+    if config.get_keepalives_retries().is_none() {
+        config.keepalives_retries(KEEPALIVES_RETRIES);
+    }
+    let sockets_only =
+        !config.get_hosts().is_empty() && config.get_hosts().iter().all(|host| matches!(host, Host::Unix(_)));
+    match database.tls {
+        // There is no TLS over a Unix socket; libpq ignores the setting there too.
+        _ if sockets_only => config.ssl_mode(SslMode::Disable),
+        Tls::Disable => config.ssl_mode(SslMode::Disable),
+        // A URL with sslmode=require insists on more than the default does.
+        Tls::Prefer => &mut config,
+        Tls::Require | Tls::VerifyFull => config.ssl_mode(SslMode::Require),
+    };
+    Ok(config)
+}
+
+/// Host, port, database and user, for an error text.
+fn target(config: &Config) -> String {
+    let hosts = config.get_hosts().iter().map(|host| match host {
+        Host::Tcp(name) => name.clone(),
+        Host::Unix(path) => path.display().to_string(),
+    });
+    let mut hosts: Vec<_> = hosts.collect();
+    if hosts.is_empty() {
+        hosts = config.get_hostaddrs().iter().map(ToString::to_string).collect();
+    }
+    let ports = config.get_ports();
+    let port = |at: usize| ports.get(at).or_else(|| ports.first()).copied().unwrap_or(5432);
+    let hosts: Vec<_> = hosts.iter().enumerate().map(|(at, host)| format!("{host}:{}", port(at))).collect();
+    let user = config.get_user().map_or_else(|| "the system's user name".to_owned(), |user| format!("user {user}"));
+    let name = config.get_dbname().map_or_else(String::new, |name| format!("database {name}, "));
+    format!("{} ({name}{user})", hosts.join(", "))
+}
+
+/// Moves the connection's bytes until it ends.
+async fn pump<T: AsyncRead + AsyncWrite + Unpin>(
+    mut connection: Connection<Socket, T>,
+    notifications: Option<mpsc::Sender<Notification>>,
+) -> Result<(), tokio_postgres::Error> {
+    while let Some(message) = poll_fn(|context| connection.poll_message(context)).await {
+        match message? {
+            AsyncMessage::Notification(notification) => {
+                if let Some(channel) = &notifications {
+                    drop(channel.try_send(notification));
+                }
+            }
+            AsyncMessage::Notice(notice) => {
+                tracing::debug!(severity = notice.severity(), code = notice.code().code(), "notice of the database");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn database(tls: Tls) -> Database {
+        Database {
+            url: String::new().into(),
+            owner_url: String::new().into(),
+            listen_url: String::new().into(),
+            password: Some("from the file".to_owned().into()),
+            tls,
+            tls_ca_file: None,
+            notify: crate::config::Notify::Auto,
+            poll_interval: Duration::from_secs(5),
+            owner_role: "owner".to_owned(),
+            daemon_role: "daemon".to_owned(),
+        }
+    }
+
+    fn configured(url: &str, tls: Tls) -> Config {
+        configure(&url.to_owned().into(), &database(tls)).unwrap()
+    }
+
+    #[test]
+    fn the_file_s_password_stands_in_where_the_url_has_none() {
+        assert_eq!(configured("postgres://u@h/d", Tls::Prefer).get_password(), Some(&b"from the file"[..]));
+        assert_eq!(configured("postgres://u:p@h/d", Tls::Prefer).get_password(), Some(&b"p"[..]));
+    }
+
+    #[test]
+    fn what_the_url_sets_is_kept() {
+        let url = "postgres://u@h/d?connect_timeout=9&keepalives_idle=7&application_name=mine&tcp_user_timeout=3";
+        let config = configured(url, Tls::Prefer);
+        assert_eq!(config.get_connect_timeout(), Some(&Duration::from_secs(9)));
+        assert_eq!(config.get_tcp_user_timeout(), Some(&Duration::from_secs(3)));
+        assert_eq!(config.get_keepalives_idle(), Duration::from_secs(7));
+        assert_eq!(config.get_application_name(), Some("mine"));
+        let config = configured("postgres://u@h/d", Tls::Prefer);
+        assert_eq!(config.get_connect_timeout(), Some(&CONNECT_TIMEOUT));
+        assert_eq!(config.get_keepalives_idle(), KEEPALIVES_IDLE);
+    }
+
+    #[test]
+    fn tls_is_as_strict_as_the_stricter_of_setting_and_url_and_never_on_a_unix_socket() {
+        for (url, tls, mode) in [
+            ("postgres://u@h/d", Tls::Disable, SslMode::Disable),
+            ("postgres://u@h/d", Tls::Prefer, SslMode::Prefer),
+            ("postgres://u@h/d?sslmode=require", Tls::Prefer, SslMode::Require),
+            ("postgres://u@h/d", Tls::Require, SslMode::Require),
+            ("postgres://u@h/d?sslmode=disable", Tls::VerifyFull, SslMode::Require),
+            ("host=/run/postgresql user=u", Tls::Require, SslMode::Disable),
+        ] {
+            assert_eq!(configured(url, tls).get_ssl_mode(), mode, "{url} {tls:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn an_error_names_the_server_and_never_the_password() {
+        let mut settings = database(Tls::Disable);
+        settings.password = None;
+        let url = "postgres://anna:pass-word@127.0.0.1:1/app".to_owned().into();
+        let text = connect(&url, &settings).await.unwrap_err().to_string();
+        assert!(text.starts_with("cannot connect to 127.0.0.1:1 (database app, user anna): "), "{text}");
+        assert!(!text.contains("pass-word"), "{text}");
+        let url = "postgres://anna:p?ss-word@127.0.0.1:1/app".to_owned().into();
+        let text = connect(&url, &settings).await.unwrap_err().to_string();
+        assert!(text.starts_with("database.url is not a connection string") && !text.contains("ss-word"), "{text}");
+    }
+}

@@ -1,0 +1,34 @@
+//! Everything that is SQL, a file a table: no other module knows a statement.
+//!
+//! [`connect`] opens sessions that are set up alike; [`mapping`] turns the configured columns into SQL over a row of
+//! the application's table; [`install`] creates, upgrades, verifies and removes what belongs to us. A statement is a
+//! `const` beside the function that sends it and begins with its name, `-- install::facts`, so that a line of
+//! `pg_stat_activity` leads back here.
+//!
+//! Sessions run with `search_path = pg_catalog, pg_temp`: every name of ours and of the application's is qualified, and
+//! nobody's schema can slip a function or an operator in between.
+
+pub mod connect;
+pub mod install;
+pub mod mapping;
+mod tls;
+
+/// What a database error says, for an operator: the server's message, its hint and its code, or the cause of a lost
+/// connection. Plain `Display` of the driver's error says "db error" only.
+pub(crate) fn said(error: &tokio_postgres::Error) -> String {
+    let Some(db) = error.as_db_error() else {
+        return std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
+    };
+    let more = db.detail().into_iter().chain(db.hint()).map(|text| format!(" {text}")).collect::<String>();
+    format!("{}{}{more} (SQLSTATE {})", db.message(), if more.is_empty() { "" } else { "." }, db.code().code())
+}
+
+/// `name` as an SQL identifier.
+pub(crate) fn identifier(name: &str) -> String {
+    format!("\"{}\"", name.replace('"', "\"\""))
+}
+
+/// `text` as an SQL literal, read with `standard_conforming_strings`.
+pub(crate) fn literal(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "''"))
+}
