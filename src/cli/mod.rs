@@ -5,6 +5,7 @@
 pub mod args;
 mod context;
 mod key;
+mod migrate;
 mod output;
 mod run;
 
@@ -76,6 +77,8 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = Context::load(cli.config)?;
     match cli.command {
         Command::Run => run::run(context).await,
+        Command::Migrate { dry_run } => migrate::migrate(&context, dry_run).await,
+        Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context, keep_log, dry_run).await,
         _ => Err(Failure::Operation("not built yet".to_owned())),
     }
 }

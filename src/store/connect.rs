@@ -55,9 +55,9 @@ SET client_min_messages = warning;
 SET standard_conforming_strings = on;
 SET lock_timeout = '10s'";
 
-/// A session, and the task that moves its bytes.
+/// A connected client, and the task that moves its bytes.
 #[derive(Debug)]
-pub struct Session {
+pub struct Connected {
     /// Where statements are sent. The connection ends when it is dropped.
     pub client: Client,
     /// Ends with the connection: `Ok` after the client was dropped, else why it was lost.
@@ -107,7 +107,7 @@ impl ConnectError {
 ///
 /// # Errors
 /// [`ConnectError`].
-pub async fn connect(url: &Secret<String>, database: &Database) -> Result<Session, ConnectError> {
+pub async fn connect(url: &Secret<String>, database: &Database) -> Result<Connected, ConnectError> {
     open(url, database, None).await
 }
 
@@ -121,7 +121,7 @@ pub async fn connect_listening(
     url: &Secret<String>,
     database: &Database,
     notifications: mpsc::Sender<Notification>,
-) -> Result<Session, ConnectError> {
+) -> Result<Connected, ConnectError> {
     open(url, database, Some(notifications)).await
 }
 
@@ -134,7 +134,7 @@ async fn open(
     url: &Secret<String>,
     database: &Database,
     notifications: Option<mpsc::Sender<Notification>>,
-) -> Result<Session, ConnectError> {
+) -> Result<Connected, ConnectError> {
     let config = configure(url, database)?;
     let tls = MakeRustlsConnect::new(client_config(database)?);
     let target = || target(&config);
@@ -143,7 +143,7 @@ async fn open(
     #[expect(clippy::disallowed_methods, reason = "the connection's own task; its end is awaited through the session")]
     let connection = tokio::spawn(pump(connection, notifications));
     client.batch_execute(SET_UP).await.map_err(|source| ConnectError::SetUp { target: target(), source })?;
-    Ok(Session { client, connection })
+    Ok(Connected { client, connection })
 }
 
 /// What the URL says, and our defaults where it says nothing.

@@ -17,8 +17,9 @@ use crate::config::{Columns, Leads, Mapping};
 pub struct MappedSql {
     /// The table, schema-qualified and quoted.
     pub table: String,
-    /// Whether it is partitioned: its INSERT trigger is then per row.
-    pub is_partitioned: bool,
+    /// The table's owner, where it is partitioned: INSERT triggers are per row there, and whoever makes a partition must
+    /// be able to call their functions.
+    pub partitioned_by: Option<String>,
     /// The id, as text.
     pub id: String,
     /// The id in its own type: compare this one, so that the primary key's index serves.
@@ -145,7 +146,7 @@ impl MappedSql {
     /// # Errors
     /// [`MappingError::Problems`] with everything that does not fit; [`MappingError::Database`] when it cannot be asked.
     pub async fn resolve(client: &Client, leads: &Leads) -> Result<Self, MappingError> {
-        let is_partitioned = look_at_table(client, leads).await?;
+        let partitioned_by = look_at_table(client, leads).await?;
         let mut problems = Vec::new();
         let mut types = Vec::new();
         for (key, mapping) in mapped(&leads.columns) {
@@ -173,7 +174,7 @@ impl MappedSql {
         let text = |mapping: &Option<Mapping>| mapping.as_ref().map(as_text);
         Ok(Self {
             table: table(leads),
-            is_partitioned,
+            partitioned_by,
             id: as_text(&columns.id),
             id_key: raw(&columns.id),
             id_type,
@@ -222,7 +223,8 @@ fn problem(key: &str, mapping: &Mapping, text: String) -> Problem {
 }
 
 const TABLE: &str = "-- mapping::table
-SELECT c.relkind::text, c.relispartition, has_schema_privilege(n.oid, 'USAGE'),
+SELECT c.relkind::text, c.relispartition, has_schema_privilege(n.oid, 'USAGE'), pg_get_userbyid(c.relowner)::text,
+       row_security_active(c.oid) AND current_setting('row_security') = 'off', current_user::text,
        (SELECT string_agg(format('%I.%I', o.relnamespace::regnamespace::text, o.relname), ', ' ORDER BY o.oid)
         FROM pg_class AS o WHERE o.relkind IN ('r', 'p') AND lower(o.relname) = lower($2))
 FROM (SELECT) AS one
@@ -232,15 +234,22 @@ LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relki
 const TYPE_NAME: &str = "-- mapping::type_name
 SELECT format_type($1, -1)";
 
-/// Whether the table is there and can have our triggers, and whether it is partitioned.
-async fn look_at_table(client: &Client, leads: &Leads) -> Result<bool, MappingError> {
+/// Whether the table is there and can have our triggers; where it is partitioned, its owner.
+async fn look_at_table(client: &Client, leads: &Leads) -> Result<Option<String>, MappingError> {
     let row = client.query_one(TABLE, &[&leads.table.schema, &leads.table.name]).await?;
     let kind: Option<&str> = row.try_get(0)?;
     let is_partition: Option<bool> = row.try_get(1)?;
     let may_use: Option<bool> = row.try_get(2)?;
-    let elsewhere: Option<&str> = row.try_get(3)?;
+    let owner: Option<String> = row.try_get(3)?;
+    let hides_rows: Option<bool> = row.try_get(4)?;
+    let me: &str = row.try_get(5)?;
+    let elsewhere: Option<&str> = row.try_get(6)?;
     let text = match (kind, is_partition, may_use) {
-        (Some("r" | "p"), Some(false), Some(true)) => return Ok(kind == Some("p")),
+        (Some("r" | "p"), Some(false), Some(true)) if hides_rows == Some(true) => format!(
+            "its row-level security would hide leads from {me}: an administrator runs ALTER ROLE {} BYPASSRLS;",
+            identifier(me)
+        ),
+        (Some("r" | "p"), Some(false), Some(true)) => return Ok(owner.filter(|_| kind == Some("p"))),
         (Some("r" | "p"), Some(false), _) => {
             format!(
                 "this user may not use schema {0}: GRANT USAGE ON SCHEMA {0} to it",

@@ -11,6 +11,7 @@
 pub mod connect;
 pub mod delivery_log;
 pub mod endpoints;
+pub mod install;
 pub mod installation;
 pub mod instances;
 pub mod leads;
@@ -25,7 +26,7 @@ pub use tokio_postgres::{Error, Statement, Transaction};
 
 /// What a database error says, for an operator: the server's message, its hint and its code, or the cause of a lost
 /// connection. Plain `Display` of the driver's error says "db error" only.
-pub(crate) fn said(error: &tokio_postgres::Error) -> String {
+pub(crate) fn said(error: &Error) -> String {
     let Some(db) = error.as_db_error() else {
         return std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
     };

@@ -13,13 +13,21 @@ async fn every_fault_of_an_endpoint_is_reported_at_once_and_nothing_is_saved() {
     let before = setup.run(&["endpoint", "show", "acme", "--json"]).await.ok().stdout;
     let output = setup
         .run(&[
-            "endpoint", "set", "acme",
-            "--url", "http://10.0.0.1/",
-            "--header", "Host: example.com",
-            "--header", "X-Wilow-Event: mine",
-            "--header", "no colon",
-            "--template", r#"{"a":"{{emial}}","a":"{{open"}"#,
-            "--timeout", "2m",
+            "endpoint",
+            "set",
+            "acme",
+            "--url",
+            "http://10.0.0.1/",
+            "--header",
+            "Host: example.com",
+            "--header",
+            "X-Wilow-Event: mine",
+            "--header",
+            "no colon",
+            "--template",
+            r#"{"a":"{{emial}}","a":"{{open"}"#,
+            "--timeout",
+            "2m",
         ])
         .await;
     assert_eq!(output.code, Some(2));
@@ -110,7 +118,10 @@ async fn a_reload_takes_a_new_egress_rule_and_a_bad_configuration_changes_nothin
     daemon.wait_for_log(|line| line.contains("not reloaded")).await;
     setup.db.insert_lead("acme", "1@example.com").await;
     assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
-    setup.edit_config(&[("delivery.timeout", json!("15s")), ("egress.deny_networks", json!(["127.0.0.0/8", "::1/128"]))]);
+    setup.edit_config(&[
+        ("delivery.timeout", json!("15s")),
+        ("egress.deny_networks", json!(["127.0.0.0/8", "::1/128"])),
+    ]);
     daemon.signal("HUP");
     daemon.wait_for_log(|line| line.contains("reloaded") && !line.contains("not reloaded")).await;
     // A connection that was kept from before the reload may not be used either.

@@ -73,7 +73,10 @@ async fn a_new_lead_is_one_signed_request_with_the_default_body_and_one_log_row(
     assert_eq!(request.header("webhook-id"), Some(rows[0].event_id.to_string().as_str()));
     let row = &rows[0];
     assert_eq!(words(&rows), [CREATED]);
-    assert_eq!((row.http_status, row.host.as_deref(), row.port), (Some(200), Some("localhost"), Some(i32::from(story.setup.receiver.port()))));
+    assert_eq!(
+        (row.http_status, row.host.as_deref(), row.port),
+        (Some(200), Some("localhost"), Some(i32::from(story.setup.receiver.port())))
+    );
     assert!(row.sent_at.is_some() && row.instance_id.is_some() && !row.is_test);
     assert_eq!(story.setup.db.outbox_count().await, 0);
 }
@@ -101,7 +104,9 @@ async fn the_same_visitor_and_contact_again_is_a_duplicate_and_another_visitor_o
         ("NULL", "ann@example.com"),
         ("NULL", "ann@example.com"),
     ] {
-        story.app(&format!("INSERT INTO leads (tenant_id, visitor_id, email) VALUES ('acme', {visitor}, '{email}')")).await;
+        story
+            .app(&format!("INSERT INTO leads (tenant_id, visitor_id, email) VALUES ('acme', {visitor}, '{email}')"))
+            .await;
     }
     let (mut rows, requests) = story.after(6).await;
     rows.sort_by_key(|row| row.queued_at);
@@ -204,7 +209,9 @@ async fn copy_upsert_merge_and_many_rows_at_once_count_as_inserts() {
         .await;
     let sink = app.copy_in::<_, bytes::Bytes>("COPY leads (tenant_id, email) FROM STDIN").await.unwrap();
     let mut sink = Box::pin(sink);
-    futures_util::SinkExt::send(&mut sink, bytes::Bytes::from_static(b"acme\t5@example.com\nacme\t6@example.com\n")).await.unwrap();
+    futures_util::SinkExt::send(&mut sink, bytes::Bytes::from_static(b"acme\t5@example.com\nacme\t6@example.com\n"))
+        .await
+        .unwrap();
     sink.as_mut().finish().await.unwrap();
     let (rows, requests) = story.after(6).await;
     assert_eq!(words(&rows), vec![CREATED; 6]);
@@ -238,8 +245,13 @@ async fn a_partitioned_table_sends_each_lead_once_also_when_its_row_moves() {
 async fn leads_captured_while_no_daemon_runs_are_sent_when_one_starts() {
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;
-    setup.db.app().await
-        .batch_execute("INSERT INTO leads (tenant_id, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 500) n")
+    setup
+        .db
+        .app()
+        .await
+        .batch_execute(
+            "INSERT INTO leads (tenant_id, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 500) n",
+        )
         .await
         .unwrap();
     let _daemon = setup.daemon();

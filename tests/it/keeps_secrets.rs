@@ -13,7 +13,10 @@ async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_
     let secret = setup.endpoint("acme").await;
     let url = format!("{}/path-cr3dential?token=query-cr3dential", setup.receiver.url().trim_end_matches("/hook"));
     setup.run_with(&["endpoint", "set", "acme", "--url", "@-"], &[], &url).await.ok();
-    setup.run_with(&["endpoint", "set", "acme", "--header", "@-"], &[], "Authorization: Bearer header-cr3dential").await.ok();
+    setup
+        .run_with(&["endpoint", "set", "acme", "--header", "@-"], &[], "Authorization: Bearer header-cr3dential")
+        .await
+        .ok();
     // The receiver sends everything back.
     setup.receiver.answer_with(|request| {
         let echo = format!("{} {:?} {}", request.path, request.headers, String::from_utf8_lossy(&request.body));
@@ -37,7 +40,8 @@ async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_
         .unwrap();
     assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
     let keys = fs::read_to_string(setup.key_file()).unwrap();
-    let key = keys.lines().rfind(|line| !line.starts_with('#')).and_then(|line| line.split_whitespace().last()).unwrap();
+    let key =
+        keys.lines().rfind(|line| !line.starts_with('#')).and_then(|line| line.split_whitespace().last()).unwrap();
     let places = [
         ("log lines", daemon.log().join("\n")),
         ("dump", String::from_utf8_lossy(&dump.stdout).into_owned()),
@@ -50,8 +54,15 @@ async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_
     for (place, text) in &places {
         assert!(!text.is_empty(), "{place} is empty");
         for sensitive in [
-            secret.as_str(), secret.trim_start_matches("whsec_"), bearer, "path-cr3dential", "query-cr3dential",
-            "ann.person", "901820", "Annegret", key,
+            secret.as_str(),
+            secret.trim_start_matches("whsec_"),
+            bearer,
+            "path-cr3dential",
+            "query-cr3dential",
+            "ann.person",
+            "901820",
+            "Annegret",
+            key,
         ] {
             assert!(!text.contains(sensitive), "{place} holds {sensitive}:\n{text}");
         }

@@ -35,7 +35,8 @@ async fn a_private_url_written_straight_into_the_table_is_blocked_and_no_socket_
     let port = listener.local_addr().unwrap().port();
     let keyring = KeyRing::read(&setup.key_file()).unwrap();
     let admin = setup.db.admin().await;
-    let urls = [format!("https://127.0.0.1:{port}/"), format!("https://localhost:{port}/"), format!("https://[::1]:{port}/")];
+    let urls =
+        [format!("https://127.0.0.1:{port}/"), format!("https://localhost:{port}/"), format!("https://[::1]:{port}/")];
     for (n, url) in urls.iter().enumerate() {
         let tenant = format!("t{n}");
         setup.run(&["secret", "generate", &tenant]).await.ok();
@@ -73,8 +74,9 @@ async fn proxy_variables_of_the_environment_are_ignored() {
     setup.endpoint("acme").await;
     let trap = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let proxy = format!("http://{}", trap.local_addr().unwrap());
-    let env: Vec<(&str, &str)> =
-        ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"].map(|name| (name, proxy.as_str())).into();
+    let env: Vec<(&str, &str)> = ["HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "HTTP_PROXY"]
+        .map(|name| (name, proxy.as_str()))
+        .into();
     let _daemon = setup.daemon_with(&env);
     setup.db.insert_lead("acme", "ann@example.com").await;
     assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");

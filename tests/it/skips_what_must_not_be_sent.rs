@@ -123,7 +123,8 @@ async fn a_lead_that_was_deleted_before_the_claim_is_gone() {
 
 #[tokio::test]
 async fn one_lead_whose_mapping_fails_holds_no_other_up() {
-    let leads = "CREATE TABLE leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text, email text, seen text)";
+    let leads =
+        "CREATE TABLE leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text, email text, seen text)";
     let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
     setup.edit_config(&[
         ("leads.columns.tenant_id", json!("tenant")),

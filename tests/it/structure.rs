@@ -24,8 +24,19 @@ const MAY_KNOW: [(&str, &[&str]); 17] = [
     (
         "cli",
         &[
-            "config", "daemon", "delivery", "dispatch", "egress", "event", "keyring", "outcome", "pipeline", "secret",
-            "store", "telemetry", "visitor",
+            "config",
+            "daemon",
+            "delivery",
+            "dispatch",
+            "egress",
+            "event",
+            "keyring",
+            "outcome",
+            "pipeline",
+            "secret",
+            "store",
+            "telemetry",
+            "visitor",
         ],
     ),
     ("lib", &[]),
@@ -65,8 +76,7 @@ fn part_of(name: &str) -> &str {
 
 /// The parts that `code` names behind `crate::`, in `use crate::{a, b::c}` too.
 fn known(code: &str) -> Vec<&'static str> {
-    let code: String =
-        code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
+    let code: String = code.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n");
     MAY_KNOW
         .iter()
         .map(|(part, _)| *part)
@@ -100,7 +110,8 @@ fn imports_point_one_way() {
     let mut wrong = Vec::new();
     for (name, code) in sources() {
         let part = part_of(&name);
-        let (_, may_know) = MAY_KNOW.iter().find(|(known, _)| *known == part).unwrap_or_else(|| panic!("{part} is new"));
+        let (_, may_know) =
+            MAY_KNOW.iter().find(|(known, _)| *known == part).unwrap_or_else(|| panic!("{part} is new"));
         for other in known(&code) {
             if other != part && !may_know.contains(&other) {
                 wrong.push(format!("{name} knows {other}"));

@@ -48,7 +48,9 @@ async fn every_2xx_is_delivered_and_everything_else_failed_after_one_request() {
 
 #[tokio::test]
 async fn a_connection_that_breaks_after_the_request_is_failed_protocol_and_not_repeated() {
-    for answer in [Answer::reset(), Answer::raw(""), Answer::raw("HTTP/1.1 200"), Answer::raw("SSH-2.0-OpenSSH_9.2\r\n")] {
+    for answer in
+        [Answer::reset(), Answer::raw(""), Answer::raw("HTTP/1.1 200"), Answer::raw("SSH-2.0-OpenSSH_9.2\r\n")]
+    {
         let (row, requests) = outcome_of(answer).await;
         assert_eq!(words(&row), ("failed", Some("protocol"), None), "{:?}", row.error);
         assert_eq!(requests.len(), 1);
@@ -102,7 +104,8 @@ async fn a_certificate_of_another_name_or_an_unknown_authority_or_no_tls_at_all_
     let setup = Setup::new().await;
     let stranger = Receiver::start();
     let other_name = Receiver::start_for(&["other.example.com"]);
-    let authorities = fs::read_to_string(setup.receiver.ca_file()).unwrap() + &fs::read_to_string(other_name.ca_file()).unwrap();
+    let authorities =
+        fs::read_to_string(setup.receiver.ca_file()).unwrap() + &fs::read_to_string(other_name.ca_file()).unwrap();
     let both = setup.path("both.pem");
     fs::write(&both, authorities).unwrap();
     setup.edit_config(&[("egress.ca_file", json!(both))]);
@@ -138,7 +141,17 @@ async fn a_template_and_custom_headers_shape_the_request_and_values_cannot_break
     fs::write(&file, template).unwrap();
     setup
         .run_with(
-            &["endpoint", "set", "acme", "--template", file.to_str().unwrap(), "--omit-empty", "true", "--header", "@-"],
+            &[
+                "endpoint",
+                "set",
+                "acme",
+                "--template",
+                file.to_str().unwrap(),
+                "--omit-empty",
+                "true",
+                "--header",
+                "@-",
+            ],
             &[],
             "Authorization: Bearer pat-na1-123\nX-Api-Token: t0k3n\n",
         )

@@ -1,0 +1,8 @@
+-- The mark takes no lock that anybody waits for, and a roll-back does not take it back.
+BEGIN
+    PERFORM nextval('lead_webhook.missed');
+EXCEPTION WHEN OTHERS THEN
+    NULL;
+END;
+-- Not SQLERRM, which may quote the lead's values.
+RAISE WARNING 'lead_webhook: a lead could not be queued (SQLSTATE %): `lead-webhook check` says more', SQLSTATE;

@@ -1,0 +1,78 @@
+//! `lead-webhook migrate` and `uninstall`: our schema and triggers in the application's database.
+
+use uuid::Uuid;
+
+use crate::{
+    keyring::{Column, KeyRing, Place},
+    store::install::{self, NewInstallation, Report},
+    visitor,
+};
+
+use super::{Failure, context::Context, output};
+
+/// What is sealed to tell later whether the key file is still the installation's.
+const KEY_CHECK: &[u8] = b"lead-webhook";
+
+/// Creates or upgrades schema and triggers, or prints the SQL.
+pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Failure> {
+    let mut session = context.owner_session().await?;
+    if dry_run {
+        let sql = install::migrate_plan(session.client(), &context.config).await.map_err(Failure::operation)?;
+        output::data(sql.trim_end());
+        return Ok(());
+    }
+    let keyring = context.keyring()?;
+    let report = install::migrate(session.client(), &context.config, || new_installation(&keyring))
+        .await
+        .map_err(Failure::operation)?;
+    tell(&report, "everything is in place already");
+    Ok(())
+}
+
+/// Removes triggers and schema, or prints the SQL.
+pub(super) async fn uninstall(context: &Context, keep_log: bool, dry_run: bool) -> Result<(), Failure> {
+    let mut session = context.owner_session().await?;
+    if dry_run {
+        let sql =
+            install::uninstall_plan(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
+        output::data(sql.trim_end());
+        return Ok(());
+    }
+    let report = install::uninstall(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
+    tell(&report, "there is nothing to remove");
+    Ok(())
+}
+
+fn tell(report: &Report, nothing: &str) {
+    for warning in &report.warnings {
+        output::message(&format!("note: {warning}"));
+    }
+    for done in &report.done {
+        output::message(&format!("done: {done}"));
+    }
+    if report.done.is_empty() {
+        output::message(nothing);
+    }
+}
+
+/// Why a new installation could not be sealed.
+#[derive(Debug, thiserror::Error)]
+enum SealingFailed {
+    #[error("the operating system gives no randomness")]
+    Randomness(#[from] getrandom::Error),
+    #[error(transparent)]
+    Seal(#[from] crate::keyring::SealError),
+}
+
+/// A new installation's id and keys, sealed for it.
+fn new_installation(keyring: &KeyRing) -> Result<NewInstallation, SealingFailed> {
+    let installation_id = Uuid::new_v4();
+    let tenant = installation_id.to_string();
+    let mut key = zeroize::Zeroizing::new([0_u8; visitor::KEY_BYTES]);
+    getrandom::fill(&mut *key)?;
+    Ok(NewInstallation {
+        installation_id,
+        key_check_sealed: keyring.seal(&Place { tenant: &tenant, column: Column::KeyCheck }, KEY_CHECK)?,
+        uniqueness_key_sealed: keyring.seal(&Place { tenant: &tenant, column: Column::UniquenessKey }, &*key)?,
+    })
+}

@@ -1,0 +1,154 @@
+//! The numbered migrations, the installation's row, and a log that an earlier `uninstall --keep-log` left.
+
+use refinery::{Migration, Runner};
+use tokio_postgres::Client;
+use uuid::Uuid;
+
+use super::{error::InstallError, step::Step};
+use crate::store::identifier;
+
+/// Where migrations are noted.
+pub(super) const HISTORY: &str = "lead_webhook.migrations";
+
+mod embedded {
+    refinery::embed_migrations!("migrations");
+}
+
+/// What a new installation brings along; made by the caller, who has the key file.
+#[derive(Debug)]
+pub struct NewInstallation {
+    /// Bound into whatever is sealed for this installation.
+    pub installation_id: Uuid,
+    /// A known text, sealed.
+    pub key_check_sealed: Vec<u8>,
+    /// The HMAC key of the uniqueness keys, sealed.
+    pub uniqueness_key_sealed: Vec<u8>,
+}
+
+/// How far the schema is.
+#[derive(Debug)]
+pub(super) struct History {
+    /// Migrations that are still to be run.
+    pub(super) pending: Vec<Migration>,
+    /// Whether the installation's row is written.
+    pub(super) is_installed: bool,
+    log_is_kept: bool,
+    log_is_aside: bool,
+}
+
+const TABLES: &str = "-- history::tables
+SELECT to_regclass('lead_webhook.migrations') IS NOT NULL, to_regclass('lead_webhook.installation') IS NOT NULL,
+       to_regclass('lead_webhook.deliveries') IS NOT NULL, to_regclass('lead_webhook.deliveries_kept') IS NOT NULL";
+
+const APPLIED: &str = "-- history::applied
+SELECT version, name, checksum FROM lead_webhook.migrations ORDER BY version";
+
+const IS_INSTALLED: &str = "-- history::is_installed
+SELECT EXISTS (SELECT FROM lead_webhook.installation)";
+
+/// Writes the installation's row.
+pub(super) const INSTALL: &str = "-- history::install
+INSERT INTO lead_webhook.installation
+    (installation_id, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed)
+VALUES ($1, $2, $3, $4, $5);";
+
+const SYSTEM_IDENTIFIER: &str = "-- history::system_identifier
+SELECT system_identifier FROM pg_control_system()";
+
+impl History {
+    /// Reads how far the schema is.
+    pub(super) async fn read(client: &Client) -> Result<Self, InstallError> {
+        let row = client.query_one(TABLES, &[]).await?;
+        let (has_history, has_installation): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
+        let (has_log, log_is_aside): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+        let mut pending = runner().get_migrations().clone();
+        pending.sort();
+        let applied = if has_history { client.query(APPLIED, &[]).await? } else { Vec::new() };
+        let log_is_kept = has_log && applied.is_empty();
+        for row in applied {
+            let (version, name, checksum): (i32, &str, &str) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+            let same = |known: &Migration| {
+                known.version() == version && known.name() == name && known.checksum().to_string() == checksum
+            };
+            let Some(at) = pending.iter().position(same) else {
+                return Err(InstallError::ForeignMigration(format!("V{version}__{name}")));
+            };
+            pending.remove(at);
+        }
+        let is_installed = has_installation && client.query_one(IS_INSTALLED, &[]).await?.try_get(0)?;
+        Ok(Self { pending, is_installed, log_is_kept, log_is_aside })
+    }
+
+    /// Moves a kept log out of the migrations' way.
+    pub(super) fn before(&self, owner: &str) -> Option<Step> {
+        self.log_is_kept.then(|| Step::owner(owner, "set the kept log aside", SET_LOG_ASIDE))
+    }
+
+    /// Puts a kept log's rows into the new table.
+    pub(super) fn after(&self, owner: &str) -> Option<Step> {
+        (self.log_is_kept || self.log_is_aside)
+            .then(|| Step::owner(owner, "put the kept log's rows back", PUT_LOG_BACK))
+    }
+}
+
+/// Its indexes' names are needed for the new table's.
+const SET_LOG_ASIDE: &str = "ALTER TABLE lead_webhook.deliveries RENAME TO deliveries_kept;
+DO $$
+DECLARE
+    index_name name;
+BEGIN
+    FOR index_name IN
+        SELECT c.relname FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid
+        WHERE i.indrelid = 'lead_webhook.deliveries_kept'::regclass
+    LOOP
+        EXECUTE format('ALTER INDEX lead_webhook.%I RENAME TO %I', index_name, 'kept_' || index_name);
+    END LOOP;
+END $$;";
+
+/// The columns that both have: the log may be an older version's.
+const PUT_LOG_BACK: &str = "DO $$
+DECLARE
+    columns text;
+BEGIN
+    SELECT string_agg(quote_ident(kept.attname), ', ' ORDER BY kept.attnum) INTO columns
+    FROM pg_attribute AS kept
+    JOIN pg_attribute AS new USING (attname)
+    WHERE kept.attrelid = 'lead_webhook.deliveries_kept'::regclass AND kept.attnum > 0 AND NOT kept.attisdropped
+      AND new.attrelid = 'lead_webhook.deliveries'::regclass AND NOT new.attisdropped AND new.attgenerated = '';
+    EXECUTE format('INSERT INTO lead_webhook.deliveries (%1$s) SELECT %1$s FROM lead_webhook.deliveries_kept', columns);
+    DROP TABLE lead_webhook.deliveries_kept;
+END $$;";
+
+fn runner() -> Runner {
+    let mut runner = embedded::migrations::runner();
+    runner.set_migration_table_name(HISTORY);
+    runner
+}
+
+/// Runs what is pending, as the owner role.
+pub(super) async fn run(client: &mut Client, owner: &str) -> Result<(), InstallError> {
+    client.batch_execute(&format!("SET ROLE {}", identifier(owner))).await?;
+    let done = runner().run_async(client).await;
+    client.batch_execute("RESET ROLE").await?;
+    done?;
+    Ok(())
+}
+
+/// Writes the installation's row.
+pub(super) async fn install(client: &mut Client, owner: &str, new: NewInstallation) -> Result<(), InstallError> {
+    // Some servers refuse to tell; the key file alone counts there.
+    let system_identifier = match client.query_one(SYSTEM_IDENTIFIER, &[]).await {
+        Ok(row) => Some(row.try_get::<_, i64>(0)?),
+        Err(error) if error.as_db_error().is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let database: String = client.query_one("SELECT current_database()::text", &[]).await?.try_get(0)?;
+    let NewInstallation { installation_id, key_check_sealed, uniqueness_key_sealed } = new;
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
+    transaction
+        .execute(INSTALL, &[&installation_id, &system_identifier, &database, &key_check_sealed, &uniqueness_key_sealed])
+        .await?;
+    transaction.commit().await?;
+    Ok(())
+}

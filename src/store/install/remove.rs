@@ -1,0 +1,166 @@
+//! `uninstall`: triggers first, so that nothing is queued into what is about to go.
+
+use std::convert::Infallible;
+
+use tokio_postgres::Client;
+
+use super::{
+    InstallError, NewInstallation, Plan, Report, SET_UP, apply, begin, end,
+    installed::Installed,
+    print,
+    roles::{Facts, owner_membership},
+    step::Step,
+};
+use crate::{
+    config::Config,
+    store::{identifier, mapping::table},
+};
+
+/// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.
+const TABLES: [&str; 10] = [
+    "outbox",
+    "uniqueness",
+    "muted",
+    "instances",
+    "endpoint_switches",
+    "endpoints",
+    "installation",
+    "migrations",
+    "deliveries_kept",
+    LOG,
+];
+const LOG: &str = "deliveries";
+
+/// Removes triggers, tables, rights and roles. With `keep_log` the table `lead_webhook.deliveries` stays as it is, and a
+/// later [`migrate`](super::migrate) takes it over. Running it again changes nothing.
+///
+/// # Errors
+/// [`InstallError`]; what was done before it is whole, and the next run goes on from there.
+pub async fn uninstall(client: &mut Client, config: &Config, keep_log: bool) -> Result<Report, InstallError> {
+    begin(client).await?;
+    let done = match plan(client, config, keep_log).await {
+        Ok(plan) => apply(client, config, plan, never).await,
+        Err(error) => Err(error),
+    };
+    end(client).await;
+    done
+}
+
+/// The SQL that [`uninstall`] would run, complete and in order; changes nothing.
+///
+/// # Errors
+/// [`InstallError`].
+pub async fn uninstall_plan(client: &mut Client, config: &Config, keep_log: bool) -> Result<String, InstallError> {
+    client.batch_execute(SET_UP).await?;
+    let plan = plan(client, config, keep_log).await?;
+    Ok(print(&plan, config))
+}
+
+/// A removal notes no installation.
+fn never() -> Result<NewInstallation, Infallible> {
+    Ok(NewInstallation {
+        installation_id: uuid::Uuid::nil(),
+        key_check_sealed: Vec::new(),
+        uniqueness_key_sealed: Vec::new(),
+    })
+}
+
+async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, InstallError> {
+    let facts = Facts::read(client, config).await?;
+    let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
+    let mut plan = Plan::default();
+    if facts.has_schema() {
+        plan.administrator = owner_membership(client, config, &facts).await?;
+        let installed = Installed::read(client, &table(&config.leads), owner, None).await?;
+        if installed.has_functions() {
+            plan.steps.push(triggers(&installed, owner));
+        }
+        plan.steps.extend(schema(client, owner, daemon, keep_log).await?);
+    }
+    for row in client.query(OUTSIDE, &[&[owner, daemon].as_slice()]).await? {
+        let (role, sql): (&str, String) = (row.try_get(0)?, row.try_get(1)?);
+        plan.steps.push(Step::login(format!("take back what {role} was granted"), sql).that_may_fail());
+    }
+    for row in client.query(ROLES, &[&[daemon, owner].as_slice()]).await? {
+        let role: &str = row.try_get(0)?;
+        if keep_log && role == owner {
+            plan.warnings.push(format!("role {role} stays: it owns the kept log"));
+        } else {
+            let sql = format!("DROP ROLE {};", identifier(role));
+            plan.steps.push(Step::login(format!("remove role {role}"), sql).that_may_fail());
+        }
+    }
+    Ok(plan)
+}
+
+/// The triggers go with their functions: that takes no ownership of the application's table, as DROP TRIGGER would.
+fn triggers(installed: &Installed, owner: &str) -> Step {
+    let on = match installed.tables().as_slice() {
+        [] => String::new(),
+        tables => format!(" and the triggers on {}", tables.join(", ")),
+    };
+    let sql = "DROP FUNCTION IF EXISTS lead_webhook.lead_inserted(), lead_webhook.lead_updated() CASCADE;";
+    Step::owner(owner, format!("remove the trigger functions{on}"), sql).locking_leads()
+}
+
+const PRESENT: &str = "-- remove::present
+SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace
+WHERE n.nspname = 'lead_webhook' AND c.relkind = 'r'";
+
+/// No CASCADE: a view of somebody's over our tables is not ours to drop.
+async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> Result<Option<Step>, InstallError> {
+    let mut present = Vec::new();
+    for row in client.query(PRESENT, &[]).await? {
+        present.push(row.try_get::<_, String>(0)?);
+    }
+    let keep_log = keep_log && present.iter().any(|table| table == LOG);
+    let gone =
+        TABLES.iter().filter(|table| present.iter().any(|there| there == *table) && !(keep_log && **table == LOG));
+    let gone: Vec<_> = gone.map(|table| format!("lead_webhook.{table}")).collect();
+    let mut sql = String::new();
+    if !gone.is_empty() {
+        sql.push_str(&format!("DROP TABLE {};\n", gone.join(", ")));
+    }
+    sql.push_str(
+        "DROP FUNCTION IF EXISTS lead_webhook.note_endpoint_switch();\nDROP SEQUENCE IF EXISTS lead_webhook.missed;\n",
+    );
+    if !keep_log {
+        sql.push_str("DROP SCHEMA lead_webhook;");
+        return Ok(Some(Step::owner(owner, "remove the tables and the schema", sql)));
+    }
+    if gone.is_empty() {
+        return Ok(None);
+    }
+    let role = identifier(daemon);
+    sql.push_str(&format!(
+        "REVOKE ALL ON lead_webhook.{LOG} FROM {role};\nREVOKE ALL ON SCHEMA lead_webhook FROM {role};"
+    ));
+    Ok(Some(Step::owner(owner, "remove the tables but for the log", sql)))
+}
+
+/// What our roles were granted outside of our schema, as the statements that take it back.
+const OUTSIDE: &str = "-- remove::outside
+SELECT r.rolname::text, format('REVOKE SELECT (%s) ON %s FROM %I;', string_agg(DISTINCT quote_ident(a.attname), ', '),
+                         a.attrelid::regclass, r.rolname)
+FROM pg_attribute AS a
+JOIN pg_class AS c ON c.oid = a.attrelid AND c.relnamespace IS DISTINCT FROM to_regnamespace('lead_webhook')
+CROSS JOIN LATERAL aclexplode(a.attacl) AS acl
+JOIN pg_roles AS r ON r.oid = acl.grantee
+WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'SELECT'
+GROUP BY r.rolname, a.attrelid
+UNION ALL
+SELECT r.rolname, format('REVOKE USAGE ON SCHEMA %I FROM %I;', n.nspname, r.rolname)
+FROM pg_namespace AS n
+CROSS JOIN LATERAL aclexplode(n.nspacl) AS acl
+JOIN pg_roles AS r ON r.oid = acl.grantee
+WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'USAGE' AND n.nspname <> 'lead_webhook'
+UNION ALL
+SELECT r.rolname, format('REVOKE EXECUTE ON FUNCTION %s FROM %I;', f.oid::regprocedure, r.rolname)
+FROM pg_proc AS f
+CROSS JOIN LATERAL aclexplode(f.proacl) AS acl
+JOIN pg_roles AS r ON r.oid = acl.grantee
+WHERE r.rolname = ANY ($1) AND f.pronamespace IS DISTINCT FROM to_regnamespace('lead_webhook')";
+
+const ROLES: &str = "-- remove::roles
+SELECT r.rolname::text FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+JOIN pg_roles AS r ON r.rolname = wanted.name ORDER BY wanted.place";

@@ -1,0 +1,278 @@
+//! The owner role, the daemon role, the schema, and what both roles may touch outside of it.
+//!
+//! Nothing here is tried to see whether it works: the catalog says what is missing and whether this user may do it.
+//! What it may not do is collected for an administrator.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::{Client, Row};
+
+use super::{error::InstallError, step::Step, vet::Needed};
+use crate::{
+    config::Config,
+    store::{connect::login, identifier, mapping},
+};
+
+/// The least version: `CREATE OR REPLACE TRIGGER`.
+const OLDEST_SERVER: i32 = 140_000;
+
+/// Since this version membership is granted with options.
+const GRANTS_HAVE_OPTIONS: i32 = 160_000;
+
+/// One thing that is missing outside of our schema.
+#[derive(Debug)]
+pub(super) struct Need {
+    heading: String,
+    sql: String,
+    permitted: bool,
+}
+
+impl Need {
+    pub(super) fn new(permitted: bool, heading: impl Into<String>, sql: String) -> Self {
+        Self { heading: heading.into(), sql, permitted }
+    }
+}
+
+/// What this user may do itself, and the SQL for an administrator; empty where nothing is left to one.
+pub(super) fn divide(needs: Vec<Need>) -> (Vec<Step>, String) {
+    let (own, others): (Vec<_>, Vec<_>) = needs.into_iter().partition(|need| need.permitted);
+    let sql = others.iter().map(|need| format!("{}\n", need.sql)).collect();
+    (own.into_iter().map(|need| Step::login(need.heading, need.sql)).collect(), sql)
+}
+
+/// Who is connected, to what.
+#[derive(Debug)]
+pub(super) struct Facts {
+    version: i32,
+    me: String,
+    is_superuser: bool,
+    creates_roles: bool,
+    creates_schemas: bool,
+    schema_owner: Option<String>,
+    /// Whether the schema can be looked into: it is the owner role's, and this user is a member.
+    pub(super) may_look: bool,
+}
+
+const FACTS: &str = "-- roles::facts
+SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(), me.rolname::text, me.rolsuper, me.rolcreaterole,
+       has_database_privilege(current_database(), 'CREATE'),
+       pg_get_userbyid(n.nspowner)::text, coalesce(pg_has_role(n.nspowner, 'USAGE'), true)
+FROM pg_roles AS me LEFT JOIN pg_namespace AS n ON n.nspname = 'lead_webhook'
+WHERE me.rolname = current_user";
+
+impl Facts {
+    /// Reads who is connected, to what.
+    pub(super) async fn read(client: &Client, config: &Config) -> Result<Self, InstallError> {
+        let row = client.query_one(FACTS, &[]).await?;
+        let facts = Self {
+            version: row.try_get(0)?,
+            me: row.try_get(2)?,
+            is_superuser: row.try_get(3)?,
+            creates_roles: row.try_get(4)?,
+            creates_schemas: row.try_get(5)?,
+            schema_owner: row.try_get(6)?,
+            may_look: row.try_get(7)?,
+        };
+        let expected = &config.database.owner_role;
+        match &facts.schema_owner {
+            _ if facts.version < OLDEST_SERVER => Err(InstallError::TooOld(facts.version / 10_000)),
+            _ if row.try_get(1)? => Err(InstallError::Standby),
+            Some(owner) if owner != expected => {
+                Err(InstallError::ForeignSchema { owner: owner.clone(), expected: expected.clone() })
+            }
+            _ => Ok(facts),
+        }
+    }
+
+    /// Whether the schema is there.
+    pub(super) fn has_schema(&self) -> bool {
+        self.schema_owner.is_some()
+    }
+}
+
+const ROLE: &str = "-- roles::role
+SELECT pg_has_role(r.oid, 'USAGE') AND pg_has_role(r.oid, $2), pg_has_role(r.oid, 'MEMBER WITH ADMIN OPTION')
+FROM pg_roles AS r WHERE r.rolname = $1";
+
+const LOGIN: &str = "-- roles::login
+SELECT pg_has_role(l.oid, d.oid, 'MEMBER'), pg_has_role(l.oid, d.oid, 'USAGE')
+FROM pg_roles AS l LEFT JOIN pg_roles AS d ON d.rolname = $2 WHERE l.rolname = $1";
+
+/// A role, as this user sees it.
+struct Role {
+    name: String,
+    exists: bool,
+    can_be_used: bool,
+    may_be_granted: bool,
+}
+
+impl Role {
+    async fn read(client: &Client, facts: &Facts, name: &str) -> Result<Self, InstallError> {
+        let has_options = facts.version >= GRANTS_HAVE_OPTIONS;
+        let row = client.query_opt(ROLE, &[&name, &if has_options { "SET" } else { "MEMBER" }]).await?;
+        let ask = |at: usize| row.as_ref().map_or(Ok(false), |row: &Row| row.try_get(at));
+        let (exists, is_admin): (bool, bool) = (row.is_some(), ask(1)?);
+        // Whoever may create roles could grant any of them before version 16; since then, those that it has created.
+        let by_right = facts.creates_roles && (!has_options || !exists);
+        let may_be_granted = facts.is_superuser || is_admin || by_right;
+        Ok(Self { name: name.to_owned(), exists, can_be_used: ask(0)?, may_be_granted })
+    }
+
+    fn create(&self, facts: &Facts, purpose: &str) -> Option<Need> {
+        let sql = format!("CREATE ROLE {} NOLOGIN;", identifier(&self.name));
+        let permitted = facts.is_superuser || facts.creates_roles;
+        (!self.exists).then(|| Need::new(permitted, format!("create role {}: {purpose}", self.name), sql))
+    }
+
+    fn grant(&self, facts: &Facts, to: &str) -> Need {
+        let options = if facts.version >= GRANTS_HAVE_OPTIONS { " WITH INHERIT TRUE, SET TRUE" } else { "" };
+        let sql = format!("GRANT {} TO {}{options};", identifier(&self.name), identifier(to));
+        Need::new(self.may_be_granted, format!("make {to} a member of {}", self.name), sql)
+    }
+}
+
+/// What is missing of roles and schema; the second are warnings.
+pub(super) async fn roles(
+    client: &Client,
+    config: &Config,
+    facts: &Facts,
+) -> Result<(Vec<Need>, Vec<String>), InstallError> {
+    let owner = Role::read(client, facts, &config.database.owner_role).await?;
+    let daemon = Role::read(client, facts, &config.database.daemon_role).await?;
+    let mut needs: Vec<_> = owner.create(facts, "owns what is ours").into_iter().collect();
+    needs.extend(daemon.create(facts, "may what the daemon must"));
+    if !owner.can_be_used && !facts.is_superuser {
+        needs.push(owner.grant(facts, &facts.me));
+    }
+    let (membership, warnings) = membership(client, config, facts, &daemon).await?;
+    needs.extend(membership);
+    if !facts.has_schema() {
+        let sql = format!("CREATE SCHEMA lead_webhook AUTHORIZATION {};", identifier(&owner.name));
+        needs.push(Need::new(facts.creates_schemas, "create the schema", sql));
+    }
+    Ok((needs, warnings))
+}
+
+/// The SQL for an administrator that lets this user act as the owner role; empty where it may.
+pub(super) async fn owner_membership(client: &Client, config: &Config, facts: &Facts) -> Result<String, InstallError> {
+    let owner = Role::read(client, facts, &config.database.owner_role).await?;
+    let may = facts.is_superuser || owner.can_be_used;
+    Ok(if may { String::new() } else { owner.grant(facts, &facts.me).sql })
+}
+
+/// Makes the daemon's login a member of the daemon role.
+async fn membership(
+    client: &Client,
+    config: &Config,
+    facts: &Facts,
+    daemon: &Role,
+) -> Result<(Option<Need>, Vec<String>), InstallError> {
+    let Some(login) = login(&config.database.url) else {
+        let text = format!("database.url names no user: make the daemon's login a member of {}", daemon.name);
+        return Ok((None, vec![text]));
+    };
+    let Some(row) = client.query_opt(LOGIN, &[&login, &daemon.name]).await? else {
+        let (login, role) = (identifier(&login), identifier(&daemon.name));
+        let text = format!(
+            "the daemon's login does not exist yet: CREATE ROLE {login} LOGIN PASSWORD '…'; GRANT {role} TO {login};"
+        );
+        return Ok((None, vec![text]));
+    };
+    match (row.try_get::<_, Option<bool>>(0)?, row.try_get::<_, Option<bool>>(1)?) {
+        (_, Some(true)) => Ok((None, Vec::new())),
+        (Some(true), _) => {
+            let text = format!(
+                "{login} is a member of {}, but does not inherit its rights: ALTER ROLE {} INHERIT;",
+                daemon.name,
+                identifier(&login)
+            );
+            Ok((None, vec![text]))
+        }
+        _ => Ok((Some(daemon.grant(facts, &login)), Vec::new())),
+    }
+}
+
+const TRIGGER_RIGHT: &str = "-- roles::trigger_right
+SELECT has_table_privilege($1::text::regclass, 'TRIGGER')";
+
+const COLUMNS: &str = "-- roles::columns
+SELECT a.attname::text, has_column_privilege(coalesce(d.oid, 0), a.attrelid, a.attnum, 'SELECT'),
+       EXISTS (SELECT FROM aclexplode(a.attacl) AS acl WHERE acl.grantee = d.oid AND acl.privilege_type = 'SELECT'),
+       has_column_privilege(a.attrelid, a.attnum, 'SELECT WITH GRANT OPTION')
+FROM pg_attribute AS a LEFT JOIN pg_roles AS d ON d.rolname = $2
+WHERE a.attrelid = $1::text::regclass AND a.attnum > 0 AND NOT a.attisdropped
+ORDER BY a.attnum";
+
+const SCHEMAS: &str = "-- roles::schemas
+SELECT wanted.role, n.nspname::text, has_schema_privilege(n.oid, 'USAGE WITH GRANT OPTION')
+FROM unnest($1::text[], $2::text[]) AS wanted (role, schema)
+JOIN pg_namespace AS n ON n.nspname = wanted.schema
+LEFT JOIN pg_roles AS r ON r.rolname = wanted.role
+WHERE NOT has_schema_privilege(coalesce(r.oid, 0), n.oid, 'USAGE')";
+
+const FUNCTIONS: &str = "-- roles::functions
+SELECT wanted.role, wanted.function, has_function_privilege(f.oid, 'EXECUTE WITH GRANT OPTION')
+FROM unnest($1::text[], $2::text[]) AS wanted (role, function)
+JOIN pg_proc AS f ON f.oid = wanted.function::regprocedure
+LEFT JOIN pg_roles AS r ON r.rolname = wanted.role
+WHERE NOT has_function_privilege(coalesce(r.oid, 0), f.oid, 'EXECUTE')";
+
+/// What is missing of the rights on the application's objects.
+pub(super) async fn rights(
+    client: &Client,
+    config: &Config,
+    facts: &Facts,
+    needed: &Needed,
+) -> Result<Vec<Need>, InstallError> {
+    let table = mapping::table(&config.leads);
+    let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
+    let mut needs = Vec::new();
+    if !client.query_one(TRIGGER_RIGHT, &[&table]).await?.try_get::<_, bool>(0)? {
+        let sql = format!("GRANT TRIGGER ON {table} TO {};", identifier(&facts.me));
+        needs.push(Need::new(false, "allow the triggers", sql));
+    }
+    needs.extend(columns(client, &table, daemon, needed).await?);
+    let both = [owner, daemon];
+    let used: BTreeSet<_> = needed.schemas.iter().flat_map(|schema| both.map(|role| (role, schema))).collect();
+    let pairs = used.into_iter().chain([(daemon, &config.leads.table.schema)]).collect::<BTreeSet<_>>();
+    for row in missing(client, SCHEMAS, pairs).await? {
+        let (role, schema): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let sql = format!("GRANT USAGE ON SCHEMA {} TO {};", identifier(schema), identifier(role));
+        needs.push(Need::new(row.try_get(2)?, format!("let {role} use schema {schema}"), sql));
+    }
+    let pairs = needed.functions.iter().flat_map(|function| both.map(|role| (role, function))).collect();
+    for row in missing(client, FUNCTIONS, pairs).await? {
+        let (role, function): (&str, &str) = (row.try_get(0)?, row.try_get(1)?);
+        let sql = format!("GRANT EXECUTE ON FUNCTION {function} TO {};", identifier(role));
+        needs.push(Need::new(row.try_get(2)?, format!("let {role} call {function}"), sql));
+    }
+    Ok(needs)
+}
+
+async fn missing(client: &Client, sql: &str, pairs: BTreeSet<(&String, &String)>) -> Result<Vec<Row>, InstallError> {
+    let (roles, objects): (Vec<_>, Vec<_>) = pairs.into_iter().unzip();
+    Ok(client.query(sql, &[&roles, &objects]).await?)
+}
+
+/// SELECT on the mapped columns, and on no other.
+async fn columns(client: &Client, table: &str, daemon: &str, needed: &Needed) -> Result<Vec<Need>, InstallError> {
+    let (mut grant, mut revoke, mut permitted) = (Vec::new(), Vec::new(), true);
+    for row in client.query(COLUMNS, &[&table, &daemon]).await? {
+        let (name, readable, granted): (&str, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+        let list = match (needed.columns.contains(name), readable, granted) {
+            (true, false, _) => &mut grant,
+            (false, _, true) => &mut revoke,
+            _ => continue,
+        };
+        list.push(identifier(name));
+        permitted &= row.try_get::<_, bool>(3)?;
+    }
+    let role = identifier(daemon);
+    let need = |verb: &str, columns: &[String], to: &str, heading: &str| {
+        let sql = format!("{verb} SELECT ({}) ON {table} {to} {role};", columns.join(", "));
+        (!columns.is_empty()).then(|| Need::new(permitted, heading, sql))
+    };
+    let grant = need("GRANT", &grant, "TO", "let the daemon read the mapped columns");
+    let revoke = need("REVOKE", &revoke, "FROM", "take back columns that are no longer mapped");
+    Ok(grant.into_iter().chain(revoke).collect())
+}

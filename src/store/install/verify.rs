@@ -1,0 +1,229 @@
+//! What `check` says about the install: is everything there, and as the configuration wants it?
+
+use tokio_postgres::Client;
+
+use super::{
+    error::InstallError,
+    grants,
+    history::History,
+    installed::Installed,
+    triggers::{self, Trigger},
+};
+use crate::{
+    config::{Config, Mapping},
+    store::{
+        identifier,
+        mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
+        said,
+    },
+};
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// As it should be.
+    Fine,
+    /// Works, but the operator should know.
+    Warning,
+    /// Leads are lost or not sent until the operator acts.
+    Broken,
+}
+
+/// One line of `check`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// What was looked at, a word or two.
+    pub subject: &'static str,
+    /// How it stands.
+    pub verdict: Verdict,
+    /// In words.
+    pub text: String,
+    /// What to do; `None` where nothing is to be done.
+    pub remedy: Option<String>,
+}
+
+const MIGRATE: &str = "run `lead-webhook migrate`";
+
+impl Finding {
+    fn fine(subject: &'static str, text: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Fine, text: text.into(), remedy: None }
+    }
+
+    fn warning(subject: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Warning, text: text.into(), remedy: Some(remedy.into()) }
+    }
+
+    fn broken(subject: &'static str, text: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { subject, verdict: Verdict::Broken, text: text.into(), remedy: Some(remedy.into()) }
+    }
+}
+
+/// Compares what is there with what the configuration wants; reads only. `client` is the daemon's own session: its
+/// rights are what counts.
+///
+/// # Errors
+/// [`InstallError::Database`] when the database cannot be asked. What is wrong is a [`Finding`].
+pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
+    let mut findings = vec![tables(client).await?];
+    findings.push(own_rights(client, config).await?);
+    let mapped = match MappedSql::resolve(client, &config.leads).await {
+        Ok(mapped) => mapped,
+        Err(MappingError::Problems(problems)) => {
+            let broken = |problem: &Problem| {
+                Finding::broken("mapping", problem.to_string(), "correct it, then run `lead-webhook migrate`")
+            };
+            findings.extend(problems.iter().map(broken));
+            return Ok(findings);
+        }
+        Err(MappingError::Database(source)) => return Err(source.into()),
+    };
+    findings.push(Finding::fine("mapping", format!("the columns of {} are there", mapped.table)));
+    let installed =
+        Installed::read(client, &mapped.table, &config.database.owner_role, mapped.partitioned_by.as_deref()).await?;
+    let wanted = triggers::wanted(&mapped, config.leads.silence, config.database.notify);
+    findings.extend(wanted.iter().map(|trigger| in_place(&installed, trigger)));
+    findings.extend(installed.strays(&wanted).map(|stray| {
+        let text = format!("trigger {} on {} calls our function too", stray.name, stray.table);
+        Finding::broken("triggers", text, MIGRATE)
+    }));
+    findings.push(may_read_leads(client, config, &mapped).await?);
+    findings.push(id_is_indexed(client, config).await?);
+    findings.push(captured_at_is_indexed(client, config).await?);
+    findings.extend(replication(client, &mapped).await?);
+    Ok(findings)
+}
+
+const HAS_HISTORY: &str = "-- verify::has_history
+SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
+       coalesce(has_table_privilege(c.oid, 'SELECT'), false)
+FROM (SELECT) AS one
+LEFT JOIN pg_namespace AS n ON n.nspname = 'lead_webhook'
+LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'migrations'";
+
+async fn tables(client: &Client) -> Result<Finding, InstallError> {
+    let row = client.query_one(HAS_HISTORY, &[]).await?;
+    let (exists, may_use, may_read): (bool, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
+    Ok(match (exists, may_use && may_read) {
+        (false, _) => Finding::broken("tables", "schema lead_webhook is not there", MIGRATE),
+        (true, false) => Finding::broken("tables", "this user may not look into schema lead_webhook", MIGRATE),
+        (true, true) => match History::read(client).await {
+            Ok(history) if !history.pending.is_empty() => Finding::broken("tables", "are an older version's", MIGRATE),
+            Ok(history) if !history.is_installed => {
+                Finding::broken("tables", "the installation is not complete", MIGRATE)
+            }
+            Ok(_) => Finding::fine("tables", "are this version's"),
+            Err(error @ InstallError::ForeignMigration(_)) => {
+                Finding::broken("tables", error.to_string(), "install the version that migrated them, or a newer one")
+            }
+            Err(error) => return Err(error),
+        },
+    })
+}
+
+async fn own_rights(client: &Client, config: &Config) -> Result<Finding, InstallError> {
+    let role = &config.database.daemon_role;
+    let missing = grants::missing(client, role).await?;
+    if !missing.is_empty() {
+        let text = format!("{role} lacks: {}", missing.join(" "));
+        return Ok(Finding::broken("rights", text, MIGRATE));
+    }
+    let is_member: bool = client.query_one(IS_MEMBER, &[&role]).await?.try_get(0)?;
+    Ok(if is_member {
+        Finding::fine("rights", format!("{role} has what it needs of our tables, and this user is a member"))
+    } else {
+        Finding::broken("rights", format!("this user has not the rights of {role}"), MIGRATE)
+    })
+}
+
+const IS_MEMBER: &str = "-- verify::is_member
+SELECT pg_has_role(oid, 'USAGE') FROM pg_roles WHERE rolname = $1";
+
+fn in_place(installed: &Installed, wanted: &Trigger) -> Finding {
+    let (name, subject) = (wanted.name, "triggers");
+    if installed.is_switched_off(wanted) {
+        Finding::broken(subject, format!("{name} is switched off: no lead is queued by it"), MIGRATE)
+    } else if !installed.has_trigger(wanted) {
+        Finding::broken(subject, format!("{name} is not in place: no lead is queued by it"), MIGRATE)
+    } else if installed.has_function(wanted) {
+        Finding::fine(subject, format!("{name} is in place and matches the mapping"))
+    } else {
+        Finding::broken(subject, format!("{name} does not match the mapping, the table or this version"), MIGRATE)
+    }
+}
+
+/// Reads no row: the server checks every right before the first.
+async fn may_read_leads(client: &Client, config: &Config, mapped: &MappedSql) -> Result<Finding, InstallError> {
+    let values: Vec<_> = self::mapped(&config.leads.columns).into_iter().map(|(_, mapping)| raw(mapping)).collect();
+    let sql = format!("-- verify::may_read_leads\nSELECT {} FROM {} AS lead LIMIT 0", values.join(", "), mapped.table);
+    match client.batch_execute(&sql).await {
+        Ok(()) => Ok(Finding::fine("leads", "the mapped columns can be read")),
+        Err(error) if error.as_db_error().is_some() => Ok(Finding::broken("leads", said(&error), MIGRATE)),
+        Err(error) => Err(error.into()),
+    }
+}
+
+const IS_INDEXED: &str = "-- verify::is_indexed
+SELECT EXISTS (
+    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)";
+
+/// `None`: an expression, of which nothing is known.
+async fn is_indexed(client: &Client, config: &Config, mapping: &Mapping) -> Result<Option<bool>, InstallError> {
+    let Mapping::Column(column) = mapping else { return Ok(None) };
+    Ok(Some(client.query_one(IS_INDEXED, &[&table(&config.leads), column]).await?.try_get(0)?))
+}
+
+/// Leads are looked up by id at every claim.
+pub(super) async fn id_is_indexed(client: &Client, config: &Config) -> Result<Finding, InstallError> {
+    let (id, subject) = (&config.leads.columns.id, "leads");
+    Ok(match is_indexed(client, config, id).await? {
+        Some(true) => Finding::fine(subject, "the id has an index"),
+        Some(false) => {
+            let remedy = format!("CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(id));
+            Finding::warning(subject, "the id has no index: every claim reads the whole table", remedy)
+        }
+        None => {
+            let text = "the id is an expression: every claim reads the whole table unless it has an index";
+            Finding::warning(subject, text, format!("see that {} has an index over {}", table(&config.leads), raw(id)))
+        }
+    })
+}
+
+/// The sweep looks for leads by it.
+async fn captured_at_is_indexed(client: &Client, config: &Config) -> Result<Finding, InstallError> {
+    let subject = "sweep";
+    let Some(captured_at) = &config.leads.columns.captured_at else {
+        let text = "is off: what a failing trigger leaves out is not found";
+        return Ok(Finding::warning(subject, text, "map leads.columns.captured_at, and have an index over it"));
+    };
+    Ok(match is_indexed(client, config, captured_at).await? {
+        Some(true) => Finding::fine(subject, "the captured time has an index"),
+        Some(false) => {
+            let remedy = format!("CREATE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(captured_at));
+            Finding::warning(subject, "is off: the captured time has no index", remedy)
+        }
+        None => {
+            let text = "the captured time is an expression: reads the whole table unless it has an index";
+            let remedy = format!("see that {} has an index over {}", table(&config.leads), raw(captured_at));
+            Finding::warning(subject, text, remedy)
+        }
+    })
+}
+
+fn column(mapping: &Mapping) -> String {
+    match mapping {
+        Mapping::Column(name) => identifier(name),
+        Mapping::Sql(expression) => format!("({expression})"),
+    }
+}
+
+const IS_SUBSCRIBED: &str = "-- verify::is_subscribed
+SELECT EXISTS (SELECT FROM pg_subscription_rel WHERE srrelid = $1::text::regclass)";
+
+/// Rows that logical replication writes fire no trigger.
+async fn replication(client: &Client, mapped: &MappedSql) -> Result<Option<Finding>, InstallError> {
+    let is_subscribed: bool = client.query_one(IS_SUBSCRIBED, &[&mapped.table]).await?.try_get(0)?;
+    let text = format!("{} is the target of a subscription: rows that come by it fire no trigger", mapped.table);
+    let remedy = "install lead-webhook where the application writes";
+    Ok(is_subscribed.then(|| Finding::warning("leads", text, remedy)))
+}

@@ -1,0 +1,113 @@
+//! What a mapped expression may not do, and what it needs: asked of the server's own parser.
+//!
+//! Each expression becomes a temporary view inside a transaction that is rolled back. The view's stored parse tree says
+//! whether there is a subquery, an aggregate, a window or set-returning function, and which functions it calls; its
+//! dependencies say which columns and schemas it needs. No row is read.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::{Client, Transaction};
+
+use super::{error::InstallError, triggers::QUOTE};
+use crate::{
+    config::{Leads, Mapping},
+    store::mapping::{Problem, mapped, raw, table},
+};
+
+/// What the mapping needs of the database.
+#[derive(Debug, Default)]
+pub(super) struct Needed {
+    /// Columns of the leads table that are read.
+    pub(super) columns: BTreeSet<String>,
+    /// Schemas other than the server's own whose objects the expressions use.
+    pub(super) schemas: BTreeSet<String>,
+    /// Functions in those schemas, each with its arguments' types.
+    pub(super) functions: BTreeSet<String>,
+}
+
+/// Looks into the expressions of the mapping, but for those that `known` has something against already, and adds what it
+/// finds to `known`.
+pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Problem>) -> Result<Needed, InstallError> {
+    let mut needed = Needed::default();
+    let probes = client.transaction().await?;
+    for (name, mapping) in mapped(&leads.columns) {
+        let key = format!("leads.columns.{name}");
+        match mapping {
+            _ if known.iter().any(|problem| problem.key == key) => {}
+            Mapping::Column(column) => drop(needed.columns.insert(column.clone())),
+            Mapping::Sql(expression) => {
+                if let Some(text) = look_into(&probes, name, mapping, leads, &mut needed).await? {
+                    known.push(Problem { key, value: format!("sql: {expression}"), text });
+                }
+            }
+        }
+    }
+    probes.rollback().await?;
+    Ok(needed)
+}
+
+const PROBE: &str = r"-- vet::probe
+SELECT tree ~ ':hasSubLinks true', tree ~ ':hasAggs true', tree ~ ':hasWindowFuncs true', tree ~ ':hasTargetSRFs true',
+       tree ~ '\{VAR :varno \d+ :varattno -',
+       ARRAY(SELECT f.oid::regprocedure::text FROM pg_proc AS f WHERE f.oid = ANY (called) AND f.provolatile = 'v'),
+       ARRAY(SELECT a.attname::text FROM pg_attribute AS a
+             WHERE a.attrelid = $2::text::regclass AND a.attnum > 0 AND NOT a.attisdropped
+               AND (tree ~ '\{VAR :varno \d+ :varattno 0 ' OR EXISTS (
+                    SELECT FROM pg_depend AS d WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid
+                       AND d.refobjid = a.attrelid AND d.refobjsubid = a.attnum))),
+       ARRAY(SELECT f.oid::regprocedure::text FROM pg_proc AS f
+             WHERE f.oid = ANY (called) AND f.pronamespace <> 'pg_catalog'::regnamespace),
+       ARRAY(SELECT n.nspname::text FROM pg_namespace AS n WHERE n.nspname <> 'pg_catalog' AND n.oid IN (
+             SELECT f.pronamespace FROM pg_proc AS f WHERE f.oid = ANY (called)
+             UNION ALL
+             SELECT coalesce(t.typnamespace, o.oprnamespace, l.collnamespace) FROM pg_depend AS d
+             LEFT JOIN pg_type AS t ON d.refclassid = 'pg_type'::regclass AND t.oid = d.refobjid
+             LEFT JOIN pg_operator AS o ON d.refclassid = 'pg_operator'::regclass AND o.oid = d.refobjid
+             LEFT JOIN pg_collation AS l ON d.refclassid = 'pg_collation'::regclass AND l.oid = d.refobjid
+             WHERE d.classid = 'pg_rewrite'::regclass AND d.objid = r.oid))
+FROM pg_rewrite AS r
+CROSS JOIN LATERAL (SELECT r.ev_action::text AS tree) AS rule
+CROSS JOIN LATERAL (SELECT ARRAY(
+    SELECT found[1]::oid FROM regexp_matches(tree, ':(?:funcid|opfuncid) (\d+)', 'g') AS found
+    UNION
+    SELECT o.oprcode FROM regexp_matches(tree, ':opno (\d+)', 'g') AS found JOIN pg_operator AS o ON o.oid = found[1]::oid
+) AS called) AS calls
+WHERE r.ev_class = ('pg_temp.' || $1)::regclass";
+
+/// What is to be said against one expression; otherwise what it needs is added to `needed`.
+async fn look_into(
+    probes: &Transaction<'_>,
+    key: &str,
+    mapping: &Mapping,
+    leads: &Leads,
+    needed: &mut Needed,
+) -> Result<Option<String>, InstallError> {
+    let (value, table, view) = (raw(mapping), table(leads), format!("lead_webhook_{key}"));
+    if value.contains(QUOTE) {
+        return Ok(Some(format!("must not contain {QUOTE}, which encloses it in the trigger function")));
+    }
+    probes.batch_execute(&format!("CREATE TEMP VIEW {view} AS SELECT {value} AS value FROM {table} AS lead")).await?;
+    let row = probes.query_one(PROBE, &[&view, &table]).await?;
+    let refused = [
+        "has a subquery: only the lead's own columns can be used",
+        "has an aggregate function: only the lead's own columns can be used",
+        "has a window function: only the lead's own columns can be used",
+        "makes more than one value: an expression makes one",
+        "uses a system column, which a trigger does not see: use a column of the table",
+    ];
+    for (at, text) in refused.into_iter().enumerate() {
+        if row.try_get(at)? {
+            return Ok(Some(text.to_owned()));
+        }
+    }
+    let volatile: Vec<String> = row.try_get(5)?;
+    if !volatile.is_empty() {
+        let text =
+            "volatile, it may answer differently for the same row: declare it STABLE if it does not, or leave it out";
+        return Ok(Some(format!("calls {}, which is {text}", volatile.join(", "))));
+    }
+    needed.columns.extend(row.try_get::<_, Vec<String>>(6)?);
+    needed.functions.extend(row.try_get::<_, Vec<String>>(7)?);
+    needed.schemas.extend(row.try_get::<_, Vec<String>>(8)?);
+    Ok(None)
+}
