@@ -86,6 +86,11 @@ impl Cluster {
         self.port
     }
 
+    /// One of the server's programs.
+    pub fn binary(&self, name: &str) -> PathBuf {
+        server_binaries().join(name)
+    }
+
     /// Where its Unix socket, `data` and the logs are.
     pub fn directory(&self) -> &Path {
         &self.directory
