@@ -20,7 +20,7 @@ has_postgresql() {
 
 # Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is.
 install_missing() {
-    command -v cargo >/dev/null || die "cargo is missing: install Rust from https://rustup.rs, then try again"
+    command -v cargo >/dev/null || die "cargo is missing: install Rust with its toolchain manager, rustup, then try again"
     missing=
     command -v cc >/dev/null || missing="$missing gcc libc6-dev"
     has_postgresql || missing="$missing postgresql"

@@ -119,9 +119,15 @@ impl Receiver {
 
     /// Waits until `n` requests or more have arrived; all of them. They may not be answered yet.
     pub async fn wait_for(&self, n: usize) -> Vec<Request> {
+        patiently(&format!("{n} requests at the receiver"), self.arrival(n)).await;
+        self.requests()
+    }
+
+    /// Waits until `n` requests or more have arrived, for as long as that takes.
+    pub async fn arrival(&self, n: usize) {
         let mut arrivals = self.shared.requests.subscribe();
-        let enough = arrivals.wait_for(|requests| requests.len() >= n);
-        patiently(&format!("{n} requests at the receiver"), enough).await.unwrap().clone()
+        // The receiver outlives its sender.
+        let _ = arrivals.wait_for(|requests| requests.len() >= n).await;
     }
 
     /// How many connections were accepted, also those whose TLS handshake failed.

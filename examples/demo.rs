@@ -1,0 +1,336 @@
+//! A short story on the terminal, with real parts: a throw-away PostgreSQL server, an application's table of a shape of
+//! its own, an HTTPS receiver with its own authority, and the built program. Leaves nothing behind.
+//!
+//! `scripts/demo` installs what is missing and runs it; `--keep` stays up for playing.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a story that cannot go on ends, and it is told on stdout"
+)]
+
+#[path = "../tests/it/harness/mod.rs"]
+mod harness;
+
+use std::{
+    fs,
+    io::{self, IsTerminal as _},
+    path::Path,
+};
+
+use futures_util::StreamExt as _;
+use harness::{Answer, Cluster, Database, Process, Receiver, Request, Setup};
+use serde_json::json;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook_tokio::Signals;
+
+/// The application's own table: nothing in it is called as the default mapping would have it.
+const CAPTURES: &str = "\
+CREATE TABLE captures (
+    capture_no bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    workspace  integer     NOT NULL,
+    contact    jsonb       NOT NULL,
+    full_name  text,
+    visitor    uuid,
+    chat       text,
+    captured   timestamptz NOT NULL DEFAULT now(),
+    last_seen  timestamptz
+);
+CREATE INDEX ON captures (captured);";
+
+/// Its columns in our words.
+const COLUMNS: [(&str, &str); 9] = [
+    ("id", "capture_no"),
+    ("tenant_id", "workspace"),
+    ("email", "sql: lead.contact->>'email'"),
+    ("phone", "sql: lead.contact->>'phone'"),
+    ("first_name", "sql: split_part(lead.full_name, ' ', 1)"),
+    ("visitor_id", "visitor"),
+    ("conversation_id", "chat"),
+    ("captured_at", "captured"),
+    ("last_conversation_at", "last_seen"),
+];
+
+/// What HubSpot's upsert wants.
+const TEMPLATE: &str = r#"{
+  "inputs": [{
+    "idProperty": "email",
+    "id": "{{email}}",
+    "properties": {"phone": "{{phone}}", "firstname": "{{firstName}}"}
+  }]
+}
+"#;
+
+const ANN: &str = "INSERT INTO captures (workspace, contact, full_name, visitor, chat, last_seen)
+  VALUES (42, '{\"email\": \"ann@example.com\", \"phone\": \"+49 30 901820\"}', 'Ann Miller',
+          '0b1d8a52-7c1f-4f6e-9d0a-2f8f6a3c9e11', 'chat-1', now())";
+
+const ANN_AGAIN: &str = "INSERT INTO captures (workspace, contact, full_name, visitor, chat)
+  VALUES (42, '{\"email\": \" ANN@example.com\"}', 'Ann M.', '0b1d8a52-7c1f-4f6e-9d0a-2f8f6a3c9e11', 'chat-2')";
+
+const ANN_RETURNS: &str = "UPDATE captures SET last_seen = last_seen + interval '31 days', chat = 'chat-3'
+  WHERE capture_no = 1";
+
+const BOB: &str = "INSERT INTO captures (workspace, contact, full_name) VALUES
+  (42, '{\"email\": \"bob@example.com\"}', 'Bob\"}],\"hacked\":[{\"')";
+
+const CAROL: &str = "INSERT INTO captures (workspace, contact) VALUES (42, '{\"phone\": \"+1 202 555 0143\"}')";
+
+const FIVE: &str = "INSERT INTO captures (workspace, contact)
+  SELECT 42, jsonb_build_object('email', 'visitor' || n || '@example.com') FROM generate_series(1, 5) n";
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() {
+    let keep = match std::env::args().nth(1).as_deref() {
+        None => false,
+        Some("--keep") => true,
+        Some(other) => {
+            println!("demo: unknown argument {other}: expected --keep or nothing");
+            std::process::exit(2);
+        }
+    };
+    // A signal ends the story as its end does, so that everything is cleaned up.
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).unwrap();
+    tokio::select! {
+        () = tell(keep) => {}
+        _ = signals.next() => println!("\nCleaning up."),
+    }
+}
+
+async fn tell(keep: bool) {
+    let mut story = Story::begin().await;
+    story.configure_tenant().await;
+    story.new_lead().await;
+    story.duplicate().await;
+    story.re_engagement().await;
+    story.template().await;
+    story.failing_receiver().await;
+    story.daemon_down().await;
+    story.log().await;
+    story.play_on(keep).await;
+}
+
+/// Everything that the story is played with.
+struct Story {
+    setup: Setup,
+    daemon: Option<Process>,
+    secret: String,
+    /// How many requests were shown.
+    shown: usize,
+    /// How many rows the log has by now.
+    logged: usize,
+}
+
+impl Story {
+    async fn begin() -> Self {
+        heading("An application and its database");
+        let db = Database::create_with(&Cluster::shared(), CAPTURES).await;
+        let setup = Setup::prepare(db, Receiver::start()).await;
+        let columns: Vec<(String, _)> =
+            COLUMNS.iter().map(|(key, value)| (format!("leads.columns.{key}"), json!(value))).collect();
+        let mut keys = vec![("leads.table", json!("public.captures")), ("log.format", json!("text"))];
+        keys.extend(columns.iter().map(|(key, value)| (key.as_str(), value.clone())));
+        setup.edit_config(&keys);
+        let port = setup.db.cluster.port();
+        say(&format!("A throw-away PostgreSQL server listens on 127.0.0.1:{port}. The application's table:"));
+        code(CAPTURES);
+        say("Its columns in our words, lead-webhook.toml:");
+        code(&format!(
+            "[leads]\ntable = \"public.captures\"\n[leads.columns]\n{}",
+            COLUMNS.map(|(key, value)| format!("{key:<20} = \"{value}\"")).join("\n")
+        ));
+        let story = Self { setup, daemon: None, secret: String::new(), shown: 0, logged: 0 };
+        story.command(&["migrate"]).await;
+        story
+    }
+
+    async fn configure_tenant(&mut self) {
+        heading("Workspace 42 configures its webhook");
+        let url = self.setup.receiver.url().replace("/hook", "/crm/leads");
+        self.command(&["endpoint", "set", "42", "--url", &url]).await;
+        self.command(&["secret", "generate", "42"]).await.trim().clone_into(&mut self.secret);
+        self.start();
+        self.command(&["test", "42"]).await;
+        self.logged += 1;
+        self.show_requests();
+    }
+
+    async fn new_lead(&mut self) {
+        heading("A new lead");
+        self.application(ANN, 1).await;
+    }
+
+    async fn duplicate(&mut self) {
+        heading("The same visitor leaves the same contact again: nothing is sent, and the log says why");
+        self.application(ANN_AGAIN, 1).await;
+        self.show_log_row().await;
+    }
+
+    async fn re_engagement(&mut self) {
+        heading("The visitor comes back after 31 days of silence");
+        self.application(ANN_RETURNS, 1).await;
+    }
+
+    async fn template(&mut self) {
+        heading("A template shapes the body as HubSpot wants it, and no visitor's input can break it");
+        let file = self.setup.path("hubspot.json");
+        fs::write(&file, TEMPLATE).unwrap();
+        code(&format!("{}:\n{TEMPLATE}", name_of(&file)));
+        let header = self.setup.path("authorization");
+        fs::write(&header, "Authorization: Bearer pat-eu1-0123").unwrap();
+        let (file, header) = (file.display().to_string(), format!("@{}", header.display()));
+        let set = ["endpoint", "set", "42", "--template", &file, "--omit-empty", "true", "--header", &header];
+        self.command(&set).await;
+        self.application(BOB, 1).await;
+    }
+
+    async fn failing_receiver(&mut self) {
+        heading("The receiver fails: one attempt, no retry, and the log tells");
+        self.setup.receiver.queue([Answer::status(503).header("Content-Type", "text/plain").body("try later")]);
+        self.application(CAROL, 1).await;
+        self.show_log_row().await;
+    }
+
+    async fn daemon_down(&mut self) {
+        heading("Leads captured while the daemon is down wait in the outbox, and are sent when it starts");
+        self.command(&["endpoint", "set", "42", "--no-template", "--clear-headers"]).await;
+        prompt("kill -TERM %1");
+        let mut daemon = self.daemon.take().unwrap();
+        daemon.signal("TERM");
+        let ended = daemon.wait().await;
+        say(&format!("The daemon finished what was in flight and ended ({ended})."));
+        sql(FIVE);
+        self.setup.db.app().await.batch_execute(FIVE).await.unwrap();
+        say(&format!("The outbox holds {} events.", self.setup.db.outbox_count().await));
+        self.start();
+        self.logged += 5;
+        self.setup.db.wait_for_log(self.logged).await;
+        self.show_requests();
+    }
+
+    async fn log(&self) {
+        heading("The log accounts for every lead");
+        self.command(&["deliveries", "list"]).await;
+    }
+
+    async fn play_on(&mut self, keep: bool) {
+        heading("Play on");
+        if !keep {
+            say(
+                "`scripts/demo --keep` stays up and says how to connect: insert leads with psql, and watch them arrive.",
+            );
+            say("Everything of this demo is removed now.");
+            return;
+        }
+        say("As the application:");
+        code(&format!("psql '{}'\n{CAROL};", self.setup.db.url(&self.setup.db.app_login)));
+        say("As the operator:");
+        code(&format!(
+            "alias lead-webhook='target/debug/lead-webhook --config {}'\n\
+             lead-webhook check\n\
+             lead-webhook deliveries list\n\
+             psql '{}' -c 'TABLE lead_webhook.deliveries'",
+            self.setup.config_file().display(),
+            self.setup.db.admin_url(),
+        ));
+        say("Requests show up below. Ctrl-C ends it and removes everything.");
+        loop {
+            self.setup.receiver.arrival(self.shown + 1).await;
+            self.show_requests();
+        }
+    }
+
+    fn start(&mut self) {
+        prompt("lead-webhook run &");
+        self.daemon = Some(self.setup.daemon());
+    }
+
+    /// Runs SQL as the application and shows what comes of it, once `rows` more rows are in the log.
+    async fn application(&mut self, statement: &str, rows: usize) {
+        sql(statement);
+        self.setup.db.app().await.batch_execute(statement).await.unwrap();
+        self.logged += rows;
+        self.setup.db.wait_for_log(self.logged).await;
+        self.show_requests();
+    }
+
+    /// Runs a command as the operator would; what it printed on stdout.
+    async fn command(&self, args: &[&str]) -> String {
+        let shown: Vec<String> = args.iter().map(|arg| self.without_folder(arg)).collect();
+        prompt(&format!("lead-webhook {}", shown.join(" ")));
+        let output = self.setup.run(args).await;
+        for text in [&output.stderr, &output.stdout] {
+            if !text.is_empty() {
+                println!("{}", self.without_folder(text.trim_end()));
+            }
+        }
+        output.ok().stdout
+    }
+
+    /// File names are enough for a story.
+    fn without_folder(&self, text: &str) -> String {
+        let folder = self.setup.path("");
+        text.replace(&folder.display().to_string(), "")
+    }
+
+    fn show_requests(&mut self) {
+        let requests = self.setup.receiver.requests();
+        for request in &requests[self.shown..] {
+            show(request, &self.secret);
+        }
+        self.shown = requests.len();
+    }
+
+    async fn show_log_row(&self) {
+        let row = self.setup.db.log_rows().await.pop().unwrap();
+        let why = row.reason.or(row.failure).unwrap_or_default();
+        let code = row.http_status.map(|status| format!(" {status}")).unwrap_or_default();
+        say(&format!("    log: {} / {why}{code}", row.status));
+    }
+}
+
+fn show(request: &Request, secret: &str) {
+    println!("{}", colour("36", &format!("  → {} {}", request.method, request.path)));
+    for name in ["x-wilow-event", "x-wilow-delivery-id", "webhook-id", "authorization"] {
+        if let Some((name, value)) = request.headers.iter().find(|(header, _)| header.eq_ignore_ascii_case(name)) {
+            println!("    {name}: {value}");
+        }
+    }
+    println!("    {}", String::from_utf8_lossy(&request.body));
+    match request.verify(secret) {
+        Ok(()) => println!("    {}", colour("32", "✓ both signatures verified by the receiver")),
+        Err(error) => println!("    {}", colour("31", &format!("✗ {error}"))),
+    }
+}
+
+fn name_of(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+fn heading(text: &str) {
+    println!("\n{}", colour("1", &format!("── {text}")));
+}
+
+fn say(text: &str) {
+    println!("{text}");
+}
+
+fn prompt(command: &str) {
+    println!("{}", colour("33", &format!("$ {command}")));
+}
+
+fn sql(statement: &str) {
+    println!("{}", colour("33", &format!("app=> {statement};")));
+}
+
+fn code(text: &str) {
+    for line in text.trim_end().lines() {
+        println!("    {line}");
+    }
+}
+
+/// Colours are for terminals.
+fn colour(code: &str, text: &str) -> String {
+    if io::stdout().is_terminal() { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() }
+}
