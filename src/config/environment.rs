@@ -1,6 +1,6 @@
 //! Whatever the process learns from its surroundings: variables and the host's name. Nobody else asks.
 
-use std::{collections::HashMap, env, ffi::OsString, fs, path::PathBuf};
+use std::{collections::HashMap, env, ffi::OsString, path::PathBuf};
 
 /// What every variable of ours begins with.
 pub(super) const PREFIX: &str = "LEAD_WEBHOOK__";
@@ -47,15 +47,9 @@ fn credentials_directory() -> Option<PathBuf> {
     env::var_os("CREDENTIALS_DIRECTORY").filter(|directory| !directory.is_empty()).map(PathBuf::from)
 }
 
-/// The host's name as the kernel has it: part of the daemon instance's name in the log table.
-///
-/// `unknown` where the kernel does not tell; a name is for people, nothing depends on it.
+/// The host's name as the kernel has it: part of the daemon instance's row, for people; nothing depends on it.
 pub fn host_name() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    match name.trim() {
-        "" => "unknown".to_owned(),
-        name => name.to_owned(),
-    }
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 #[cfg(test)]
