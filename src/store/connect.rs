@@ -289,7 +289,7 @@ mod tests {
         let text = connect(&url, &settings).await.unwrap_err().to_string();
         assert!(text.starts_with("cannot connect to 127.0.0.1:1 (database app, user anna): "), "{text}");
         assert!(!text.contains("pass-word"), "{text}");
-        let url = "postgres://anna:p?ss-word@127.0.0.1:1/app".to_owned().into();
+        let url = "postgres://anna@127.0.0.1:1/app?ss-word=1".to_owned().into();
         let text = connect(&url, &settings).await.unwrap_err().to_string();
         assert!(text.starts_with("database.url is not a connection string") && !text.contains("ss-word"), "{text}");
     }
