@@ -807,7 +807,10 @@ async fn tls_is_used_as_far_as_it_is_insisted_on() {
     }
     assert_eq!(outcomes[..4], ["false", "true", "true", "true"], "{outcomes:#?}");
     assert!(outcomes[4].contains("certificate not valid for name"), "{outcomes:#?}");
-    assert!(outcomes[5].contains("no trusted roots") || outcomes[5].contains("invalid peer certificate"), "{outcomes:#?}");
+    assert!(
+        outcomes[5].contains("no trusted roots") || outcomes[5].contains("invalid peer certificate"),
+        "{outcomes:#?}"
+    );
     database.tls = Tls::Require;
     database.password = Some("wrong".to_owned().into());
     let text = lead_webhook::store::connect::connect(&at("127.0.0.1"), &database).await.unwrap_err().to_string();

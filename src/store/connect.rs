@@ -71,7 +71,7 @@ pub enum ConnectError {
     ///
     /// The parser's own words are left out: they can quote a part of the password.
     #[error(
-        "database.url is not a connection string: expected postgres://user@host:port/database; \
+        "the database's URL is not a connection string: expected postgres://user@host:port/database; \
          special characters of a user name or password are percent-encoded"
     )]
     Url,
@@ -291,6 +291,9 @@ mod tests {
         assert!(!text.contains("pass-word"), "{text}");
         let url = "postgres://anna@127.0.0.1:1/app?ss-word=1".to_owned().into();
         let text = connect(&url, &settings).await.unwrap_err().to_string();
-        assert!(text.starts_with("database.url is not a connection string") && !text.contains("ss-word"), "{text}");
+        assert!(
+            text.starts_with("the database's URL is not a connection string") && !text.contains("ss-word"),
+            "{text}"
+        );
     }
 }
