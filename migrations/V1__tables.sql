@@ -85,24 +85,23 @@ COMMENT ON FUNCTION lead_webhook.note_endpoint_switch() IS 'Writes lead_webhook.
 CREATE TRIGGER note_endpoint_switch AFTER INSERT OR UPDATE OR DELETE ON lead_webhook.endpoints
     FOR EACH ROW EXECUTE FUNCTION lead_webhook.note_endpoint_switch();
 
+-- No CHECKs: each is set up anew in every statement of the application's that writes here, 5 to 8 us apiece, which is
+-- as much as the row itself. The trigger and the claim are the only writers.
 CREATE TABLE lead_webhook.outbox (
     tenant_id                text COLLATE "C" NOT NULL,
     queued_at                timestamptz NOT NULL DEFAULT clock_timestamp(),
     event_id                 uuid        NOT NULL DEFAULT gen_random_uuid(),
     lead_id                  text        NOT NULL,
-    kind                     text        NOT NULL CHECK (kind IN ('inserted', 'contact_added', 'came_back', 'recovered')),
+    kind                     text        NOT NULL,
     previous_conversation_at timestamptz,
     was_enabled              boolean     NOT NULL,
     transaction_id           xid8        NOT NULL DEFAULT pg_current_xact_id(),
-    event                    text        CHECK (event IN ('lead.created', 'lead.re_engaged')),
+    event                    text,
     last_conversation_at     timestamptz,
     claimed_by               uuid,
     claimed_at               timestamptz,
     delivery_id              uuid,
-    PRIMARY KEY (tenant_id, queued_at, event_id),
-    CONSTRAINT claim_is_whole CHECK (
-        (claimed_by IS NULL) = (claimed_at IS NULL) AND (claimed_by IS NULL) = (delivery_id IS NULL)
-        AND (claimed_by IS NULL OR event IS NOT NULL))
+    PRIMARY KEY (tenant_id, queued_at, event_id)
 )
 -- Room for the claim's update beside the row: it then touches no index.
 WITH (fillfactor = 70, autovacuum_vacuum_scale_factor = 0.0, autovacuum_vacuum_threshold = 5000);
@@ -115,9 +114,9 @@ COMMENT ON COLUMN lead_webhook.outbox.kind IS 'What the trigger saw: inserted (a
 COMMENT ON COLUMN lead_webhook.outbox.previous_conversation_at IS 'came_back only: the last conversation before the update, or the captured time where there was none.';
 COMMENT ON COLUMN lead_webhook.outbox.was_enabled IS 'Whether the endpoint was on when the lead was captured.';
 COMMENT ON COLUMN lead_webhook.outbox.transaction_id IS 'The application''s transaction: created and re-engaged in one fire only created.';
-COMMENT ON COLUMN lead_webhook.outbox.event IS 'What the claim decided; decided once, also when the event goes back to the queue.';
+COMMENT ON COLUMN lead_webhook.outbox.event IS 'What the claim decided, lead.created or lead.re_engaged; decided once, also when the event goes back to the queue.';
 COMMENT ON COLUMN lead_webhook.outbox.last_conversation_at IS 'With lead.re_engaged: the last conversation before the silence.';
-COMMENT ON COLUMN lead_webhook.outbox.claimed_by IS 'The daemon instance whose attempt it is; NULL: pending.';
+COMMENT ON COLUMN lead_webhook.outbox.claimed_by IS 'The daemon instance whose attempt it is; NULL: pending. Set and cleared together with claimed_at and delivery_id.';
 COMMENT ON COLUMN lead_webhook.outbox.claimed_at IS 'When it was claimed.';
 COMMENT ON COLUMN lead_webhook.outbox.delivery_id IS 'The delivery that the claim is for.';
 

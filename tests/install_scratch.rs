@@ -1,4 +1,5 @@
 //! Installing, upgrading and removing, against a real server; and what the triggers promise the application.
+#![expect(clippy::unwrap_used, clippy::disallowed_methods, reason = "a test, and its own scaffolding")]
 
 mod scratch {
     //! A throw-away server, a database a test.
@@ -31,46 +32,46 @@ d=$(mktemp -d /tmp/lead-webhook-install.XXXXXX) || exit 1
 b=/usr/lib/postgresql/15/bin
 trap 'test -f "$d/data/postmaster.pid" && "$b/pg_ctl" -D "$d/data" -m immediate -w stop >/dev/null 2>&1; rm -rf "$d"' EXIT
 "$b/initdb" -D "$d/data" -U postgres --auth=trust -N >/dev/null || exit 1
-"$b/pg_ctl" -D "$d/data" -l "$d/log" -w -o "-p $1 -c listen_addresses=127.0.0.1 -c unix_socket_directories=$d -c fsync=off -c max_connections=200 -c autovacuum=off" start >/dev/null || exit 1
-echo up
+openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:prime256v1 -nodes -keyout "$d/data/server.key" -out "$d/data/server.crt" \
+    -subj /CN=localhost -addext subjectAltName=DNS:localhost -addext basicConstraints=critical,CA:FALSE 2>/dev/null || exit 1
+{ echo 'host all scram 127.0.0.1/32 scram-sha-256'; cat "$d/data/pg_hba.conf"; } >"$d/hba" && mv "$d/hba" "$d/data/pg_hba.conf"
+"$b/pg_ctl" -D "$d/data" -l "$d/log" -w -o "-p $1 -c listen_addresses=127.0.0.1 -c unix_socket_directories=$d -c fsync=off -c max_connections=200 -c autovacuum=off -c ssl=on" start >/dev/null || exit 1
+echo "$d"
 cat >/dev/null
 "#;
 
     struct Server {
         port: u16,
+        directory: String,
         _shell: Child,
     }
 
     fn port() -> u16 {
+        server().port
+    }
+
+    pub(crate) fn certificate() -> std::path::PathBuf {
+        format!("{}/data/server.crt", server().directory).into()
+    }
+
+    fn server() -> &'static Server {
         static SERVER: OnceLock<Server> = OnceLock::new();
-        SERVER
-            .get_or_init(|| {
-                let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
-                let mut shell = Command::new("setpriv")
-                    .args([
-                        "--reuid",
-                        "postgres",
-                        "--regid",
-                        "postgres",
-                        "--clear-groups",
-                        "sh",
-                        "-c",
-                        SUPERVISOR,
-                        "sh",
-                    ])
-                    .arg(port.to_string())
-                    .current_dir("/")
-                    .stdin(Stdio::piped())
-                    .stdout(Stdio::piped())
-                    .process_group(0)
-                    .spawn()
-                    .unwrap();
-                let mut line = String::new();
-                BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
-                assert_eq!(line, "up\n");
-                Server { port, _shell: shell }
-            })
-            .port
+        SERVER.get_or_init(|| {
+            let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+            let mut shell = Command::new("setpriv")
+                .args(["--reuid", "postgres", "--regid", "postgres", "--clear-groups", "sh", "-c", SUPERVISOR, "sh"])
+                .arg(port.to_string())
+                .current_dir("/")
+                .stdin(Stdio::piped())
+                .stdout(Stdio::piped())
+                .process_group(0)
+                .spawn()
+                .unwrap();
+            let mut line = String::new();
+            BufReader::new(shell.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            assert!(line.starts_with("/tmp/"), "the server did not start");
+            Server { port, directory: line.trim().to_owned(), _shell: shell }
+        })
     }
 
     pub(crate) const LEADS: &str = "CREATE TABLE leads (
@@ -239,7 +240,7 @@ cat >/dev/null
 use std::time::{Duration, Instant};
 
 use lead_webhook::{
-    config::Notify,
+    config::{Notify, Tls},
     store::install::{InstallError, Verdict, migrate, migrate_plan, uninstall, uninstall_plan, verify},
 };
 use scratch::{Db, LEADS, column, new, plain, sql, texts};
@@ -526,14 +527,7 @@ async fn every_problem_of_a_mapping_is_told_at_once() {
 async fn migrating_again_changes_nothing_and_two_at_once_do_it_once() {
     let mut db = Db::new().await;
     let config = db.config.clone();
-    let mut other = db.daemon().await;
-    other = lead_webhook::store::connect::connect(&config.database.owner_url, &config.database)
-        .await
-        .map(|session| {
-            drop(other);
-            session
-        })
-        .unwrap();
+    let mut other = lead_webhook::store::connect::connect(&config.database.owner_url, &config.database).await.unwrap();
     let (one, two) =
         tokio::join!(migrate(&mut db.admin.client, &config, new), migrate(&mut other.client, &config, new));
     let (one, two) = (one.unwrap(), two.unwrap());
@@ -784,4 +778,41 @@ async fn row_level_security_that_would_hide_leads_is_told() {
     db.admin.client.batch_execute(remedy).await.unwrap();
     let findings = verify(&db.daemon().await.client, &db.config).await.unwrap();
     assert!(findings.iter().all(|finding| finding.verdict != Verdict::Broken), "{findings:?}");
+}
+
+#[tokio::test]
+async fn tls_is_used_as_far_as_it_is_insisted_on() {
+    let db = Db::new().await;
+    db.admin.client.batch_execute("CREATE ROLE scram LOGIN PASSWORD 'geheim'").await.unwrap();
+    let mut database = db.config.database.clone();
+    database.password = Some("geheim".to_owned().into());
+    let port = db.one::<i32>("SELECT current_setting('port')::integer").await;
+    let at = |host: &str| format!("postgres://scram@{host}:{port}/{}", db.name).into();
+    let encrypted = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()";
+    let mut outcomes = Vec::new();
+    for (tls, host, ca) in [
+        (Tls::Disable, "127.0.0.1", false),
+        (Tls::Prefer, "127.0.0.1", false),
+        (Tls::Require, "127.0.0.1", false),
+        (Tls::VerifyFull, "localhost", true),
+        (Tls::VerifyFull, "127.0.0.1", true),
+        (Tls::VerifyFull, "localhost", false),
+    ] {
+        database.tls = tls;
+        database.tls_ca_file = ca.then(scratch::certificate);
+        outcomes.push(match lead_webhook::store::connect::connect(&at(host), &database).await {
+            Ok(session) => session.client.query_one(encrypted, &[]).await.unwrap().get::<_, bool>(0).to_string(),
+            Err(error) => error.to_string(),
+        });
+    }
+    assert_eq!(outcomes[..4], ["false", "true", "true", "true"], "{outcomes:#?}");
+    assert!(outcomes[4].contains("certificate not valid for name"), "{outcomes:#?}");
+    assert!(
+        outcomes[5].contains("no trusted roots") || outcomes[5].contains("invalid peer certificate"),
+        "{outcomes:#?}"
+    );
+    database.tls = Tls::Require;
+    database.password = Some("wrong".to_owned().into());
+    let text = lead_webhook::store::connect::connect(&at("127.0.0.1"), &database).await.unwrap_err().to_string();
+    assert!(!text.contains("wrong") && text.contains("user scram"), "{text}");
 }

@@ -45,4 +45,4 @@ BEGIN
         END;
     END LOOP;
     RETURN NULL;
-END 
+END

@@ -73,4 +73,4 @@ BEGIN
         END;
     END LOOP;
     RETURN NULL;
-END 
+END

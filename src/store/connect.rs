@@ -71,7 +71,7 @@ pub enum ConnectError {
     ///
     /// The parser's own words are left out: they can quote a part of the password.
     #[error(
-        "database.url is not a connection string: expected postgres://user@host:port/database; \
+        "the database's URL is not a connection string: expected postgres://user@host:port/database; \
          special characters of a user name or password are percent-encoded"
     )]
     Url,
@@ -289,8 +289,11 @@ mod tests {
         let text = connect(&url, &settings).await.unwrap_err().to_string();
         assert!(text.starts_with("cannot connect to 127.0.0.1:1 (database app, user anna): "), "{text}");
         assert!(!text.contains("pass-word"), "{text}");
-        let url = "postgres://anna:p?ss-word@127.0.0.1:1/app".to_owned().into();
+        let url = "postgres://anna@127.0.0.1:1/app?ss-word=1".to_owned().into();
         let text = connect(&url, &settings).await.unwrap_err().to_string();
-        assert!(text.starts_with("database.url is not a connection string") && !text.contains("ss-word"), "{text}");
+        assert!(
+            text.starts_with("the database's URL is not a connection string") && !text.contains("ss-word"),
+            "{text}"
+        );
     }
 }

@@ -202,3 +202,21 @@ fn fill(template: &str, with: impl Fn(&str, usize) -> String) -> String {
 fn indented(text: &str, by: usize) -> String {
     text.trim_end().replace('\n', &format!("\n{:by$}", ""))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_filled_in_is_not_looked_at_again() {
+        let filled = fill("a\n    @one@ b @two@\n", |name, indent| format!("<{name}@{indent}>"));
+        assert_eq!(filled, "a\n    <one@4> b <two@4>\n");
+    }
+
+    #[test]
+    fn the_doorbell_follows_the_setting() {
+        assert_eq!(ring(Notify::Off), "");
+        assert!(ring(Notify::On).contains("IF FOUND THEN"));
+        assert!(ring(Notify::Auto).contains("IF FOUND AND current_setting('max_prepared_transactions') = '0' THEN"));
+    }
+}
