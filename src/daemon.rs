@@ -78,8 +78,9 @@ impl Daemon {
         let (database_there, mut database_status) = watch::channel(false);
         let (ended, outcomes) = mpsc::unbounded_channel();
 
-        let recorder =
-            tokio::spawn(Recorder::new(Arc::clone(&database), Arc::clone(&heart), database_there).run(outcomes));
+        let recorder = tokio::spawn(
+            Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), database_there).run(outcomes),
+        );
         let listener = tokio::spawn(listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe()));
         let dispatcher = Dispatcher {
             database,

@@ -298,8 +298,7 @@ impl Keys {
         let mut keys: HashSet<Key> = HashSet::new();
         for p in present.iter().filter(|p| p.event.decided.is_none()) {
             keys.insert(p.key);
-            let moved = p.event.kind == outbox::Kind::Inserted && p.event.lead_is_known;
-            if !moved {
+            if !p.event.is_moved_row {
                 let observed = observed(&p.event, &p.lead);
                 firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
             }
@@ -362,7 +361,7 @@ fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
         transaction_id: &event.transaction_id,
         previous_conversation_at: event.previous_conversation_at,
         last_conversation_at: lead.last_conversation_at,
-        lead_is_known: event.lead_is_known,
+        is_moved_row: event.is_moved_row,
     }
 }
 

@@ -30,8 +30,8 @@ pub struct Observed<'a> {
     pub previous_conversation_at: Option<Timestamp>,
     /// The lead's last conversation as it stands now.
     pub last_conversation_at: Option<Timestamp>,
-    /// The lead's id has a key or a log row already.
-    pub lead_is_known: bool,
+    /// An insert of a lead whose id is known already.
+    pub is_moved_row: bool,
 }
 
 /// What an event turned out to be.
@@ -76,8 +76,10 @@ pub fn repeat(
 ) -> (Verdict, Known) {
     let came_back = match observed.kind {
         Kind::CameBack => by_update(observed, known, silence),
-        _ if observed.kind == Kind::Inserted && is_moved(observed, known) => by_move(observed, known, silence),
-        _ => by_repeat(observed, known, named_conversation_at, silence),
+        Kind::Inserted if is_moved(observed, known) => by_move(observed, known, silence),
+        Kind::Inserted | Kind::ContactAdded | Kind::Recovered => {
+            by_repeat(observed, known, named_conversation_at, silence)
+        }
     };
     let mut next = known.clone();
     next.seen_at = known.seen_at.max(observed.queued_at);
@@ -100,7 +102,7 @@ struct CameBack {
 
 /// An insert of a lead that is known already is a row that moved between partitions, not a lead that came again.
 fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
-    observed.lead_is_known || known.lead_id == observed.lead_id
+    observed.is_moved_row || known.lead_id == observed.lead_id
 }
 
 /// The trigger saw the last conversation move on by the silence. Fires once a come-back, and not beside the event that
@@ -158,7 +160,7 @@ mod tests {
             transaction_id: "2",
             previous_conversation_at: None,
             last_conversation_at: None,
-            lead_is_known: false,
+            is_moved_row: false,
         }
     }
 
@@ -269,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_row_that_moved_between_partitions_fires_nothing_new() {
-        let moved = Observed { lead_is_known: true, ..observed(Kind::Inserted, 90) };
+        let moved = Observed { is_moved_row: true, ..observed(Kind::Inserted, 90) };
         assert_eq!(repeat(&moved, &known(0), None, SILENCE).0, Verdict::Duplicate);
         let talked = Observed { last_conversation_at: Some(day(29)), ..moved };
         assert_eq!(repeat(&talked, &known(0), None, SILENCE).0, Verdict::Duplicate);

@@ -107,10 +107,12 @@ impl Dispatcher {
         let mut tasks = JoinSet::new();
         let mut backoff = Backoff::default();
         let mut uncertain_until = None;
+        let mut told = String::new();
         while !*self.stop.borrow() {
             let error = match self.make_ready().await {
                 Ok(ready) => {
                     backoff.reset();
+                    told.clear();
                     let error = self.claim_until_lost(ready, &mut tasks, &mut uncertain_until).await;
                     let Some(error) = error else { break };
                     uncertain_until = Some(Instant::now() + UNCERTAIN);
@@ -118,8 +120,9 @@ impl Dispatcher {
                 }
                 Err(obstacle) => obstacle.to_string(),
             };
-            if backoff.is_first() {
+            if error != told {
                 tracing::error!(error, "cannot claim, trying again; events wait in the outbox");
+                told = error;
             }
             self.pause(backoff.next_wait(), &mut tasks).await;
         }
@@ -171,7 +174,7 @@ impl Dispatcher {
             }
             if uncertain_until.is_some_and(|until| Instant::now() < until) {
                 let given_back =
-                    outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.ids()).await;
+                    outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.held()).await;
                 match given_back {
                     Err(error) => return Some(said(&error)),
                     Ok(0) => {}
@@ -244,6 +247,7 @@ impl Dispatcher {
                 heart: Arc::clone(&self.heart),
                 claimed_at,
                 ended: self.ended.clone(),
+                stop: self.stop.clone(),
             };
             tasks.spawn(sending.run().instrument(span));
         }
@@ -275,9 +279,10 @@ impl Dispatcher {
         if tokio::time::timeout(self.drain_timeout, all).await.is_ok() {
             return;
         }
+        let cut_off = self.flight.begun();
         tasks.abort_all();
         while tasks.join_next().await.is_some() {}
-        for delivery in self.flight.begun() {
+        for delivery in cut_off {
             tracing::warn!(
                 event.id = %delivery.place.event_id, tenant.id = %delivery.place.tenant_id,
                 delivery.id = %delivery.delivery_id,
@@ -299,15 +304,20 @@ struct Sending {
     heart: Arc<Heart>,
     claimed_at: Instant,
     ended: mpsc::UnboundedSender<Ended>,
+    stop: watch::Receiver<bool>,
 }
 
 impl Sending {
-    async fn run(self) {
+    async fn run(mut self) {
         let delivery = Arc::clone(self.seat.delivery());
         let outcome = match &self.endpoint {
             Err(unusable) => Pipeline::refuse(&delivery.endpoint, unusable),
             Ok(endpoint) => {
-                if !self.heart.may_send(delivery.delivery_id, self.claimed_at).await {
+                let may_send = tokio::select! {
+                    may_send = self.heart.may_send(delivery.delivery_id, self.claimed_at) => may_send,
+                    _ = self.stop.wait_for(|stop| *stop) => return,
+                };
+                if !may_send {
                     tracing::warn!("not sent: the claim was taken over while this daemon was away");
                     return;
                 }

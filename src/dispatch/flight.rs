@@ -2,7 +2,7 @@
 //! each claim how much more may fly, in all and for each tenant.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -27,6 +27,8 @@ enum Phase {
 #[derive(Default)]
 struct State {
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
+    /// Deliveries that may have been sent and have no outcome: they stay claimed, and are never given back.
+    in_doubt: HashSet<Uuid>,
     by_tenant: HashMap<String, usize>,
 }
 
@@ -71,9 +73,15 @@ impl Flight {
         Seat { flight: Arc::clone(self), delivery }
     }
 
-    /// The deliveries in flight.
-    pub fn ids(&self) -> Vec<Uuid> {
-        self.state().deliveries.keys().copied().collect()
+    /// The deliveries that must not be given back to the queue: those in flight, and those in doubt.
+    pub fn held(&self) -> Vec<Uuid> {
+        let state = self.state();
+        state.deliveries.keys().chain(&state.in_doubt).copied().collect()
+    }
+
+    /// Notes that a delivery may have been sent and has no outcome.
+    pub fn doubt(&self, delivery_id: Uuid) {
+        self.state().in_doubt.insert(delivery_id);
     }
 
     /// How many are in flight.
@@ -144,7 +152,9 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.flight.state();
-        state.deliveries.remove(&self.delivery.delivery_id);
+        if let Some((_, Phase::Begun)) = state.deliveries.remove(&self.delivery.delivery_id) {
+            state.in_doubt.insert(self.delivery.delivery_id);
+        }
         let tenant = &self.delivery.place.tenant_id;
         if let Some(n) = state.by_tenant.get_mut(tenant) {
             *n -= 1;

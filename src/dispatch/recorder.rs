@@ -9,6 +9,7 @@ use tokio::{
     sync::{mpsc, watch},
     time::{MissedTickBehavior, interval},
 };
+use uuid::Uuid;
 
 use crate::{
     config::Database,
@@ -22,7 +23,7 @@ use crate::{
 
 use super::{
     backoff::Backoff,
-    flight::Seat,
+    flight::{Flight, Seat},
     heart::{self, Heart},
 };
 
@@ -41,6 +42,7 @@ pub struct Ended {
 pub struct Recorder {
     database: Arc<Database>,
     heart: Arc<Heart>,
+    flight: Arc<Flight>,
     status: watch::Sender<bool>,
     session: Option<Session>,
     backoff: Backoff,
@@ -48,8 +50,8 @@ pub struct Recorder {
 
 impl Recorder {
     /// A recorder without a session yet; `status` tells whether the database is there.
-    pub fn new(database: Arc<Database>, heart: Arc<Heart>, status: watch::Sender<bool>) -> Self {
-        Self { database, heart, status, session: None, backoff: Backoff::default() }
+    pub fn new(database: Arc<Database>, heart: Arc<Heart>, flight: Arc<Flight>, status: watch::Sender<bool>) -> Self {
+        Self { database, heart, flight, status, session: None, backoff: Backoff::default() }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -70,10 +72,11 @@ impl Recorder {
     /// Writes the whole batch, however long the database is away.
     async fn write(&mut self, batch: &mut Vec<Ended>) {
         let own = self.heart.instance_id();
+        let flight = Arc::clone(&self.flight);
         while !batch.is_empty() {
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
-            match record_halving(session, own, &entries).await {
+            match record_halving(session, &flight, own, &entries).await {
                 Ok(()) => batch.clear(),
                 Err(error) => self.lost(&error).await,
             }
@@ -105,9 +108,10 @@ impl Recorder {
     /// Gives back what was never begun and removes the heartbeat.
     async fn leave(&mut self) {
         let own = self.heart.instance_id();
+        let held = self.flight.held();
         let Some(session) = self.session.as_mut() else { return };
         let left = async {
-            outbox::release(session, own, &[]).await?;
+            outbox::release(session, own, &held).await?;
             instances::leave(session, own).await
         };
         if let Err(error) = left.await {
@@ -153,17 +157,20 @@ impl Recorder {
 
 /// Writes a batch; where the database refuses it for what stands in it, halves it until the refused row stands alone.
 /// That row stays claimed, and is logged as interrupted when this daemon has ended.
-async fn record_halving(session: &mut Session, own: uuid::Uuid, entries: &[&Entry]) -> Result<(), Error> {
+async fn record_halving(session: &mut Session, flight: &Flight, own: Uuid, entries: &[&Entry]) -> Result<(), Error> {
     let mut batches = vec![entries];
     while let Some(batch) = batches.pop() {
         let Err(error) = delivery_log::record(session, own, batch).await else { continue };
         let refused = error.code().is_some_and(|code| matches!(code.code().get(..2), Some("22" | "23")));
         match batch {
             _ if !refused => return Err(error),
-            [entry] => tracing::error!(
-                event.id = %entry.place.event_id, delivery.id = %entry.delivery_id, error = %said(&error),
-                "the log refuses this outcome; it will stand as interrupted once this daemon has ended",
-            ),
+            [entry] => {
+                flight.doubt(entry.delivery_id);
+                tracing::error!(
+                    event.id = %entry.place.event_id, delivery.id = %entry.delivery_id, error = %said(&error),
+                    "the log refuses this outcome; it will stand as interrupted once this daemon has ended",
+                );
+            }
             _ => {
                 let (left, right) = batch.split_at(batch.len() / 2);
                 batches.extend([right, left]);

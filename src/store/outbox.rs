@@ -73,8 +73,8 @@ pub struct Pending {
     pub decided: Option<(EventKind, Option<Timestamp>)>,
     /// Older than `delivery.max_age`.
     pub expired: bool,
-    /// The lead's id has a key or a log row already.
-    pub lead_is_known: bool,
+    /// An insert of a lead whose id has a key or a log row already: a row that moved between partitions.
+    pub is_moved_row: bool,
 }
 
 /// Picks up to `permits` pending events for one claim.
@@ -130,9 +130,10 @@ WITH RECURSIVE tenant AS (
 SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.previous_conversation_at, p.was_enabled,
        p.transaction_id::text AS transaction_id, p.event, p.last_conversation_at,
        coalesce(p.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
-       EXISTS (SELECT FROM lead_webhook.uniqueness u WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id)
-           OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                      WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id) AS lead_is_known,
+       p.kind = 'inserted' AND (
+           EXISTS (SELECT FROM lead_webhook.uniqueness u WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id)
+           OR EXISTS (SELECT FROM lead_webhook.deliveries d WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id)
+       ) AS is_moved_row,
        e.tenant_id IS NOT NULL AND e.takes_part AS has_endpoint,
        e.enabled, e.url_sealed, e.host, e.port, e.secret_sealed, e.headers_sealed, e.template, e.omit_empty, e.timeout_ms
 FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id
@@ -195,7 +196,7 @@ fn pending(row: &Row) -> Result<Pending, Error> {
         transaction_id: row.try_get("transaction_id")?,
         decided: event.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
         expired: row.try_get("expired")?,
-        lead_is_known: row.try_get("lead_is_known")?,
+        is_moved_row: row.try_get("is_moved_row")?,
     })
 }
 
