@@ -4,9 +4,15 @@
 
 pub mod args;
 mod context;
+mod database;
+mod draft;
+mod endpoint;
+mod fields;
 mod key;
 mod output;
 mod run;
+mod secret;
+mod test;
 
 use clap::Parser as _;
 
@@ -76,6 +82,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = Context::load(cli.config)?;
     match cli.command {
         Command::Run => run::run(context).await,
+        Command::Endpoint(command) => endpoint::run(&context, command).await,
+        Command::Secret(command) => secret::run(&context, command).await,
+        Command::Test { tenant, draft, re_engaged, json } => {
+            test::run(&context, &tenant, &test::Options { draft, re_engaged, json }).await
+        }
         _ => Err(Failure::Operation("not built yet".to_owned())),
     }
 }
