@@ -1,8 +1,10 @@
 //! The command line's words.
 
-use std::{path::PathBuf, time::Duration};
+use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
+
+use crate::secret::Secret;
 
 /// Pushes new and re-engaged leads out of PostgreSQL as signed webhooks, each at most once.
 #[derive(Debug, Parser)]
@@ -68,8 +70,9 @@ Safe to run again, and while the daemon runs.")]
     Secret(SecretCommand),
     /// Fire a synthetic lead at a tenant's endpoint, as saved or as the options change it, and show the outcome
     #[command(after_help = "\
-Sends one real request with a made-up lead (leadId test_…, an example.com email). The options change the draft only;
-nothing is saved. The outcome is logged as a test. Exit code 1 unless it was delivered.")]
+Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The
+options change the draft only; nothing is saved. The outcome is logged as a test. The tenant needs a secret
+(`secret generate`). Exit code 1 unless it was delivered.")]
     Test {
         /// The tenant
         tenant: String,
@@ -97,7 +100,12 @@ pub enum EndpointCommand {
     /// Create or change a tenant's endpoint; prints what is in force
     #[command(after_help = "\
 A new endpoint is on, and takes leads from the moment that it has a URL and a secret (`secret generate`).
-What is not named stays as it is.")]
+What is not named stays as it is. Everything is checked before anything is saved, and every problem is reported.
+A name that resolves to a private address is refused; one that does not resolve is warned about.
+
+URL, header values and template are often credentials. Out of files, or standard input for one of them:
+  lead-webhook endpoint set acme --url @url.txt --header @headers.txt --template template.json
+  lead-webhook endpoint set acme --header @- < header.txt")]
     Set {
         /// The tenant
         tenant: String,
@@ -133,43 +141,62 @@ What is not named stays as it is.")]
         tenant: String,
     },
     /// Remove a tenant's endpoint with its secret and headers
+    #[command(after_help = "\
+What is queued for it is logged as skipped / no_endpoint. The log stays. To stop sending for a while: `disable`.")]
     Remove {
         /// The tenant
         tenant: String,
     },
 }
 
-/// What `endpoint set` changes, and what `test` tries.
-#[derive(Debug, Args)]
+/// What `endpoint set` changes, and what `test` tries. Every problem of it is reported at once, so little is judged here.
+#[derive(Debug, Default, Args)]
 pub struct Draft {
     /// Where to send: an https URL. `@FILE` or `@-` reads it, so that it stays out of the process list
     #[arg(long, value_name = "URL")]
-    pub url: Option<String>,
+    pub url: Option<Secret<String>>,
     /// A header to send, `Name: value`; replaces one of the same name. May be given several times. `@FILE` and `@-` read
     /// one header a line
     #[arg(long = "header", value_name = "HEADER")]
-    pub headers: Vec<String>,
+    pub headers: Vec<Secret<String>>,
     /// Drop all custom headers first
     #[arg(long)]
     pub clear_headers: bool,
     /// A JSON template for the body: a file's name, `@FILE`, `@-`, or the JSON itself
     #[arg(long, value_name = "FILE", conflicts_with = "no_template")]
-    pub template: Option<String>,
+    pub template: Option<Secret<String>>,
     /// Send the default body
     #[arg(long)]
     pub no_template: bool,
     /// Leave out members whose placeholders all came out empty
     #[arg(long, value_name = "BOOL")]
     pub omit_empty: Option<bool>,
-    /// Time for a whole attempt, 1s to 60s
-    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-    pub timeout: Option<Duration>,
+    /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says
+    #[arg(long, value_name = "DURATION")]
+    pub timeout: Option<String>,
+}
+
+impl Draft {
+    /// Whether no option is given at all.
+    pub fn is_empty(&self) -> bool {
+        let Self { url, headers, clear_headers, template, no_template, omit_empty, timeout } = self;
+        url.is_none()
+            && headers.is_empty()
+            && template.is_none()
+            && omit_empty.is_none()
+            && timeout.is_none()
+            && !clear_headers
+            && !no_template
+    }
 }
 
 /// Commands on secrets.
 #[derive(Debug, Subcommand)]
 pub enum SecretCommand {
     /// Generate a new secret and print it, once; the old one is replaced at once
+    #[command(after_help = "\
+The secret alone goes to stdout. There is no way to read it back; what is signed from now on is signed with it.
+It can be generated before the tenant has a URL.")]
     Generate {
         /// The tenant
         tenant: String,

@@ -4,10 +4,16 @@
 
 pub mod args;
 mod context;
+mod database;
+mod draft;
+mod endpoint;
+mod fields;
 mod key;
 mod migrate;
 mod output;
 mod run;
+mod secret;
+mod test;
 
 use clap::Parser as _;
 
@@ -79,6 +85,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Run => run::run(context).await,
         Command::Migrate { dry_run } => migrate::migrate(&context, dry_run).await,
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context, keep_log, dry_run).await,
+        Command::Endpoint(command) => endpoint::run(&context, command).await,
+        Command::Secret(command) => secret::run(&context, command).await,
+        Command::Test { tenant, draft, re_engaged, json } => {
+            test::run(&context, &tenant, &test::Options { draft, re_engaged, json }).await
+        }
         _ => Err(Failure::Operation("not built yet".to_owned())),
     }
 }

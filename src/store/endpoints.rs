@@ -1,7 +1,7 @@
 //! The tenants' endpoints as they are stored: sealed. Opening them is the pipeline's work.
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, Transaction};
 
 use crate::outcome::Destination;
 
@@ -116,27 +116,47 @@ pub async fn find(session: &mut Session, tenant_id: &str) -> Result<Option<Endpo
     session.query_opt(FIND, &[&tenant_id]).await?.as_ref().map(EndpointRow::from_row).transpose()
 }
 
+const CREATE: &str = "\
+-- endpoints::create
+INSERT INTO lead_webhook.endpoints (tenant_id) VALUES ($1)
+ON CONFLICT (tenant_id) DO NOTHING";
+
+const LOCK: &str = "\
+-- endpoints::lock
+SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       header_names, created_at, updated_at, secret_set_at
+FROM lead_webhook.endpoints
+WHERE tenant_id = $1
+FOR UPDATE";
+
+/// One tenant's endpoint, locked until the transaction ends, so that two who change it do not overwrite each other. Where
+/// there was none it is made, and is on: a row that does not exist cannot be locked.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn lock(transaction: &Transaction<'_>, tenant_id: &str) -> Result<EndpointRow, Error> {
+    transaction.execute(CREATE, &[&tenant_id]).await?;
+    EndpointRow::from_row(&transaction.query_one(LOCK, &[&tenant_id]).await?)
+}
+
 const SAVE: &str = "\
 -- endpoints::save
-INSERT INTO lead_webhook.endpoints AS e
-    (tenant_id, url_sealed, host, port, headers_sealed, header_names, template, omit_empty, timeout_ms)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-ON CONFLICT (tenant_id) DO UPDATE SET
-    url_sealed = excluded.url_sealed, host = excluded.host, port = excluded.port,
-    headers_sealed = excluded.headers_sealed, header_names = excluded.header_names, template = excluded.template,
-    omit_empty = excluded.omit_empty, timeout_ms = excluded.timeout_ms, updated_at = clock_timestamp()";
+UPDATE lead_webhook.endpoints SET
+    url_sealed = $2, host = $3, port = $4, headers_sealed = $5, header_names = $6, template = $7, omit_empty = $8,
+    timeout_ms = $9, updated_at = clock_timestamp()
+WHERE tenant_id = $1";
 
-/// Creates or replaces everything of an endpoint but its secret and its switch. A new endpoint is on.
+/// Replaces everything of a locked endpoint but its secret and its switch.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn save(
-    session: &mut Session,
+    transaction: &Transaction<'_>,
     tenant_id: &str,
     sealed: &SealedEndpoint,
-    header_names: &[&str],
+    header_names: &[String],
 ) -> Result<(), Error> {
-    session
+    transaction
         .execute(
             SAVE,
             &[

@@ -4,7 +4,9 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Client, Error, Row, Statement, Transaction, types::ToSql};
+use tokio_postgres::{Client, Error, Row, Statement, Transaction, error::SqlState, types::ToSql};
+
+use super::said;
 
 /// A parameter of a statement.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -78,4 +80,31 @@ impl Session {
     pub async fn begin(&mut self) -> Result<Transaction<'_>, Error> {
         self.client.transaction().await
     }
+}
+
+/// What a failed statement means to an operator: the server's words, and the remedy where we know it.
+///
+/// `daemon_role` is `database.daemon_role`, which holds the rights on our schema.
+pub fn explain(error: &Error, daemon_role: &str) -> String {
+    let said = said(error);
+    let Some(code) = error.code() else { return format!("the database cannot be asked: {said}") };
+    let remedy = if [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE].contains(code) {
+        "the schema lead_webhook is not installed here: run `lead-webhook migrate`, or correct database.url".to_owned()
+    } else if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_FUNCTION].contains(code) {
+        "the schema lead_webhook is of another release: run `lead-webhook migrate`".to_owned()
+    } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
+        let role = super::identifier(daemon_role);
+        format!(
+            "the login of database.url lacks the rights of database.daemon_role: run `lead-webhook migrate`, \
+             or GRANT {role} TO that login"
+        )
+    } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
+        "database.url leads to a server that takes no writes: name the primary, or add target_session_attrs=read-write"
+            .to_owned()
+    } else if *code == SqlState::LOCK_NOT_AVAILABLE {
+        "somebody else is changing it just now: try again".to_owned()
+    } else {
+        return format!("the database refused: {said}");
+    };
+    format!("{remedy}. The database said: {said}")
 }

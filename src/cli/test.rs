@@ -1,0 +1,174 @@
+//! `lead-webhook test`: one real request with a synthetic lead, on the draft as it stands.
+
+use std::{io, time::Duration};
+
+use jiff::Timestamp;
+use serde_json::{Value, json};
+use uuid::Uuid;
+
+use crate::{
+    delivery::{
+        payload::{format_time, synthetic_event},
+        request::Endpoint,
+    },
+    event::EventKind,
+    keyring::{Column, Place},
+    outcome::{Answer, Status, Timing},
+    pipeline::Pipeline,
+    store::{
+        delivery_log::{self, Entry},
+        endpoints::{self, SealedEndpoint},
+        outbox,
+        session::explain,
+    },
+};
+
+use super::{
+    Failure,
+    args::Draft,
+    context::Context,
+    database::failed,
+    draft::{Changes, Stored},
+    fields::{aligned, quoted, yes_or_no},
+    output,
+};
+
+/// How the command is to go about it.
+pub(super) struct Options {
+    /// What the draft changes.
+    pub(super) draft: Draft,
+    /// `lead.re_engaged` instead of `lead.created`.
+    pub(super) re_engaged: bool,
+    /// One JSON object instead of lines.
+    pub(super) json: bool,
+}
+
+/// Sends, shows and logs. Well ended only if the request was delivered.
+pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> Result<(), Failure> {
+    let pipeline = context.pipeline()?;
+    let (policy, prefix) = (pipeline.resolver().policy(), pipeline.header_prefix());
+    // The draft's host is not resolved here: the attempt does that itself, and its outcome tells.
+    let changes = Changes::read(tenant, &options.draft, policy, prefix, io::stdin());
+    let mut session = context.session().await.map_err(|failure| changes.or(failure))?;
+    let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(context)(error)))?;
+    let draft = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row))?;
+    let endpoint = open(&pipeline, tenant, &draft.endpoint)?;
+
+    let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
+    let event = synthetic_event(tenant, kind);
+    let place = outbox::Place { tenant_id: tenant.to_owned(), queued_at: Timestamp::now(), event_id: event.event_id };
+    let delivery_id = Uuid::new_v4();
+    let outcome = pipeline.send(&endpoint, &event, delivery_id).await;
+    let captured_at = Some(event.captured_at);
+    let entry = Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, outcome };
+
+    let logged = delivery_log::record_test(&mut session, &entry).await;
+    if let Err(error) = &logged {
+        let why = explain(error, &context.config.database.daemon_role);
+        output::message(&format!("warning: the test is not in the log: {why}"));
+    }
+    output::data(&if options.json { shown_as_json(&entry, logged.is_ok()) } else { shown(&entry, logged.is_ok()) });
+    if entry.outcome.status == Status::Delivered { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// The draft, opened just as a delivery would; every part that stands in the way at once.
+fn open(pipeline: &Pipeline, tenant: &str, draft: &SealedEndpoint) -> Result<Endpoint, Failure> {
+    let name = quoted(tenant);
+    let url = format!("run `lead-webhook endpoint set {name} --url @FILE`, or give --url");
+    let secret = format!("run `lead-webhook secret generate {name}`");
+    let parts = [
+        (Column::EndpointUrl, &draft.url_sealed, "URL", url),
+        (Column::EndpointSecret, &draft.secret_sealed, "secret", secret),
+    ];
+    let problems: Vec<String> = parts
+        .into_iter()
+        .filter_map(|(column, sealed, part, remedy)| {
+            let Some(sealed) = sealed else { return Some(format!("tenant {name} has no {part}: {remedy}")) };
+            let error = pipeline.keyring().open(&Place { tenant, column }, sealed).err()?;
+            Some(format!("the stored {part} of tenant {name} cannot be opened: {error}; or {remedy}"))
+        })
+        .collect();
+    if !problems.is_empty() {
+        return Err(Failure::Operation(problems.join("\n")));
+    }
+    pipeline.open(tenant, draft).map_err(|unusable| {
+        Failure::Operation(format!(
+            "what is stored for tenant {name} cannot be used ({}): {}",
+            unusable.failure, unusable.error
+        ))
+    })
+}
+
+/// Lines for the operator: how it ended, then where it went and how long each phase took.
+fn shown(entry: &Entry, logged: bool) -> String {
+    let Entry { outcome, .. } = entry;
+    let Timing { dns, connect, first_byte, total } = outcome.timing;
+    let answer = outcome.answer.as_ref();
+    let ended = outcome.status.failure().or_else(|| outcome.status.reason());
+    let ended = ended.map_or_else(String::new, |why| format!(" / {why}"));
+    let destination = outcome.destination.as_ref();
+    let fields = [
+        ("outcome", Some(format!("{}{ended}", outcome.status.as_str()))),
+        ("error", outcome.error.clone()),
+        ("status code", Some(answer.map_or_else(|| "none".to_owned(), |answer| answer.http_status.to_string()))),
+        ("answer", answer.map(answer_summary).filter(|summary| !summary.is_empty())),
+        ("error code", answer.and_then(|answer| answer.error_code.clone())),
+        ("excerpt", answer.and_then(|answer| answer.excerpt.clone())),
+        ("destination", destination.map(|to| format!("{} port {}", to.host, to.port))),
+        ("address", outcome.address.map(|address| address.to_string())),
+        ("dns", dns.map(milliseconds)),
+        ("connect + tls", connect.map(milliseconds)),
+        ("first byte", first_byte.map(|after| format!("{} from the begin", milliseconds(after)))),
+        ("total", total.map(milliseconds)),
+        ("event", Some(format!("{} {}", entry.event, entry.place.event_id))),
+        ("delivery", Some(entry.delivery_id.to_string())),
+        ("lead", Some(entry.lead_id.clone())),
+        ("logged", Some(yes_or_no(logged).to_owned())),
+    ];
+    let fields: Vec<_> = fields.into_iter().filter_map(|(key, value)| Some((key, value?))).collect();
+    aligned(&fields)
+}
+
+fn answer_summary(answer: &Answer) -> String {
+    let length = answer.length.map(|length| format!("{length} bytes"));
+    answer.content_type.clone().into_iter().chain(length).collect::<Vec<_>>().join(", ")
+}
+
+fn milliseconds(duration: Duration) -> String {
+    format!("{:.1} ms", duration.as_secs_f64() * 1_000.0)
+}
+
+/// One object; keys are the log table's columns.
+fn shown_as_json(entry: &Entry, logged: bool) -> String {
+    let Entry { outcome, .. } = entry;
+    let micros = |duration: Option<Duration>| duration.and_then(|duration| u64::try_from(duration.as_micros()).ok());
+    let answer = outcome.answer.as_ref();
+    let destination = outcome.destination.as_ref();
+    let object: Value = json!({
+        "delivery_id": entry.delivery_id,
+        "event_id": entry.place.event_id,
+        "tenant_id": entry.place.tenant_id,
+        "lead_id": entry.lead_id,
+        "event": entry.event.as_str(),
+        "status": outcome.status.as_str(),
+        "failure": outcome.status.failure(),
+        "http_status": answer.map(|answer| answer.http_status),
+        "error": outcome.error,
+        "response_content_type": answer.and_then(|answer| answer.content_type.as_deref()),
+        "response_length": answer.and_then(|answer| answer.length),
+        "response_error_code": answer.and_then(|answer| answer.error_code.as_deref()),
+        "response_excerpt": answer.and_then(|answer| answer.excerpt.as_deref()),
+        "host": destination.map(|destination| destination.host.as_str()),
+        "port": destination.map(|destination| destination.port),
+        "address": outcome.address,
+        "sent_at": outcome.sent_at.map(format_time),
+        "finished_at": format_time(outcome.finished_at),
+        "dns_us": micros(outcome.timing.dns),
+        "connect_us": micros(outcome.timing.connect),
+        "first_byte_us": micros(outcome.timing.first_byte),
+        "total_us": micros(outcome.timing.total),
+        "is_test": true,
+        "logged": logged,
+    });
+    object.to_string()
+}
