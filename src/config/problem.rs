@@ -1,6 +1,6 @@
 //! What is wrong with a configuration: every problem, each with its key, where it came from and the remedy.
 
-use std::{fmt, iter, path::PathBuf};
+use std::{fmt, path::PathBuf};
 
 use super::environment::PREFIX;
 
@@ -82,7 +82,7 @@ pub(super) fn closest<'a>(unknown: &str, known: &[&'a str]) -> Option<&'a str> {
     let word = last_word(unknown);
     let moved = known.iter().copied().find(|key| last_word(key) == word || unknown.starts_with(&format!("{key}.")));
     moved.or_else(|| {
-        let (distance, key) = known.iter().map(|key| (edits(unknown, key), *key)).min()?;
+        let (distance, key) = known.iter().map(|key| (strsim::damerau_levenshtein(unknown, key), *key)).min()?;
         // A third of the letters wrong is a slip, more is another word.
         (distance * 3 <= unknown.chars().count()).then_some(key)
     })
@@ -92,31 +92,9 @@ fn last_word(key: &str) -> &str {
     key.rsplit('.').next().unwrap_or(key)
 }
 
-/// How many letters must be put in, left out or changed to turn one text into the other (Levenshtein).
-fn edits(from: &str, to: &str) -> usize {
-    let mut row: Vec<usize> = (0..=to.chars().count()).collect();
-    for (at, letter) in from.chars().enumerate() {
-        let mut left = at + 1;
-        let changed = iter::zip(iter::zip(&row, row.iter().skip(1)), to.chars()).map(|((diagonal, above), other)| {
-            left = (diagonal + usize::from(letter != other)).min(above + 1).min(left + 1);
-            left
-        });
-        row = iter::once(at + 1).chain(changed.collect::<Vec<_>>()).collect();
-    }
-    row.last().copied().unwrap_or_default()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn edits_are_counted() {
-        for (from, to, count) in [("", "", 0), ("", "abc", 3), ("kitten", "sitting", 3), ("flaw", "lawn", 2)] {
-            assert_eq!(edits(from, to), count, "{from} {to}");
-            assert_eq!(edits(to, from), count, "{to} {from}");
-        }
-    }
 
     #[test]
     fn a_slip_finds_the_key_that_was_meant() {

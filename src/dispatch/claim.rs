@@ -1,11 +1,7 @@
 //! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
 //! anything is sent. Own tables first, then the leads by id, then the uniqueness keys in key order.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -26,7 +22,10 @@ use crate::{
     visitor::{self, UniquenessKey},
 };
 
-use super::decide::{self, Observed, Verdict};
+use super::{
+    decide::Verdict,
+    keys::{Keys, Present, observed},
+};
 
 /// A delivery that is claimed and committed, ready to be sent once.
 #[derive(Debug, Clone)]
@@ -197,7 +196,7 @@ impl Claimer {
         endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
     ) -> Result<(), ClaimError> {
-        let mut keys = Keys::lock(transaction, statements, &present).await?;
+        let mut keys = Keys::lock(transaction, &statements.uniqueness, &present).await?;
         let named = self.named_conversations(transaction, statements, &keys).await?;
         for Present { event, lead, key } in present {
             let verdict = match event.decided {
@@ -269,99 +268,6 @@ impl Claimer {
             outbox::mark(transaction, &statements.mark, self.instance_id, &claims).await?;
         }
         Ok(())
-    }
-}
-
-/// An event whose lead is there, with its uniqueness key.
-struct Present {
-    event: Pending,
-    lead: Lead,
-    key: Key,
-}
-
-/// The uniqueness keys of one claim, locked.
-struct Keys {
-    /// New in this claim, by the event that made them.
-    fresh: HashMap<Key, Uuid>,
-    known: HashMap<Key, Known>,
-    changed: HashSet<Key>,
-}
-
-impl Keys {
-    /// Adds what is new, locks what is known. Moved rows and decided events add nothing.
-    async fn lock(
-        transaction: &Transaction<'_>,
-        statements: &Statements,
-        present: &[Present],
-    ) -> Result<Self, ClaimError> {
-        let mut firsts: HashMap<Key, (Uuid, Known)> = HashMap::new();
-        let mut keys: HashSet<Key> = HashSet::new();
-        for p in present.iter().filter(|p| p.event.decided.is_none()) {
-            keys.insert(p.key);
-            if !p.event.is_moved_row {
-                let observed = observed(&p.event, &p.lead);
-                firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
-            }
-        }
-        let rows: Vec<(Key, Known)> = firsts.iter().map(|(key, (_, known))| (*key, known.clone())).collect();
-        let added = if rows.is_empty() {
-            Vec::new()
-        } else {
-            uniqueness::add(transaction, &statements.uniqueness, &rows).await?
-        };
-        let mut fresh = HashMap::with_capacity(added.len());
-        let mut known = HashMap::with_capacity(keys.len());
-        for key in added {
-            if let Some((event_id, first)) = firsts.remove(&key) {
-                fresh.insert(key, event_id);
-                known.insert(key, first);
-            }
-        }
-        let rest: Vec<Key> = keys.into_iter().filter(|key| !fresh.contains_key(key)).collect();
-        if !rest.is_empty() {
-            known.extend(uniqueness::lock(transaction, &statements.uniqueness, &rest).await?);
-        }
-        Ok(Self { fresh, known, changed: HashSet::new() })
-    }
-
-    /// The keys that were known before this claim.
-    fn known_before(&self) -> impl Iterator<Item = (Key, &Known)> {
-        self.known.iter().filter(|(key, _)| !self.fresh.contains_key(*key)).map(|(key, known)| (*key, known))
-    }
-
-    fn decide(
-        &mut self,
-        key: &Key,
-        observed: &Observed<'_>,
-        named: &HashMap<Key, Timestamp>,
-        silence: Duration,
-    ) -> Verdict {
-        if self.fresh.get(key) == Some(&observed.event_id) {
-            return decide::first(observed).0;
-        }
-        let Some(known) = self.known.get_mut(key) else { return Verdict::Duplicate };
-        let (verdict, next) = decide::repeat(observed, known, named.get(key).copied(), silence);
-        *known = next;
-        self.changed.insert(*key);
-        verdict
-    }
-
-    fn changed(&self) -> Vec<(Key, Known)> {
-        self.changed.iter().filter_map(|key| self.known.get(key).map(|known| (*key, known.clone()))).collect()
-    }
-}
-
-fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
-    Observed {
-        tenant_id: &event.place.tenant_id,
-        lead_id: &event.lead_id,
-        event_id: event.place.event_id,
-        kind: event.kind,
-        queued_at: event.place.queued_at,
-        transaction_id: &event.transaction_id,
-        previous_conversation_at: event.previous_conversation_at,
-        last_conversation_at: lead.last_conversation_at,
-        is_moved_row: event.is_moved_row,
     }
 }
 

@@ -172,6 +172,13 @@ impl Dispatcher {
             if *self.stop.borrow() {
                 return None;
             }
+            tokio::select! {
+                () = self.heart.fresh() => {}
+                _ = self.stop.wait_for(|stop| *stop) => return None,
+            }
+            if self.flight.take_unsent() {
+                *uncertain_until = Some(Instant::now() + UNCERTAIN);
+            }
             if uncertain_until.is_some_and(|until| Instant::now() < until) {
                 let given_back =
                     outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.held()).await;
@@ -318,7 +325,10 @@ impl Sending {
                     _ = self.stop.wait_for(|stop| *stop) => return,
                 };
                 if !may_send {
-                    tracing::warn!("not sent: the claim was taken over while this daemon was away");
+                    tracing::warn!(
+                        "not sent: this daemon was away for so long that its claim may have been taken over"
+                    );
+                    self.seat.leave_unsent();
                     return;
                 }
                 self.seat.begin();

@@ -29,6 +29,8 @@ struct State {
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
     /// Deliveries that may have been sent and have no outcome: they stay claimed, and are never given back.
     in_doubt: HashSet<Uuid>,
+    /// Whether a delivery left without having been sent: its claim may still stand.
+    has_unsent: bool,
     by_tenant: HashMap<String, usize>,
 }
 
@@ -84,6 +86,11 @@ impl Flight {
         self.state().in_doubt.insert(delivery_id);
     }
 
+    /// Whether a delivery left unsent since this was last asked: what stands claimed and is not held is to be given back.
+    pub fn take_unsent(&self) -> bool {
+        std::mem::take(&mut self.state().has_unsent)
+    }
+
     /// How many are in flight.
     pub fn len(&self) -> usize {
         self.state().deliveries.len()
@@ -135,6 +142,11 @@ impl Seat {
     /// From here on a request may have left.
     pub fn begin(&self) {
         self.move_to(Phase::Begun);
+    }
+
+    /// It was not sent, and will not be: the claim may be given back.
+    pub fn leave_unsent(self) {
+        self.flight.state().has_unsent = true;
     }
 
     /// The outcome is known.

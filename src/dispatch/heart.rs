@@ -80,6 +80,12 @@ impl Heart {
         instances::reap(session, self.instance.instance_id).await
     }
 
+    /// Waits until the heartbeat is fresh: nothing is claimed before, because it could not be sent.
+    pub async fn fresh(&self) {
+        // The sender lives as long as we do.
+        let _ = self.beat.subscribe().wait_for(|beat| beat.at.elapsed() < STALE).await;
+    }
+
     /// Whether the delivery, claimed at `claimed_at` on the monotonic clock, may be sent now. Waits while the heartbeat
     /// is stale; `false`: the claim is ours no more.
     pub async fn may_send(&self, delivery_id: Uuid, claimed_at: Instant) -> bool {

@@ -22,6 +22,7 @@ pub mod decide;
 pub mod dispatcher;
 pub mod flight;
 pub mod heart;
+mod keys;
 pub mod listener;
 pub mod recorder;
 pub mod wake_up;

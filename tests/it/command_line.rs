@@ -113,6 +113,7 @@ async fn a_reload_takes_a_new_egress_rule_and_a_bad_configuration_changes_nothin
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
     let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("starting")).await;
     setup.edit_config(&[("delivery.timeout", json!("never"))]);
     daemon.signal("HUP");
     daemon.wait_for_log(|line| line.contains("not reloaded")).await;

@@ -15,7 +15,7 @@ async fn a_private_url_is_refused_at_save_with_the_rule_and_nothing_is_saved() {
         ("https://10.0.0.1/hook", "RFC 1918"),
         ("https://169.254.169.254/latest", "RFC 3927"),
         ("https://[::1]/hook", "RFC 4291"),
-        ("https://intranet/hook", "label"),
+        ("https://postgres/hook", "label"),
         ("https://printer.local/hook", "local"),
         ("https://user:pa55@example.com/hook", "user"),
     ] {

@@ -2,6 +2,8 @@
 
 use std::{borrow::Cow, fmt};
 
+use strsim::damerau_levenshtein;
+
 use super::super::payload::format_time;
 use crate::event::Event;
 
@@ -79,13 +81,13 @@ impl Placeholder {
 
     /// The one that was probably meant: at most a third of the letters differ, case and punctuation aside.
     pub(super) fn nearest(word: &str) -> Option<Self> {
-        let letters = |text: &str| -> Vec<char> {
+        let letters = |text: &str| -> String {
             text.chars().filter(|c| c.is_alphanumeric()).take(40).map(|c| c.to_ascii_lowercase()).collect()
         };
         let given = letters(word);
         Self::ALL
             .into_iter()
-            .map(|placeholder| (distance(&given, &letters(placeholder.as_str())), placeholder))
+            .map(|placeholder| (damerau_levenshtein(&given, &letters(placeholder.as_str())), placeholder))
             .filter(|(distance, placeholder)| distance * 3 <= placeholder.as_str().len())
             .min_by_key(|(distance, _)| *distance)
             .map(|(_, placeholder)| placeholder)
@@ -96,21 +98,6 @@ impl fmt::Display for Placeholder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.pad(self.as_str())
     }
-}
-
-/// Levenshtein's distance, one row of the table at a time.
-fn distance(from: &[char], to: &[char]) -> usize {
-    let mut row: Vec<usize> = (0..=to.len()).collect();
-    for (i, a) in from.iter().enumerate() {
-        let mut left = i + 1;
-        let mut next = vec![left];
-        for ((b, diagonal), above) in to.iter().zip(&row).zip(row.iter().skip(1)) {
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(a != b));
-            next.push(left);
-        }
-        row = next;
-    }
-    row.last().copied().unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -134,14 +121,6 @@ mod tests {
             ("", None),
         ] {
             assert_eq!(Placeholder::nearest(word), meant, "{word}");
-        }
-    }
-
-    #[test]
-    fn the_distance_counts_single_letters() {
-        for (from, to, expected) in [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("abc", "abc", 0)] {
-            let letters = |word: &str| word.chars().collect::<Vec<_>>();
-            assert_eq!(distance(&letters(from), &letters(to)), expected, "{from} {to}");
         }
     }
 }

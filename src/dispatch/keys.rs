@@ -1,0 +1,113 @@
+//! The uniqueness keys of one claim: added or locked in key order, decided on, and written back.
+
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::store::{
+    Error, Transaction,
+    leads::Lead,
+    outbox::Pending,
+    uniqueness::{self, Key, Known},
+};
+
+use super::decide::{self, Observed, Verdict};
+
+/// An event whose lead is there, with its uniqueness key.
+pub(super) struct Present {
+    /// The event.
+    pub(super) event: Pending,
+    /// Its lead's values.
+    pub(super) lead: Lead,
+    /// Its tenant, visitor and contact.
+    pub(super) key: Key,
+}
+
+/// The uniqueness keys of one claim, locked.
+pub(super) struct Keys {
+    /// New in this claim, by the event that made them.
+    fresh: HashMap<Key, Uuid>,
+    known: HashMap<Key, Known>,
+    changed: HashSet<Key>,
+}
+
+impl Keys {
+    /// Adds what is new, locks what is known. Moved rows and decided events add nothing.
+    pub(super) async fn lock(
+        transaction: &Transaction<'_>,
+        statements: &uniqueness::Statements,
+        present: &[Present],
+    ) -> Result<Self, Error> {
+        let mut firsts: HashMap<Key, (Uuid, Known)> = HashMap::new();
+        let mut keys: HashSet<Key> = HashSet::new();
+        for p in present.iter().filter(|p| p.event.decided.is_none()) {
+            keys.insert(p.key);
+            if !p.event.is_moved_row {
+                let observed = observed(&p.event, &p.lead);
+                firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
+            }
+        }
+        let rows: Vec<(Key, Known)> = firsts.iter().map(|(key, (_, known))| (*key, known.clone())).collect();
+        let added = if rows.is_empty() { Vec::new() } else { uniqueness::add(transaction, statements, &rows).await? };
+        let mut fresh = HashMap::with_capacity(added.len());
+        let mut known = HashMap::with_capacity(keys.len());
+        for key in added {
+            if let Some((event_id, first)) = firsts.remove(&key) {
+                fresh.insert(key, event_id);
+                known.insert(key, first);
+            }
+        }
+        let rest: Vec<Key> = keys.into_iter().filter(|key| !fresh.contains_key(key)).collect();
+        if !rest.is_empty() {
+            known.extend(uniqueness::lock(transaction, statements, &rest).await?);
+        }
+        Ok(Self { fresh, known, changed: HashSet::new() })
+    }
+
+    /// The keys that were known before this claim.
+    pub(super) fn known_before(&self) -> impl Iterator<Item = (Key, &Known)> {
+        self.known.iter().filter(|(key, _)| !self.fresh.contains_key(*key)).map(|(key, known)| (*key, known))
+    }
+
+    /// What the event is; moves its key on.
+    pub(super) fn decide(
+        &mut self,
+        key: &Key,
+        observed: &Observed<'_>,
+        named: &HashMap<Key, Timestamp>,
+        silence: Duration,
+    ) -> Verdict {
+        if self.fresh.get(key) == Some(&observed.event_id) {
+            return decide::first(observed).0;
+        }
+        let Some(known) = self.known.get_mut(key) else { return Verdict::Duplicate };
+        let (verdict, next) = decide::repeat(observed, known, named.get(key).copied(), silence);
+        *known = next;
+        self.changed.insert(*key);
+        verdict
+    }
+
+    /// The keys that are to be written back.
+    pub(super) fn changed(&self) -> Vec<(Key, Known)> {
+        self.changed.iter().filter_map(|key| self.known.get(key).map(|known| (*key, known.clone()))).collect()
+    }
+}
+
+/// The event as the decision sees it.
+pub(super) fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
+    Observed {
+        tenant_id: &event.place.tenant_id,
+        lead_id: &event.lead_id,
+        event_id: event.place.event_id,
+        kind: event.kind,
+        queued_at: event.place.queued_at,
+        transaction_id: &event.transaction_id,
+        previous_conversation_at: event.previous_conversation_at,
+        last_conversation_at: lead.last_conversation_at,
+        is_moved_row: event.is_moved_row,
+    }
+}
