@@ -4,7 +4,11 @@
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
-use tokio::sync::{mpsc, watch};
+use tokio::{
+    sync::{mpsc, watch},
+    task::JoinHandle,
+    time::Interval,
+};
 use uuid::Uuid;
 
 use crate::{
@@ -52,14 +56,37 @@ pub struct Daemon {
     pub level: LevelSwitch,
 }
 
+/// The three tasks, and what they share with the daemon's own loop.
+struct Tasks {
+    recorder: JoinHandle<()>,
+    listener: JoinHandle<()>,
+    dispatcher: JoinHandle<()>,
+    flight: Arc<Flight>,
+    wake_up: WakeUp,
+    pipeline: watch::Sender<Arc<Pipeline>>,
+    database_is_there: watch::Receiver<bool>,
+    stop: watch::Sender<bool>,
+}
+
 impl Daemon {
     /// Runs until a signal ends it.
     ///
     /// # Errors
     /// [`StartError`]; a database that is away is none, it is waited for.
-    #[expect(clippy::disallowed_methods, reason = "the daemon's three tasks start here, and are awaited below")]
     pub async fn run(mut self) -> Result<Ended, StartError> {
         let mut requests = Requests::new()?;
+        let mut tasks = self.start()?;
+        notify(&[NotifyState::Ready]);
+        let mut watchdog = watchdog();
+        if !self.watch(&mut tasks, &mut requests, &mut watchdog).await {
+            return Ok(Ended::InDoubt);
+        }
+        Ok(tasks.end(&mut requests, &mut watchdog).await)
+    }
+
+    /// Starts the three tasks.
+    #[expect(clippy::disallowed_methods, reason = "the daemon's three tasks start here, and their ends are awaited")]
+    fn start(&self) -> Result<Tasks, StartError> {
         let pipeline = watch::Sender::new(Arc::new(Pipeline::new(&self.config, self.keyring.clone())?));
         let database = Arc::new(self.config.database.clone());
         let instance = Instance {
@@ -71,22 +98,21 @@ impl Daemon {
             version = env!("CARGO_PKG_VERSION"), instance.id = %instance.instance_id,
             table = %self.config.leads.table, "starting",
         );
+        let delivery = &self.config.delivery;
         let heart = Arc::new(Heart::new(instance));
-        let flight = Arc::new(Flight::new(self.config.delivery.concurrency, self.config.delivery.per_endpoint));
+        let flight = Arc::new(Flight::new(delivery.concurrency, delivery.per_endpoint));
         let wake_up = WakeUp::default();
         let stop = watch::Sender::new(false);
-        let (database_there, mut database_status) = watch::channel(false);
+        let (database_status, database_is_there) = watch::channel(false);
         let (ended, outcomes) = mpsc::unbounded_channel();
 
-        let recorder = tokio::spawn(
-            Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), database_there).run(outcomes),
-        );
-        let listener = tokio::spawn(listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe()));
+        let recorder = Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), database_status);
+        let listener = listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe());
         let dispatcher = Dispatcher {
             database,
             leads: self.config.leads.clone(),
-            max_age: self.config.delivery.max_age,
-            drain_timeout: self.config.delivery.drain_timeout,
+            max_age: delivery.max_age,
+            drain_timeout: delivery.drain_timeout,
             pipeline: pipeline.subscribe(),
             flight: Arc::clone(&flight),
             heart,
@@ -94,59 +120,40 @@ impl Daemon {
             ended,
             stop: stop.subscribe(),
         };
-        let mut dispatcher = tokio::spawn(dispatcher.run());
-        notify(&[NotifyState::Ready]);
-        let mut watchdog = watchdog();
+        Ok(Tasks {
+            recorder: tokio::spawn(recorder.run(outcomes)),
+            listener: tokio::spawn(listener),
+            dispatcher: tokio::spawn(dispatcher.run()),
+            flight,
+            wake_up,
+            pipeline,
+            database_is_there,
+            stop,
+        })
+    }
 
+    /// Answers signals and systemd while the tasks work. `false`: the dispatcher has ended by itself.
+    async fn watch(&mut self, tasks: &mut Tasks, requests: &mut Requests, watchdog: &mut Interval) -> bool {
         loop {
             tokio::select! {
                 request = requests.next() => match request {
-                    Request::Reload => self.reload(&pipeline, &wake_up),
-                    Request::Stop => break,
+                    Request::Reload => self.reload(tasks),
+                    Request::Stop => return true,
                 },
-                _ = watchdog.tick() => notify(&[NotifyState::Watchdog, NotifyState::Status(&status(&flight, *database_status.borrow()))]),
-                _ = database_status.changed() => notify(&[NotifyState::Status(&status(&flight, *database_status.borrow()))]),
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog, NotifyState::Status(&tasks.status())]),
+                _ = tasks.database_is_there.changed() => notify(&[NotifyState::Status(&tasks.status())]),
                 // It ends by itself only if it has panicked; systemd restarts us then.
-                _ = &mut dispatcher => {
+                _ = &mut tasks.dispatcher => {
                     tracing::error!("the dispatcher has ended");
-                    return Ok(Ended::InDoubt);
+                    return false;
                 }
             }
         }
-
-        tracing::info!(in_flight = flight.len(), "stopping");
-        notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
-        stop.send_replace(true);
-        let end = async {
-            // The tasks' own panics are their end as well.
-            let _ = tokio::join!(dispatcher, listener);
-            tokio::time::timeout(LAST_WRITES, recorder).await.is_ok()
-        };
-        tokio::pin!(end);
-        let drained = loop {
-            tokio::select! {
-                drained = &mut end => break drained,
-                request = requests.next() => if request == Request::Stop {
-                    tracing::warn!(in_flight = flight.len(), "ending at once; what is in flight will be logged as interrupted");
-                    return Ok(Ended::InDoubt);
-                },
-                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
-            }
-        };
-        if !drained {
-            tracing::error!(
-                outcomes = flight.ended(),
-                "the database stayed away: outcomes are lost, their events will be logged as interrupted"
-            );
-            return Ok(Ended::InDoubt);
-        }
-        tracing::info!("stopped");
-        Ok(Ended::Drained)
     }
 
     /// SIGHUP: a new pipeline (keys, egress, limits of an attempt, identity) and the log's level. What a session or a
     /// table depends on needs a restart, and says so.
-    fn reload(&mut self, pipeline: &watch::Sender<Arc<Pipeline>>, wake_up: &WakeUp) {
+    fn reload(&mut self, tasks: &Tasks) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(_) => notify(&[NotifyState::Reloading]),
@@ -159,10 +166,10 @@ impl Daemon {
                     );
                 }
                 self.level.set(config.log.level);
-                pipeline.send_replace(Arc::new(new));
+                tasks.pipeline.send_replace(Arc::new(new));
                 self.config = config;
                 self.keyring = keyring;
-                wake_up.ring();
+                tasks.wake_up.ring();
                 tracing::info!("reloaded");
             }
             Err(error) => tracing::error!(error, "not reloaded; what was in force stays"),
@@ -175,6 +182,49 @@ impl Daemon {
         let keyring = KeyRing::read(&config.keys_file).map_err(|error| error.to_string())?;
         let pipeline = Pipeline::new(&config, keyring.clone()).map_err(|error| error.to_string())?;
         Ok((config, keyring, pipeline))
+    }
+}
+
+impl Tasks {
+    /// Stops the tasks in order: no more claims, what is in flight ends, outcomes are written.
+    async fn end(self, requests: &mut Requests, watchdog: &mut Interval) -> Ended {
+        let Self { recorder, listener, dispatcher, flight, stop, .. } = self;
+        tracing::info!(in_flight = flight.len(), "stopping");
+        notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
+        stop.send_replace(true);
+        let end = async {
+            // A task's own panic is its end as well.
+            let _ = tokio::join!(dispatcher, listener);
+            tokio::time::timeout(LAST_WRITES, recorder).await.is_ok()
+        };
+        tokio::pin!(end);
+        let is_written = loop {
+            tokio::select! {
+                is_written = &mut end => break is_written,
+                request = requests.next() => if request == Request::Stop {
+                    tracing::warn!(
+                        in_flight = flight.len(),
+                        "ending at once; what is in flight will be logged as interrupted",
+                    );
+                    return Ended::InDoubt;
+                },
+                _ = watchdog.tick() => notify(&[NotifyState::Watchdog]),
+            }
+        };
+        if !is_written {
+            tracing::error!(
+                outcomes = flight.ended(),
+                "the database stayed away: outcomes are lost, their events will be logged as interrupted",
+            );
+            return Ended::InDoubt;
+        }
+        tracing::info!("stopped");
+        Ended::Drained
+    }
+
+    fn status(&self) -> String {
+        let database = if *self.database_is_there.borrow() { "database connected" } else { "waiting for the database" };
+        format!("{database}, {} in flight", self.flight.len())
     }
 }
 
@@ -198,12 +248,7 @@ fn notify(states: &[NotifyState<'_>]) {
 }
 
 /// Twice within the watchdog's time; without one, often enough for the status.
-fn watchdog() -> tokio::time::Interval {
+fn watchdog() -> Interval {
     let every = sd_notify::watchdog_enabled().map_or(Duration::from_secs(10), |limit| limit / 2);
     tokio::time::interval(every)
-}
-
-fn status(flight: &Flight, database_is_there: bool) -> String {
-    let database = if database_is_there { "database connected" } else { "waiting for the database" };
-    format!("{database}, {} in flight", flight.len())
 }

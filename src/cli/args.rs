@@ -1,5 +1,7 @@
 //! The command line's words.
 
+#![expect(clippy::doc_markdown, reason = "these are help texts, which a terminal shows as they stand")]
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};

@@ -32,7 +32,7 @@ pub enum Failure {
     /// The arguments are wrong: 2. Every problem, one a line.
     #[error("{0}")]
     Arguments(String),
-    /// The configuration is wrong, the key file included: 78 (EX_CONFIG of sysexits.h), which systemd does not restart.
+    /// The configuration is wrong, the key file included: 78 (`EX_CONFIG` of sysexits.h), which systemd does not restart.
     #[error("{0}")]
     Configuration(String),
 }

@@ -164,7 +164,7 @@ impl Claimer {
             let endpoint = endpoints.get(&event.place.tenant_id);
             match loaded.of(&event.place.tenant_id, &event.lead_id) {
                 Loaded::Gone => {
-                    claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint))
+                    claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint));
                 }
                 Loaded::Broken(error) => claimed.settled.push(broken(&event, error, endpoint)),
                 Loaded::Found(lead) => match visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) {

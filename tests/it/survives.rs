@@ -51,6 +51,8 @@ async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_
 #[tokio::test]
 async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
     let setup = Setup::new().await;
+    // The attempt's own time goes on while the daemon is frozen.
+    setup.edit_config(&[("delivery.timeout", json!("60s"))]);
     setup.endpoint("acme").await;
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
