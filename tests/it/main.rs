@@ -29,5 +29,9 @@ mod skips_what_must_not_be_sent;
 mod structure;
 /// Crashes, restarts and stops: never a second request, never an event without a row.
 mod survives;
+/// The notification protocol of systemd.
+mod tells_systemd;
+/// Every table and column says what it is, and contradictory rows are impossible.
+mod the_log;
 /// What a receiver gets, and what each of its answers becomes.
 mod the_request;

@@ -1,0 +1,91 @@
+//! The log is for people: every table and column says what it is, and contradictory rows are impossible.
+
+use crate::harness::Setup;
+
+#[tokio::test]
+async fn every_table_and_column_of_ours_has_a_comment() {
+    let setup = Setup::new().await;
+    let silent = "
+        SELECT c.relname || coalesce('.' || a.attname, '')
+        FROM pg_class c
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
+        WHERE c.relnamespace = 'lead_webhook'::regnamespace AND c.relkind IN ('r', 'S', 'v')
+          AND c.relname <> 'migrations'
+          AND (obj_description(c.oid, 'pg_class') IS NULL
+               OR a.attnum IS NOT NULL AND col_description(c.oid, a.attnum) IS NULL)
+        UNION ALL
+        SELECT proname || '()' FROM pg_proc p
+        WHERE pronamespace = 'lead_webhook'::regnamespace AND obj_description(p.oid, 'pg_proc') IS NULL";
+    let rows = setup.db.admin().await.query(silent, &[]).await.unwrap();
+    let names: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
+    assert!(names.is_empty(), "{names:?}");
+}
+
+#[tokio::test]
+async fn contradictory_rows_are_impossible() {
+    let setup = Setup::new().await;
+    let admin = setup.db.admin().await;
+    let insert = |columns: &str| {
+        let base = "delivery_id uuid, event_id uuid, tenant_id text, lead_id text, event text, queued_at timestamptz, finished_at timestamptz";
+        let names = base.replace(" uuid", "").replace(" text", "").replace(" timestamptz", "");
+        let (extra_names, extra_values) = columns.split_once(" = ").unwrap();
+        format!(
+            "INSERT INTO lead_webhook.deliveries ({names}, {extra_names})
+             VALUES (gen_random_uuid(), gen_random_uuid(), 't', 'l', 'lead.created', now(), now(), {extra_values})"
+        )
+    };
+    let sent = "sent_at, total_us, host, port";
+    let at = "now() - interval '1 second', 5, 'h', 443";
+    for good in [
+        format!("status, http_status, {sent} = 'delivered', 200, {at}"),
+        format!("status, failure, http_status, {sent} = 'failed', 'redirect', 302, {at}"),
+        format!("status, failure, {sent} = 'failed', 'timeout', {at}"),
+        "status, failure = 'failed', 'secret'".to_owned(),
+        "status, reason = 'skipped', 'duplicate'".to_owned(),
+        "status = 'interrupted'".to_owned(),
+    ] {
+        admin.batch_execute(&insert(&good)).await.unwrap_or_else(|error| panic!("{good}: {error:?}"));
+    }
+    for bad in [
+        "status = 'delivered'".to_owned(),
+        "status = 'sending'".to_owned(),
+        "status, http_status = 'delivered', 200".to_owned(),
+        format!("status, http_status, {sent} = 'delivered', 500, {at}"),
+        format!("status, http_status, {sent} = 'delivered', 302, {at}"),
+        format!("status, failure, http_status, {sent} = 'delivered', 'timeout', 200, {at}"),
+        format!("status, {sent} = 'failed', {at}"),
+        format!("status, failure, {sent} = 'failed', 'http_status', {at}"),
+        format!("status, failure, http_status, {sent} = 'failed', 'http_status', 200, {at}"),
+        format!("status, failure, http_status, {sent} = 'failed', 'redirect', 404, {at}"),
+        format!("status, failure, {sent} = 'failed', 'secret', {at}"),
+        "status, failure = 'failed', 'bad luck'".to_owned(),
+        "status, reason, failure = 'skipped', 'duplicate', 'timeout'".to_owned(),
+        "status = 'skipped'".to_owned(),
+        format!("status, reason, {sent} = 'skipped', 'gone', {at}"),
+        "status, sent_at = 'interrupted', now()".to_owned(),
+        "status, total_us = 'interrupted', 5".to_owned(),
+        "status, response_excerpt = 'interrupted', 'x'".to_owned(),
+        "status, host = 'interrupted', 'h'".to_owned(),
+    ] {
+        let refused = admin.batch_execute(&insert(&bad)).await.expect_err(&bad);
+        assert_eq!(refused.code().map(|code| code.code()), Some("23514"), "{bad}");
+    }
+}
+
+#[tokio::test]
+async fn an_event_has_one_row_and_a_redelivery_one_of_its_own() {
+    let setup = Setup::new().await;
+    let admin = setup.db.admin().await;
+    let insert = |redelivery_of: &str| {
+        format!(
+            "INSERT INTO lead_webhook.deliveries
+                 (delivery_id, event_id, tenant_id, lead_id, event, status, queued_at, finished_at, redelivery_of)
+             VALUES (gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 't', 'l', 'lead.created', 'interrupted',
+                     now(), now(), {redelivery_of})"
+        )
+    };
+    admin.batch_execute(&insert("NULL")).await.unwrap();
+    let refused = admin.batch_execute(&insert("NULL")).await.unwrap_err();
+    assert_eq!(refused.code().map(|code| code.code()), Some("23505"));
+    admin.batch_execute(&insert("gen_random_uuid()")).await.unwrap();
+}
