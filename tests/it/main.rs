@@ -13,14 +13,26 @@
 
 /// Bad input gets every problem at once, the right exit code, and changes nothing.
 mod command_line;
+/// Sessions with the database are as safe as the configuration insists.
+mod connects;
 /// Each lead that is new, or that comes back, is one request and one log row.
 mod delivers_once;
 /// A database per test, a TLS receiver, the daemon as a child process.
 mod harness;
 /// What the other modules stand on: isolation, verification, and nothing left behind.
 mod harness_works;
+/// `migrate` and `uninstall`: by whomever, beside a busy application, once or again, with nothing left over.
+mod installs_beside_an_application;
 /// Secrets and personal data stay where they belong.
 mod keeps_secrets;
+/// The application's table may look as it likes, and every fault of a mapping is told at once.
+mod maps_columns;
+/// Whatever becomes of us, the application's statements succeed, soon, and its migrations never meet us.
+mod never_breaks_the_applications_writes;
+/// What no longer fits of the install is named with its remedy, and the remedy puts it right.
+mod notices_what_is_broken;
+/// The triggers queue every lead that counts, once, whichever way it is written, and nothing else.
+mod queues_what_counts;
 /// The egress policy at save and at every send.
 mod refuses_private_addresses;
 /// What is not sent is accounted for.

@@ -6,6 +6,7 @@
 //! - [`Receiver`]: records each request and answers as it was told to.
 //! - [`Process`]: the program, as the daemon or as a command.
 //! - [`Setup`]: all of them together: configuration, key file, schema, endpoints, by the real commands.
+//! - [`Application`]: the application's own session beside a `Setup` without a daemon, for what the triggers do.
 //!
 //! Time is bounded everywhere by [`PATIENCE`], and what was waited for is named when it does not come.
 
@@ -20,9 +21,11 @@
 )]
 
 mod answer;
+mod application;
 mod cluster;
 mod daemon;
 mod database;
+mod identity;
 mod receiver;
 mod request;
 mod setup;
@@ -31,9 +34,11 @@ use std::{future::Future, time::Duration};
 
 pub use self::{
     answer::{Answer, Gate},
+    application::{Application, done, notes},
     cluster::{Cluster, Stop},
     daemon::{Output, Process},
     database::{Database, LogRow},
+    identity::Identity,
     receiver::Receiver,
     request::Request,
     setup::Setup,

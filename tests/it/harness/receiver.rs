@@ -21,7 +21,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::{
@@ -33,7 +32,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Answer, Request,
+    Answer, Identity, Request,
     answer::{Programme, Reply},
     patiently,
 };
@@ -143,15 +142,10 @@ impl Drop for Receiver {
     }
 }
 
-/// Makes a CA, writes it to `ca_file`, and signs a certificate for `names`.
+/// Makes a certificate for `names`, and writes its CA to `ca_file`.
 fn tls(names: &[&str], ca_file: &Path) -> TlsAcceptor {
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-    std::fs::write(ca_file, ca.pem()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-    let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+    let Identity { ca, certificate, key } = Identity::of(names);
+    std::fs::write(ca_file, ca).unwrap();
     let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .unwrap()

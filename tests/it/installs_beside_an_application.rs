@@ -1,0 +1,213 @@
+//! Installing, upgrading and removing: by whomever, beside a busy application, once or again, and nothing is left over.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::harness::{Application, Cluster, Database, done, notes};
+
+const INSERT: &str = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@b.c')";
+
+/// What is ours outside of our schema, a line each; `$owner` and `$daemon` stand for the roles.
+const LEFT_OVER: &str = "
+    SELECT 'schema ' || nspname FROM pg_namespace
+    WHERE nspname = 'lead_webhook' OR nspacl::text LIKE '%$owner%' OR nspacl::text LIKE '%$daemon%'
+    UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname IN ('$owner', '$daemon')
+    UNION ALL SELECT 'right on ' || attname FROM pg_attribute
+    WHERE attrelid = 'public.leads'::regclass AND attacl <> '{}'";
+
+/// Every object and right of ours with the transaction that wrote it last.
+const WRITTEN: &str = "
+    SELECT 'function ' || proname || ' ' || xmin FROM pg_proc WHERE pronamespace = 'lead_webhook'::regnamespace
+    UNION ALL SELECT 'trigger ' || tgname || ' ' || xmin FROM pg_trigger WHERE NOT tgisinternal
+    UNION ALL SELECT 'table ' || relname || ' ' || xmin FROM pg_class WHERE relnamespace = 'lead_webhook'::regnamespace
+    UNION ALL SELECT 'column ' || attname || ' ' || xmin FROM pg_attribute WHERE attacl IS NOT NULL
+    UNION ALL SELECT 'role ' || rolname || ' ' || xmin FROM pg_authid WHERE rolname IN ('$owner', '$daemon')
+    UNION ALL SELECT 'installation ' || installation_id || ' ' || xmin FROM lead_webhook.installation
+    ORDER BY 1";
+
+/// An application in whose server none of our roles exists yet.
+async fn alone() -> Application {
+    let application = Application::alone(Database::create(&Cluster::shared()).await).await;
+    let name = &application.setup.db.name;
+    application.setup.edit_config(&[
+        ("database.owner_role", json!(format!("{name}_new_owner"))),
+        ("database.daemon_role", json!(format!("{name}_new_daemon"))),
+    ]);
+    application
+}
+
+/// `sql` with the configured roles put in.
+fn about_our_roles(application: &Application, sql: &str) -> String {
+    let database = application.config().database;
+    sql.replace("$owner", &database.owner_role).replace("$daemon", &database.daemon_role)
+}
+
+async fn assert_nothing_is_left(application: &Application) {
+    let left = application.texts(&about_our_roles(application, LEFT_OVER)).await;
+    assert_eq!(left, [""; 0]);
+}
+
+async fn assert_leads_are_queued(application: &Application) {
+    application.setup.endpoint("acme").await;
+    application.run(INSERT).await;
+    assert_eq!(application.queued().await.len(), 1);
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn migrating_again_changes_nothing() {
+    let application = alone().await;
+    let written = about_our_roles(&application, WRITTEN);
+    assert!(!application.migrate().await.is_empty());
+    let before = application.texts(&written).await;
+    let again = application.setup.run(&["migrate"]).await.ok();
+    assert_eq!((done(&again), notes(&again)), (vec![], vec![]));
+    assert_eq!(application.setup.run(&["migrate", "--dry-run"]).await.ok().stdout, "-- nothing to do\n");
+    assert_eq!(application.texts(&written).await, before);
+    assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
+async fn two_migrates_at_once_do_it_once() {
+    let application = alone().await;
+    // The first cannot end before the second has come.
+    application.run(&format!("BEGIN; {INSERT}")).await;
+    let commit = async {
+        let waits = "SELECT EXISTS (SELECT FROM pg_locks JOIN pg_database AS d ON d.oid = database
+                     WHERE d.datname = current_database() AND locktype = 'advisory' AND NOT granted)";
+        application.until("the second migrate", waits).await;
+        application.run("COMMIT").await;
+    };
+    let migrate = || application.setup.run(&["migrate"]);
+    let (one, other, ()) = tokio::join!(migrate(), migrate(), commit);
+    let (one, other) = (done(&one.ok()), done(&other.ok()));
+    assert!(one.is_empty() != other.is_empty(), "{one:?} {other:?}");
+    assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
+async fn a_busy_table_makes_the_triggers_wait_and_is_not_blocked_by_that() {
+    let application = alone().await;
+    application.run(&format!("BEGIN; {INSERT}")).await;
+    let other = application.setup.db.app().await;
+    let write = async {
+        for _ in 0..3 {
+            let waits =
+                "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'public.leads'::regclass AND NOT granted)";
+            application.until("the migrate that waits for the table", waits).await;
+            let started = Instant::now();
+            other.batch_execute(INSERT).await.unwrap();
+            // A fifth of a second, says the program; a busy machine is given ten times that.
+            assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+        }
+        application.run("COMMIT").await;
+    };
+    let (migrated, ()) = tokio::join!(application.migrate(), write);
+    assert!(migrated.iter().any(|done| done.contains("install the triggers")), "{migrated:?}");
+    assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
+async fn the_plan_that_is_printed_changes_nothing_and_its_statements_make_an_install() {
+    let application = alone().await;
+    let plan = application.setup.run(&["migrate", "--dry-run"]).await.ok().stdout;
+    assert!(application.one::<bool>("SELECT to_regnamespace('lead_webhook') IS NULL").await);
+    // Two things are the program's alone and stand in for here: the sealed keys, and its record of the migrations.
+    let rights = "GRANT SELECT ON lead_webhook.migrations";
+    assert!(plan.contains("($1, $2, $3, $4, $5)") && plan.contains(rights), "{plan}");
+    let by_hand = plan
+        .replace("($1, $2, $3, $4, $5)", "(gen_random_uuid(), NULL, current_database(), '', '')")
+        .replace(rights, &format!("CREATE TABLE lead_webhook.migrations (); {rights}"));
+    application.administer(&by_hand).await;
+    application
+        .administer(
+            "INSERT INTO lead_webhook.endpoints (tenant_id, url_sealed, host, port, secret_sealed, secret_set_at)
+             VALUES ('acme', 'not sealed', 'localhost', 443, 'not sealed', now())",
+        )
+        .await;
+    application.run(INSERT).await;
+    assert_eq!((application.queued().await.len(), application.missed().await), (1, 0));
+}
+
+#[tokio::test]
+async fn what_a_user_may_not_do_is_printed_once_for_the_administrator() {
+    let application = alone().await;
+    let db = &application.setup.db;
+    let operator = format!("{}_operator", db.name);
+    application.administer(&format!("CREATE ROLE {operator} LOGIN")).await;
+    application.setup.edit_config(&[("database.owner_url", json!(db.url(&operator)))]);
+    let refused = application.setup.run(&["migrate"]).await;
+    assert_eq!((refused.code, done(&refused)), (Some(1), vec![]));
+    let (_, sql) = refused.stderr.split_once("\n\n").expect("the SQL after an empty line");
+    for statement in sql.lines() {
+        application.administer(statement).await;
+    }
+    let report = application.setup.run(&["migrate"]).await.ok();
+    assert_eq!(notes(&report), [""; 0]);
+    assert_leads_are_queued(&application).await;
+    // Neither the roles nor the rights on the application's table are this user's to remove: it says so and goes on.
+    let report = application.setup.run(&["uninstall"]).await.ok();
+    assert!(notes(&report).iter().any(|note| note.contains("not possible")), "{}", report.stderr);
+    assert!(application.one::<bool>("SELECT to_regnamespace('lead_webhook') IS NULL").await);
+    assert_eq!(application.one::<i64>("SELECT count(*) FROM pg_trigger WHERE NOT tgisinternal").await, 0);
+}
+
+#[tokio::test]
+async fn a_creator_of_roles_who_owns_database_and_table_needs_no_administrator() {
+    let application = alone().await;
+    let db = &application.setup.db;
+    let (name, login) = (&db.name, &db.app_login);
+    application.administer(&format!("ALTER ROLE {login} CREATEROLE; ALTER DATABASE {name} OWNER TO {login}")).await;
+    application.setup.edit_config(&[("database.owner_url", json!(db.url(login)))]);
+    assert_eq!(notes(&application.setup.run(&["migrate"]).await.ok()), [""; 0]);
+    assert_leads_are_queued(&application).await;
+    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
+    assert_nothing_is_left(&application).await;
+}
+
+#[tokio::test]
+async fn uninstalling_leaves_nothing_and_can_be_repeated() {
+    let application = alone().await;
+    application.migrate().await;
+    let plan = application.setup.run(&["uninstall", "--dry-run"]).await.ok().stdout;
+    assert!(plan.contains("DROP FUNCTION") && plan.contains("DROP SCHEMA lead_webhook"), "{plan}");
+    assert_leads_are_queued(&application).await;
+    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
+    assert_nothing_is_left(&application).await;
+    let again = application.setup.run(&["uninstall"]).await.ok();
+    assert_eq!((done(&again), notes(&again)), (vec![], vec![]));
+    application.run(INSERT).await;
+    assert_eq!(application.warnings(), [""; 0]);
+    application.migrate().await;
+    assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
+async fn a_kept_log_is_found_again_by_the_next_install() {
+    let application = alone().await;
+    application.migrate().await;
+    application
+        .administer(
+            "INSERT INTO lead_webhook.deliveries
+                 (delivery_id, event_id, tenant_id, lead_id, event, status, reason, queued_at, finished_at)
+             VALUES (gen_random_uuid(), gen_random_uuid(), 'acme', '1', 'lead.created', 'skipped', 'gone', now(), now())",
+        )
+        .await;
+    let owner = application.config().database.owner_role;
+    for _ in 0..2 {
+        let report = application.setup.run(&["uninstall", "--keep-log"]).await.ok();
+        assert_eq!(notes(&report), [format!("role {owner} stays: it owns the kept log")]);
+        let left = "SELECT relname::text FROM pg_class
+                    WHERE relnamespace = 'lead_webhook'::regnamespace AND relkind IN ('r', 'S')";
+        assert_eq!(application.texts(left).await, ["deliveries"]);
+    }
+    application.migrate().await;
+    assert_eq!(application.setup.db.log_rows().await[0].lead_id, "1");
+    assert_eq!(application.migrate().await, [""; 0]);
+    assert_leads_are_queued(&application).await;
+    application.setup.run(&["uninstall", "--keep-log"]).await.ok();
+    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
+    assert_nothing_is_left(&application).await;
+}

@@ -1,0 +1,77 @@
+//! What has become of the install is seen from the catalog alone: what no longer fits is named with its remedy, and the
+//! remedy puts it right.
+
+use serde_json::json;
+
+use crate::harness::Application;
+
+const INSERT: &str = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@b.c')";
+
+async fn broken(application: &Application) -> Vec<String> {
+    application.broken().await.into_iter().map(|(text, _)| text).collect()
+}
+
+#[tokio::test]
+async fn triggers_that_are_gone_or_switched_off_are_noticed_and_put_right_by_a_migrate() {
+    let application = Application::installed().await;
+    assert_eq!(application.broken().await, []);
+    application.run("ALTER TABLE leads DISABLE TRIGGER lead_webhook_update").await;
+    application.run("DROP TRIGGER lead_webhook_insert ON leads").await;
+    let expected = [
+        "lead_webhook_insert is not in place: no lead is queued by it",
+        "lead_webhook_update is switched off: no lead is queued by it",
+    ];
+    assert_eq!(broken(&application).await, expected);
+    assert_eq!(application.migrate().await, [r#"install the triggers on "public"."leads""#]);
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn a_setting_that_changed_is_noticed_until_a_migrate_follows_it() {
+    let application = Application::installed().await;
+    let rings = "SELECT bool_and(prosrc LIKE '%pg_notify%') FROM pg_proc WHERE proname LIKE 'lead\\_%ed'";
+    assert!(application.one::<bool>(rings).await);
+    application.setup.edit_config(&[("database.notify", json!("off"))]);
+    assert_eq!(broken(&application).await.len(), 2);
+    assert_eq!(application.migrate().await.len(), 2);
+    assert!(!application.one::<bool>(rings).await);
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn a_table_that_is_no_longer_configured_is_let_go() {
+    let application = Application::installed().await;
+    application.run("CREATE TABLE prospects (LIKE leads INCLUDING ALL)").await;
+    application.setup.edit_config(&[("leads.table", json!("public.prospects"))]);
+    application.migrate().await;
+    application.run(INSERT).await;
+    assert_eq!(application.queued().await.len(), 0);
+    application.run(&INSERT.replace("leads", "prospects")).await;
+    assert_eq!(application.queued().await.len(), 1);
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn a_newer_versions_schema_is_left_alone() {
+    let application = Application::installed().await;
+    application.administer("INSERT INTO lead_webhook.migrations VALUES (99, 'future', '', '1')").await;
+    let refused = application.setup.run(&["migrate"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains("migration V99__future is recorded"), "{}", refused.stderr);
+    let broken = application.broken().await;
+    let [(text, remedy)] = broken.as_slice() else { panic!("{broken:?}") };
+    assert!(text.contains("V99__future") && remedy.contains("newer"), "{text}: {remedy}");
+}
+
+#[tokio::test]
+async fn row_level_security_that_would_hide_leads_is_noticed_with_what_an_administrator_must_run() {
+    let application = Application::installed().await;
+    application.run("ALTER TABLE leads ENABLE ROW LEVEL SECURITY").await;
+    let broken = broken(&application).await;
+    let [text] = broken.as_slice() else { panic!("{broken:?}") };
+    let (_, remedy) = text.split_once("an administrator runs ").unwrap();
+    application.administer(remedy).await;
+    assert_eq!(application.broken().await, []);
+    application.run(INSERT).await;
+    assert_eq!(application.queued().await.len(), 1);
+}
