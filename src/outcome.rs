@@ -2,6 +2,8 @@
 //!
 //! Whatever the receiver or the tenant's configuration causes is an outcome, never an `Err`.
 
+mod meaning;
+
 use std::{fmt, net::IpAddr, time::Duration};
 
 use jiff::Timestamp;

@@ -56,9 +56,13 @@ Needs the key file, and a database user that may create triggers on the table (d
     /// Write the uniqueness keys of the leads that are there already; sends nothing
     #[command(after_help = "\
 Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead.
-Safe to run again, and while the daemon runs.")]
+Safe to run again, and while the daemon runs. A lead that stands in the outbox is left to the daemon; one whose values
+cannot be read is counted and named. Uses database.owner_url, whose login must see every lead.")]
     Seed,
     /// Check configuration, key, database, triggers, rights and endpoints; each finding with its remedy
+    #[command(after_help = "\
+One line each: ok, warn or fail, what was looked at, what was found and what helps. Exit code 1 where anything fails.
+It reads only, and is safe at any time.")]
     Check {
         /// One JSON object a line
         #[arg(long)]
@@ -209,6 +213,12 @@ It can be generated before the tenant has a URL.")]
 #[derive(Debug, Subcommand)]
 pub enum DeliveriesCommand {
     /// List deliveries, newest first
+    #[command(after_help = "\
+A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as well.
+Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
+
+  lead-webhook deliveries list --tenant acme --status failed --since 24h
+  lead-webhook deliveries list --failure timeout --since 2026-04-22 --until 2026-04-23")]
     List {
         /// Which ones.
         #[command(flatten)]
@@ -218,10 +228,12 @@ pub enum DeliveriesCommand {
         json: bool,
     },
     /// Show one delivery with everything that is known of it
+    #[command(after_help = "\
+With an event's id it shows all deliveries of the event, or where it stands in the queue: pending, or in flight.")]
     Show {
-        /// The delivery's or the event's id
+        /// The delivery's or the event's id, or its first 8 digits or more
         id: String,
-        /// One JSON object
+        /// One JSON object a line
         #[arg(long)]
         json: bool,
     },
@@ -245,7 +257,7 @@ pub struct Filter {
     /// Of this lead
     #[arg(long)]
     pub lead: Option<String>,
-    /// Finished at this time or later: 2026-04-22T10:15:00Z, or a duration before now such as 24h
+    /// Finished at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now such as 24h
     #[arg(long, value_name = "TIME")]
     pub since: Option<String>,
     /// Finished before this time

@@ -3,8 +3,10 @@
 //! Data goes to stdout, messages to stderr, and a command ends with one of the exit codes of [`Failure`].
 
 pub mod args;
+mod check;
 mod context;
 mod database;
+mod deliveries;
 mod draft;
 mod endpoint;
 mod fields;
@@ -13,7 +15,10 @@ mod migrate;
 mod output;
 mod run;
 mod secret;
+mod seed;
+mod terminal;
 mod test;
+mod time;
 
 use clap::Parser as _;
 
@@ -76,20 +81,20 @@ pub async fn main() -> u8 {
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {
-    // A key file is made before there is anything to configure.
-    if let Command::Key(KeyCommand::Generate { out }) = &cli.command {
-        return key::generate(out.as_deref());
-    }
-    let context = Context::load(cli.config)?;
+    // Loaded by the commands that need it: a key file is made before there is anything to configure.
+    let context = || Context::load(cli.config);
     match cli.command {
-        Command::Run => run::run(context).await,
-        Command::Migrate { dry_run } => migrate::migrate(&context, dry_run).await,
-        Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context, keep_log, dry_run).await,
-        Command::Endpoint(command) => endpoint::run(&context, command).await,
-        Command::Secret(command) => secret::run(&context, command).await,
+        Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
+        Command::Run => run::run(context()?).await,
+        Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,
+        Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,
+        Command::Seed => seed::seed(&context()?).await,
+        Command::Check { json } => check::check(&context()?, json).await,
+        Command::Endpoint(command) => endpoint::run(&context()?, command).await,
+        Command::Secret(command) => secret::run(&context()?, command).await,
         Command::Test { tenant, draft, re_engaged, json } => {
-            test::run(&context, &tenant, &test::Options { draft, re_engaged, json }).await
+            test::run(&context()?, &tenant, &test::Options { draft, re_engaged, json }).await
         }
-        _ => Err(Failure::Operation("not built yet".to_owned())),
+        Command::Deliveries(command) => deliveries::run(&context()?, command).await,
     }
 }

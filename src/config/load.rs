@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The file that is read where the command line names none.
-const DEFAULT_FILE: &str = "/etc/lead-webhook/lead-webhook.toml";
+pub const DEFAULT_FILE: &str = "/etc/lead-webhook/lead-webhook.toml";
 
 /// What the crate `config` calls the origin of a value from the environment.
 pub(super) const ENVIRONMENT: &str = "the environment";

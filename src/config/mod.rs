@@ -22,7 +22,7 @@ use std::{fmt, path::PathBuf, time::Duration};
 
 pub use self::{
     environment::host_name,
-    load::load,
+    load::{DEFAULT_FILE, load},
     problem::{ConfigError, Problem},
 };
 use crate::{egress::Lists, secret::Secret};

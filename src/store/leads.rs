@@ -75,6 +75,16 @@ impl Leads {
         self.found.get(&(tenant_id.to_owned(), lead_id.to_owned())).map_or(Loaded::Gone, Loaded::Found)
     }
 
+    /// Every lead that was read, with its tenant.
+    pub fn found(&self) -> impl Iterator<Item = (&str, &Lead)> {
+        self.found.iter().map(|((tenant_id, _), lead)| (tenant_id.as_str(), lead))
+    }
+
+    /// The ids whose values cannot be read, each with the reason.
+    pub fn broken(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.broken.iter().map(|(lead_id, error)| (lead_id.as_str(), error.as_str()))
+    }
+
     fn take(&mut self, rows: &[Row]) {
         for row in rows {
             let Ok(lead_id) = row.try_get::<_, String>("lead_id") else { continue };
@@ -176,7 +186,7 @@ fn classify(error: Error) -> LoadError {
 }
 
 /// Words that cannot quote a value: the server's own where they speak of the table, else only the SQLSTATE.
-fn describe(error: &Error) -> String {
+pub(super) fn describe(error: &Error) -> String {
     match error.code().map(|code| code.code()) {
         None => said(error),
         Some(code) if matches!(code.get(..2), Some("42" | "53" | "55" | "57")) => said(error),

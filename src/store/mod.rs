@@ -8,12 +8,15 @@
 //! Sessions run with `search_path = pg_catalog, pg_temp`: every name of ours and of the application's is qualified, and
 //! nobody's schema can slip a function or an operator in between.
 
+pub mod check;
 pub mod connect;
+pub mod delivery_list;
 pub mod delivery_log;
 pub mod endpoints;
 pub mod install;
 pub mod installation;
 pub mod instances;
+pub mod lead_pages;
 pub mod leads;
 pub mod mapping;
 pub mod outbox;

@@ -1,0 +1,200 @@
+//! `lead-webhook check`: everything that a lead's way depends on, one line each with its remedy. Reads only; safe at
+//! any time.
+
+mod endpoints;
+mod judge;
+mod line;
+
+use std::time::Duration;
+
+use self::line::{Line, Verdict};
+use super::{Failure, context::Context, database::failed, output};
+use crate::{
+    config::{self, Notify},
+    keyring::{Column, KeyRing, Place},
+    pipeline::Pipeline,
+    store::{
+        check::{self as server, Server},
+        endpoints as stored, install, installation,
+        mapping::MappedSql,
+        outbox,
+        session::Session,
+    },
+};
+
+/// For a notification's way through the server; it takes a millisecond.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What is said as it is found.
+struct Report<'a> {
+    context: &'a Context,
+    json: bool,
+    failed: usize,
+}
+
+/// Looks at everything. Exit code 1 where anything fails.
+pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> {
+    let mut report = Report { context, json, failed: 0 };
+    report.say(configuration(context));
+    let keyring = report.key_file();
+    match context.session().await {
+        Ok(mut session) => report.database(&mut session, keyring.as_ref()).await,
+        Err(failure) => {
+            let remedy = "start it, or correct [database]";
+            report.say(Line::fail("database", failure.to_string(), remedy));
+            report.say(Line::skipped("everything that needs the database"));
+        }
+    }
+    match report.failed {
+        0 => Ok(()),
+        1 => Err(Failure::Operation("1 check failed".to_owned())),
+        n => Err(Failure::Operation(format!("{n} checks failed"))),
+    }
+}
+
+fn configuration(context: &Context) -> Line {
+    let default = std::path::Path::new(config::DEFAULT_FILE);
+    let from = match &context.config_file {
+        Some(path) => format!("read from {} and the environment", path.display()),
+        None if default.exists() => format!("read from {} and the environment", default.display()),
+        None => {
+            format!("read from the environment alone: --config is not given, and {} is not there", default.display())
+        }
+    };
+    Line::ok("configuration", from)
+}
+
+impl Report<'_> {
+    fn say(&mut self, line: Line) {
+        self.failed += usize::from(line.verdict == Verdict::Fail);
+        output::data(&if self.json { line.json() } else { line.text() });
+    }
+
+    /// Says what was found, or that it could not be looked at.
+    fn say_found<E: Into<Failure>>(&mut self, what: &'static str, found: Result<Line, E>) {
+        let line = found.unwrap_or_else(|error| {
+            Line::fail(what, format!("cannot be looked at: {}", error.into()), "mend what it says, then check again")
+        });
+        self.say(line);
+    }
+
+    fn key_file(&mut self) -> Option<KeyRing> {
+        match KeyRing::read(&self.context.config.keys_file) {
+            Ok(keyring) => {
+                let ids: Vec<_> = keyring.key_ids().map(|id| id.to_string()).collect();
+                let path = self.context.config.keys_file.display();
+                self.say(Line::ok("key file", format!("{path}: {}; the first one seals", ids.join(", "))));
+                Some(keyring)
+            }
+            Err(error) => {
+                self.say(Line::fail("key file", error.to_string(), "put the installation's own key file there"));
+                None
+            }
+        }
+    }
+
+    async fn database(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
+        match server::server(session).await.map_err(failed(self.context)) {
+            Err(failure) => return self.say_found("database", Err(failure)),
+            Ok(server) => {
+                self.say(judge::version(&server));
+                self.say(judge::primary(&server));
+                self.say(judge::tls(&server, self.context.config.database.tls));
+                self.notifications(session, &server).await;
+            }
+        }
+        let skew = server::clock_skew(session).await.map(judge::clock).map_err(failed(self.context));
+        self.say_found("clock", skew);
+        if self.installed_findings(session).await {
+            self.a_lead(session).await;
+            self.installation(session, keyring).await;
+        } else {
+            self.say(Line::skipped("key, queue, daemons and endpoints"));
+        }
+    }
+
+    async fn notifications(&mut self, session: &mut Session, server: &Server) {
+        let database = &self.context.config.database;
+        self.say(judge::notification_queue(server.notification_queue));
+        if let Some(line) = judge::notify_is_off(database, server.max_prepared_transactions) {
+            return self.say(line);
+        }
+        if database.notify == Notify::On && server.max_prepared_transactions > 0 {
+            self.say(judge::notify_against_two_phase(server.max_prepared_transactions));
+        }
+        let trip = server::notify_round_trip(session, database, PATIENCE).await.map_err(failed(self.context));
+        self.say_found("NOTIFY", trip.map(|trip| judge::round_trip(&trip, database.poll_interval)));
+    }
+
+    /// What the install itself says of tables, rights, mapping and triggers. `false`: our tables cannot be looked into.
+    async fn installed_findings(&mut self, session: &mut Session) -> bool {
+        match install::verify(session.client(), &self.context.config).await {
+            Ok(findings) => {
+                let is_there = findings.iter().all(|f| f.subject != "tables" || f.verdict != install::Verdict::Broken);
+                findings.into_iter().for_each(|finding| self.say(Line::from(finding)));
+                is_there
+            }
+            Err(error) => {
+                self.say(Line::fail("tables", error.to_string(), "run `lead-webhook migrate`"));
+                false
+            }
+        }
+    }
+
+    /// What is wrong with the mapping is said already; this finds values that it cannot read.
+    async fn a_lead(&mut self, session: &mut Session) {
+        let Ok(mapped) = MappedSql::resolve(session.client(), &self.context.config.leads).await else { return };
+        self.say(judge::a_lead(server::read_a_lead(session, &mapped).await));
+    }
+
+    async fn installation(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
+        let context = self.context;
+        if let Some(keyring) = keyring {
+            self.installation_key(session, keyring).await;
+        }
+        let backlog = outbox::backlog(session).await.map(judge::backlog).map_err(failed(context));
+        self.say_found("queue", backlog);
+        match server::daemons(session).await.map_err(failed(context)) {
+            Ok(daemons) => judge::daemons(&daemons).into_iter().for_each(|line| self.say(line)),
+            Err(failure) => self.say_found("daemon", Err(failure)),
+        }
+        let missed = server::missed(session).await.map(judge::missed).map_err(failed(context));
+        self.say_found("missed leads", missed);
+        match stored::list(session).await.map_err(failed(context)) {
+            Ok(rows) => self.endpoints(&rows, keyring),
+            Err(failure) => self.say_found("endpoints", Err(failure)),
+        }
+    }
+
+    async fn installation_key(&mut self, session: &mut Session, keyring: &KeyRing) {
+        let found = installation::read(session).await.map_err(failed(self.context));
+        self.say_found(
+            "key",
+            found.map(|found| match found {
+                None => Line::fail("key", "the installation is not complete", "run `lead-webhook migrate`"),
+                Some(found) => {
+                    let tenant = found.installation_id.to_string();
+                    let opened = [
+                        (Column::KeyCheck, &found.key_check_sealed),
+                        (Column::UniquenessKey, &found.uniqueness_key_sealed),
+                    ]
+                    .map(|(column, sealed)| keyring.open(&Place { tenant: &tenant, column }, sealed));
+                    judge::installation_key(opened.into_iter().find_map(Result::err))
+                }
+            }),
+        );
+    }
+
+    fn endpoints(&mut self, rows: &[stored::EndpointRow], keyring: Option<&KeyRing>) {
+        let pipeline = keyring.map(|keyring| Pipeline::new(&self.context.config, keyring.clone()));
+        let pipeline = match pipeline {
+            Some(Err(error)) => {
+                self.say(Line::fail("endpoints", error.to_string(), "correct [egress]"));
+                None
+            }
+            Some(Ok(pipeline)) => Some(pipeline),
+            None => None,
+        };
+        endpoints::look(rows, pipeline.as_ref()).into_iter().for_each(|line| self.say(line));
+    }
+}

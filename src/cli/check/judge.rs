@@ -1,0 +1,302 @@
+//! From what was found to what is said of it: pure, so that each limit is tested.
+
+use std::time::Duration;
+
+use jiff::SignedDuration;
+
+use super::line::Line;
+use crate::{
+    cli::time::span,
+    config::{Database, Notify, Tls},
+    keyring::OpenError,
+    store::{
+        check::{Daemon, RoundTrip, Server},
+        outbox::Backlog,
+        said,
+    },
+};
+
+/// The server versions that are tested.
+const VERSIONS: std::ops::RangeInclusive<i32> = 14..=18;
+
+/// Receivers refuse a signature whose time is minutes away from theirs (Standard Webhooks names five), so a clock that
+/// is seconds off is not kept by anybody.
+const MOST_SKEW: SignedDuration = SignedDuration::from_secs(5);
+
+/// A daemon that keeps up claims within seconds.
+const OLDEST: f64 = 5.0 * 60.0;
+
+/// Unseen for so many seconds a daemon is dead (specification, section 4).
+const DEAD: f64 = 30.0;
+
+/// A full notification queue fails the commits of everybody who notifies.
+const QUEUE: f64 = 0.1;
+
+pub(super) fn version(server: &Server) -> Line {
+    let text = format!("PostgreSQL {}", server.version);
+    let major = server.version_number / 10_000;
+    if major < *VERSIONS.start() {
+        Line::fail("server", text, format!("upgrade it: {} or newer is needed", VERSIONS.start()))
+    } else if major > *VERSIONS.end() {
+        let remedy = format!(
+            "look for a newer lead-webhook: this one is tested with {} to {}",
+            VERSIONS.start(),
+            VERSIONS.end()
+        );
+        Line::warn("server", text, remedy)
+    } else {
+        Line::ok("server", text)
+    }
+}
+
+pub(super) fn primary(server: &Server) -> Line {
+    if server.is_standby {
+        let remedy = "let database.url name the primary, or add target_session_attrs=read-write";
+        Line::fail("server", "is a standby, which takes no writes", remedy)
+    } else {
+        Line::ok("server", "is a primary")
+    }
+}
+
+pub(super) fn tls(server: &Server, setting: Tls) -> Line {
+    let what = "connection";
+    match (&server.tls, server.address) {
+        (Some(version), _) if setting == Tls::VerifyFull => {
+            Line::ok(what, format!("{version}, certificate and host name verified"))
+        }
+        (Some(version), _) => {
+            Line::ok(what, format!("{version}; the certificate is not verified, only tls = \"verify-full\" does that"))
+        }
+        (None, None) => Line::ok(what, "over a Unix socket"),
+        (None, Some(address)) if address.is_loopback() => Line::ok(what, "without TLS, on this host"),
+        (None, Some(address)) => {
+            let text = format!("without TLS to {address}: who is on the way reads leads and password");
+            Line::warn(what, text, "switch TLS on in the server, then set database.tls = \"verify-full\"")
+        }
+    }
+}
+
+pub(super) fn notification_queue(used: f64) -> Line {
+    let text = format!("{:.0} % of the server's notification queue is in use", used * 100.0);
+    if used > QUEUE {
+        let remedy = "find the session that listens in an open transaction (pg_stat_activity, oldest xact_start) and end \
+                      it: a full queue fails the commits that notify; until then set database.notify = \"off\" and run \
+                      `lead-webhook migrate`";
+        Line::warn("NOTIFY", text, remedy)
+    } else {
+        Line::ok("NOTIFY", text)
+    }
+}
+
+/// Where the triggers do not ring there is nothing to hear.
+pub(super) fn notify_is_off(database: &Database, max_prepared_transactions: i32) -> Option<Line> {
+    let polls = format!("daemons look every {}", humantime::format_duration(database.poll_interval));
+    match database.notify {
+        Notify::Off => Some(Line::ok("NOTIFY", format!("off, as database.notify says; {polls}"))),
+        Notify::Auto if max_prepared_transactions > 0 => {
+            let why = format!("max_prepared_transactions = {max_prepared_transactions}");
+            Some(Line::ok("NOTIFY", format!("off, because the server has {why}; {polls}")))
+        }
+        Notify::Auto | Notify::On => None,
+    }
+}
+
+pub(super) fn notify_against_two_phase(max_prepared_transactions: i32) -> Line {
+    let text = format!(
+        "on, although the server has max_prepared_transactions = {max_prepared_transactions}: a transaction that queues a \
+         lead cannot be prepared for two-phase commit"
+    );
+    Line::warn(
+        "NOTIFY",
+        text,
+        "set database.notify = \"auto\" and run `lead-webhook migrate`, if the application prepares any",
+    )
+}
+
+pub(super) fn round_trip(trip: &RoundTrip, poll_interval: Duration) -> Line {
+    let polls = format!("until then daemons look every {}", humantime::format_duration(poll_interval));
+    match trip {
+        RoundTrip::Heard(after) => {
+            Line::ok("NOTIFY", format!("came through in {:.1} ms", after.as_secs_f64() * 1000.0))
+        }
+        RoundTrip::Unheard => {
+            let remedy = format!("set database.listen_url to the server itself; {polls}");
+            Line::warn("NOTIFY", "did not come through within 2 s, as behind a pooler in transaction mode", remedy)
+        }
+        RoundTrip::NotListening(error) => {
+            Line::warn("NOTIFY", format!("cannot be heard: {error}"), format!("correct database.listen_url; {polls}"))
+        }
+        RoundTrip::Refused(error) => {
+            let text = format!("cannot be heard: LISTEN was refused: {}", said(error));
+            Line::warn("NOTIFY", text, format!("set database.listen_url to the server itself; {polls}"))
+        }
+    }
+}
+
+pub(super) fn clock(skew: SignedDuration) -> Line {
+    let way = if skew.is_negative() { "behind" } else { "ahead of" };
+    let text = format!("this host's is {} {way} the server's", span(skew.abs()));
+    if skew.abs() > MOST_SKEW {
+        let remedy = "synchronise both (NTP): receivers refuse signatures of another time";
+        Line::warn("clock", text, remedy)
+    } else {
+        Line::ok("clock", text)
+    }
+}
+
+pub(super) fn a_lead(read: Result<bool, String>) -> Line {
+    match read {
+        Ok(true) => Line::ok("leads", "one was read through the mapping"),
+        Ok(false) => Line::ok("leads", "the table is empty"),
+        Err(error) => {
+            let remedy =
+                "correct the lead, or the expression in [leads.columns]: such leads are logged as failed / lead";
+            Line::warn("leads", format!("one could not be read through the mapping: {error}"), remedy)
+        }
+    }
+}
+
+pub(super) fn installation_key(error: Option<OpenError>) -> Line {
+    match error {
+        None => Line::ok("key", "the key file is this installation's"),
+        Some(error) => {
+            let text = format!("the key file is not the one that this installation was made with: {error}");
+            Line::fail("key", text, "put that key back; nothing is claimed until then")
+        }
+    }
+}
+
+pub(super) fn backlog(backlog: Backlog) -> Line {
+    let Backlog { pending, in_flight, oldest_s } = backlog;
+    let oldest = oldest_s.unwrap_or_default().max(0.0);
+    let counts = format!("{pending} pending, {in_flight} in flight");
+    if pending == 0 {
+        return Line::ok("queue", counts);
+    }
+    let text = format!("{counts}, the oldest waits {}", seconds(oldest));
+    if oldest > OLDEST {
+        Line::warn("queue", text, "see that a daemon runs, and what it logs")
+    } else {
+        Line::ok("queue", text)
+    }
+}
+
+pub(super) fn daemons(daemons: &[Daemon]) -> Vec<Line> {
+    if daemons.is_empty() {
+        return vec![Line::warn("daemon", "none runs: nothing is sent", "start `lead-webhook run`")];
+    }
+    daemons.iter().map(daemon).collect()
+}
+
+fn daemon(daemon: &Daemon) -> Line {
+    let Daemon { host, process_id, version, unseen_s } = daemon;
+    let own = env!("CARGO_PKG_VERSION");
+    let text =
+        format!("version {version}, process {process_id} on {host}, last seen {} ago", seconds(unseen_s.max(0.0)));
+    if *unseen_s >= DEAD {
+        let remedy = "start it again; what it had claimed is logged as interrupted by the next daemon";
+        Line::warn("daemon", format!("{text}: it is dead"), remedy)
+    } else if version != own {
+        Line::warn("daemon", text, format!("restart it: this program is version {own}"))
+    } else {
+        Line::ok("daemon", text)
+    }
+}
+
+/// Until the sweep is there, nobody looks for them: the line says so.
+pub(super) fn missed(times: i64) -> Line {
+    if times == 0 {
+        return Line::ok("missed leads", "no trigger has failed since the install");
+    }
+    let what = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    let text = format!("a trigger could not queue what it saw, {what} since the install: leads may have been missed");
+    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; this version does not look \
+                  for those leads by itself, so compare the table with lead_webhook.deliveries around those times";
+    Line::warn("missed leads", text, remedy)
+}
+
+fn seconds(seconds: f64) -> String {
+    SignedDuration::try_from_secs_f64(seconds).map_or_else(|_| "very long".to_owned(), span)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::check::line::Verdict;
+
+    fn server() -> Server {
+        Server {
+            version_number: 150_004,
+            version: "15.4".to_owned(),
+            is_standby: false,
+            tls: None,
+            address: None,
+            max_prepared_transactions: 0,
+            notification_queue: 0.0,
+        }
+    }
+
+    #[test]
+    fn servers_of_other_versions_than_the_tested_ones_are_told() {
+        for (version_number, verdict) in
+            [(130_020, Verdict::Fail), (140_000, Verdict::Ok), (180_001, Verdict::Ok), (190_000, Verdict::Warn)]
+        {
+            assert_eq!(version(&Server { version_number, ..server() }).verdict, verdict, "{version_number}");
+        }
+    }
+
+    #[test]
+    fn clear_text_is_warned_about_where_it_leaves_the_host() {
+        let reached = |address: Option<&str>, tls: Option<&str>| Server {
+            address: address.map(|address| address.parse().unwrap()),
+            tls: tls.map(str::to_owned),
+            ..server()
+        };
+        for (server, verdict) in [
+            (reached(None, None), Verdict::Ok),
+            (reached(Some("127.0.0.1"), None), Verdict::Ok),
+            (reached(Some("::1"), None), Verdict::Ok),
+            (reached(Some("10.0.0.5"), None), Verdict::Warn),
+            (reached(Some("10.0.0.5"), Some("TLSv1.3")), Verdict::Ok),
+        ] {
+            assert_eq!(tls(&server, Tls::Prefer).verdict, verdict, "{server:?}");
+        }
+    }
+
+    #[test]
+    fn a_limit_itself_is_still_fine() {
+        assert_eq!(notification_queue(0.1).verdict, Verdict::Ok);
+        assert_eq!(notification_queue(0.11).verdict, Verdict::Warn);
+        for seconds in [-5, 5] {
+            assert_eq!(clock(SignedDuration::from_secs(seconds)).verdict, Verdict::Ok);
+            assert_eq!(clock(SignedDuration::from_millis(seconds * 1001)).verdict, Verdict::Warn);
+        }
+        let waiting = |oldest_s| backlog(Backlog { pending: 1, in_flight: 0, oldest_s: Some(oldest_s) });
+        assert_eq!(waiting(300.0).verdict, Verdict::Ok);
+        assert_eq!(waiting(301.0).verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_dead_daemon_and_one_of_another_version_are_told() {
+        let seen = |unseen_s: f64, version: &str| Daemon {
+            host: "web1".to_owned(),
+            process_id: 7,
+            version: version.to_owned(),
+            unseen_s,
+        };
+        let own = env!("CARGO_PKG_VERSION");
+        let verdicts = daemons(&[seen(2.0, own), seen(30.0, own), seen(2.0, "0.0.1")]);
+        let verdicts: Vec<_> = verdicts.into_iter().map(|line| line.verdict).collect();
+        assert_eq!(verdicts, [Verdict::Ok, Verdict::Warn, Verdict::Warn]);
+        assert_eq!(daemons(&[])[0].verdict, Verdict::Warn);
+    }
+
+    #[test]
+    fn a_moved_mark_is_a_warning_that_promises_nothing() {
+        assert_eq!(missed(0).verdict, Verdict::Ok);
+        assert!(missed(1).finding.contains("once"));
+        let line = missed(12);
+        assert_eq!(line.verdict, Verdict::Warn);
+        assert!(line.finding.contains("12 times") && line.finding.contains("may have been missed"));
+    }
+}

@@ -1,0 +1,92 @@
+//! One line of `check`.
+
+use serde::Serialize;
+
+use crate::{
+    cli::terminal::{Colour, coloured, printable},
+    store::install,
+};
+
+/// How one thing stands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Verdict {
+    /// As it should be.
+    Ok,
+    /// Works, but the operator should know.
+    Warn,
+    /// Leads are not sent, or lost, until the operator acts.
+    Fail,
+}
+
+/// What was looked at, what was found and what helps.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub(super) struct Line {
+    pub(super) verdict: Verdict,
+    pub(super) what: &'static str,
+    pub(super) finding: String,
+    /// `None` where nothing is to be done.
+    pub(super) remedy: Option<String>,
+}
+
+impl Line {
+    pub(super) fn ok(what: &'static str, finding: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Ok, what, finding: finding.into(), remedy: None }
+    }
+
+    pub(super) fn warn(what: &'static str, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Warn, what, finding: finding.into(), remedy: Some(remedy.into()) }
+    }
+
+    pub(super) fn fail(what: &'static str, finding: impl Into<String>, remedy: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, what, finding: finding.into(), remedy: Some(remedy.into()) }
+    }
+
+    /// What was not looked at, because something before it failed.
+    pub(super) fn skipped(what: &'static str) -> Self {
+        Self::warn(what, "not looked at", "mend what failed above, then check again")
+    }
+
+    /// `ok    what: finding – remedy`.
+    pub(super) fn text(&self) -> String {
+        let (word, colour) = match self.verdict {
+            Verdict::Ok => ("ok  ", Colour::Green),
+            Verdict::Warn => ("warn", Colour::Yellow),
+            Verdict::Fail => ("fail", Colour::Red),
+        };
+        let remedy = self.remedy.as_ref().map_or_else(String::new, |remedy| format!(" – {remedy}"));
+        format!("{}  {}", coloured(word, colour), printable(&format!("{}: {}{remedy}", self.what, self.finding)))
+    }
+
+    /// One JSON object.
+    pub(super) fn json(&self) -> String {
+        // Texts and a word: nothing that serialising could fail over.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
+impl From<install::Finding> for Line {
+    fn from(finding: install::Finding) -> Self {
+        let install::Finding { subject, verdict, text, remedy } = finding;
+        let verdict = match verdict {
+            install::Verdict::Fine => Verdict::Ok,
+            install::Verdict::Warning => Verdict::Warn,
+            install::Verdict::Broken => Verdict::Fail,
+        };
+        Self { verdict, what: subject, finding: text, remedy }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_says_verdict_subject_finding_and_remedy() {
+        let line = Line::warn("clock", "6 s behind\nthe server's", "synchronise it");
+        assert_eq!(line.text(), "warn  clock: 6 s behind the server's – synchronise it");
+        assert_eq!(Line::ok("clock", "agrees").text(), "ok    clock: agrees");
+        let json = r#"{"verdict":"ok","what":"clock","finding":"agrees","remedy":null}"#;
+        assert_eq!(Line::ok("clock", "agrees").json(), json);
+    }
+}

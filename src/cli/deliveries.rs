@@ -1,0 +1,53 @@
+//! `lead-webhook deliveries`: the log, listed and shown.
+
+mod filter;
+mod show;
+mod table;
+
+use jiff::Timestamp;
+
+use super::{
+    Failure,
+    args::{DeliveriesCommand, Filter},
+    context::Context,
+    database::failed,
+    output,
+};
+use crate::store::delivery_list;
+
+/// Runs one of the commands on the log.
+pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result<(), Failure> {
+    match command {
+        DeliveriesCommand::List { filter, json } => list(context, &filter, json).await,
+        DeliveriesCommand::Show { id, json } => show::show(context, &id, json).await,
+    }
+}
+
+async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failure> {
+    let mut filter =
+        filter::read(words, Timestamp::now()).map_err(|problems| Failure::Arguments(problems.join("\n")))?;
+    let shown = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    // One more, to tell whether there are more.
+    filter.limit = filter.limit.saturating_add(1);
+    let mut session = context.session().await?;
+    let mut deliveries = delivery_list::list(&mut session, &filter).await.map_err(failed(context))?;
+    let has_more = deliveries.len() > shown;
+    deliveries.truncate(shown);
+    if json {
+        deliveries.iter().try_for_each(json_line)?;
+    } else if !deliveries.is_empty() {
+        output::data(&table::of(&deliveries));
+    }
+    if deliveries.is_empty() {
+        output::message("no delivery matches");
+    } else if has_more {
+        output::message(&format!("the newest {shown} are shown, there are more: see --limit, --since and --until"));
+    }
+    Ok(())
+}
+
+/// One JSON object on a line of its own.
+fn json_line(value: &impl serde::Serialize) -> Result<(), Failure> {
+    output::data(&serde_json::to_string(value).map_err(Failure::operation)?);
+    Ok(())
+}

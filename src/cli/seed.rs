@@ -1,0 +1,225 @@
+//! `lead-webhook seed`: the uniqueness keys of the leads that are there already. Sends nothing.
+
+use std::collections::{HashMap, HashSet};
+
+use jiff::Timestamp;
+
+use super::{Failure, context::Context, database::failed, output, terminal::Progress};
+use crate::{
+    keyring::{Column, Place},
+    store::{
+        installation::{self, Installation},
+        lead_pages::{self, Pages},
+        leads::{Lead, Leads},
+        mapping::MappedSql,
+        session::Session,
+        uniqueness::{self, Key, Known},
+    },
+    visitor::{self, UniquenessKey},
+};
+
+/// How many leads whose values cannot be read are named at the end.
+const NAMED: usize = 10;
+
+/// What happened so far.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Counts {
+    read: u64,
+    written: u64,
+    without_contact: u64,
+    /// In the outbox: their claim decides and writes the key.
+    queued: u64,
+    broken: u64,
+}
+
+/// Reads all leads and writes their keys. The owner's login does both: the daemon's may not see every lead yet.
+pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
+    let keyring = context.keyring()?;
+    let mut reading = context.owner_session().await?;
+    let mut writing = context.owner_session().await?;
+    let installation = installation::read(&mut writing)
+        .await
+        .map_err(failed(context))?
+        .ok_or_else(|| Failure::Operation("the schema is not installed here: run `lead-webhook migrate`".to_owned()))?;
+    let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
+    let key = keyring.open(&place, &installation.uniqueness_key_sealed).map_err(|error| {
+        Failure::Operation(format!("the key file is not the one that this installation was made with: {error}"))
+    })?;
+    let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
+    let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed(context))?;
+    let seeding = Seeding { key: UniquenessKey::new(key), installation };
+    let (mut counts, mut broken) = (Counts::default(), Vec::new());
+    let progress = Progress::new();
+    while let Some(leads) = pages.next(&mut reading).await.map_err(Failure::operation)? {
+        seeding.page(context, &mut writing, &leads, &mut counts).await?;
+        broken
+            .extend(leads.broken().take(NAMED - broken.len().min(NAMED)).map(|(id, why)| format!("lead {id}: {why}")));
+        progress.show(&format!("{} leads read, {} keys written", counts.read, counts.written));
+    }
+    progress.end();
+    tell(&counts, &broken);
+    Ok(())
+}
+
+fn tell(counts: &Counts, broken: &[String]) {
+    for line in broken {
+        output::message(&super::terminal::printable(line));
+    }
+    output::message(&summary(counts));
+}
+
+fn summary(counts: &Counts) -> String {
+    let Counts { read, written, without_contact, queued, broken } = counts;
+    let mut text =
+        format!("{read} leads read, {written} keys written or moved on, {without_contact} leads without contact");
+    if *queued > 0 {
+        text.push_str(&format!(", {queued} left to the daemon because they are in the outbox"));
+    }
+    if *broken > 0 {
+        text.push_str(&format!(
+            ", {broken} left out because their values cannot be read: correct them or [leads.columns], then run seed again"
+        ));
+    }
+    text
+}
+
+/// What every page needs.
+struct Seeding {
+    key: UniquenessKey,
+    installation: Installation,
+}
+
+impl Seeding {
+    /// Writes the keys of one page.
+    async fn page(
+        &self,
+        context: &Context,
+        session: &mut Session,
+        leads: &Leads,
+        counts: &mut Counts,
+    ) -> Result<(), Failure> {
+        // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
+        let ids: Vec<_> = leads.found().map(|(tenant_id, lead)| (tenant_id, lead.lead_id.as_str())).collect();
+        let queued = lead_pages::queued(session, &ids).await.map_err(failed(context))?;
+        counts.broken += leads.broken().map(|_| 1).sum::<u64>();
+        let rows = self.keys(leads.found(), &queued.into_iter().collect(), counts);
+        counts.written += uniqueness::seed(session, &rows).await.map_err(failed(context))?;
+        Ok(())
+    }
+
+    /// The keys of `leads`, each once, with its newest lead.
+    ///
+    /// A lead that is `queued` is left out: its claim would take a key that names it for a row that has only moved, and
+    /// never send it.
+    fn keys<'a>(
+        &self,
+        leads: impl Iterator<Item = (&'a str, &'a Lead)>,
+        queued: &HashSet<(String, String)>,
+        counts: &mut Counts,
+    ) -> Vec<(Key, Known)> {
+        let mut rows: HashMap<Key, Known> = HashMap::new();
+        for (tenant_id, lead) in leads {
+            counts.read += 1;
+            let Some(contact) = visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) else {
+                counts.without_contact += 1;
+                continue;
+            };
+            if queued.contains(&(tenant_id.to_owned(), lead.lead_id.clone())) {
+                counts.queued += 1;
+                continue;
+            }
+            let key = self.key.of(tenant_id, lead.visitor_id.as_deref(), &lead.lead_id, &contact);
+            let seen_at = self.seen_at(lead);
+            if rows.get(&key).is_none_or(|known| known.seen_at < seen_at) {
+                rows.insert(key, known(tenant_id, lead, seen_at));
+            }
+        }
+        rows.into_iter().collect()
+    }
+
+    /// The later of the lead's times; a lead that has none was there when the triggers came.
+    fn seen_at(&self, lead: &Lead) -> Timestamp {
+        lead.captured_at.max(lead.last_conversation_at).unwrap_or(self.installation.installed_at)
+    }
+}
+
+fn known(tenant_id: &str, lead: &Lead, seen_at: Timestamp) -> Known {
+    Known {
+        tenant_id: tenant_id.to_owned(),
+        lead_id: lead.lead_id.clone(),
+        seen_at,
+        came_back_at: None,
+        event_id: None,
+        transaction_id: None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use uuid::Uuid;
+
+    use super::*;
+
+    fn at(day: i64) -> Timestamp {
+        Timestamp::from_second(day * 86_400).unwrap()
+    }
+
+    fn seeding() -> Seeding {
+        Seeding {
+            key: UniquenessKey::new(vec![7; visitor::KEY_BYTES].into()),
+            installation: Installation {
+                installation_id: Uuid::from_u128(1),
+                installed_at: at(100),
+                key_check_sealed: Vec::new(),
+                uniqueness_key_sealed: Vec::new(),
+            },
+        }
+    }
+
+    fn lead(id: &str, email: Option<&str>, captured: Option<i64>, last: Option<i64>) -> Lead {
+        Lead {
+            lead_id: id.to_owned(),
+            email: email.map(str::to_owned),
+            phone: None,
+            first_name: None,
+            visitor_id: Some("v1".to_owned()),
+            conversation_id: None,
+            captured_at: captured.map(at),
+            last_conversation_at: last.map(at),
+        }
+    }
+
+    fn keys(leads: &[Lead], queued: &[&str]) -> (Vec<(String, Timestamp)>, Counts) {
+        let queued = queued.iter().map(|id| ("t".to_owned(), (*id).to_owned())).collect();
+        let mut counts = Counts::default();
+        let rows = seeding().keys(leads.iter().map(|lead| ("t", lead)), &queued, &mut counts);
+        let mut rows: Vec<_> = rows.into_iter().map(|(_, known)| (known.lead_id, known.seen_at)).collect();
+        rows.sort();
+        (rows, counts)
+    }
+
+    #[test]
+    fn a_key_names_its_newest_lead_and_the_later_of_that_leads_times() {
+        let leads = [
+            lead("a", Some("ann@example.com"), Some(1), Some(9)),
+            lead("b", Some(" ANN@example.com"), Some(5), None),
+            lead("c", Some("bob@example.com"), None, Some(3)),
+            lead("d", Some("cid@example.com"), None, None),
+        ];
+        let expected = [("a", at(9)), ("c", at(3)), ("d", at(100))].map(|(id, time)| (id.to_owned(), time));
+        assert_eq!(keys(&leads, &[]).0, expected);
+    }
+
+    #[test]
+    fn leads_without_contact_and_leads_that_are_queued_get_no_key() {
+        let leads = [
+            lead("a", Some(" "), Some(1), None),
+            lead("b", None, Some(1), None),
+            lead("c", Some("cid@example.com"), Some(1), None),
+            lead("d", Some("dan@example.com"), Some(1), None),
+        ];
+        let (rows, counts) = keys(&leads, &["c"]);
+        assert_eq!(rows, [("d".to_owned(), at(1))]);
+        assert_eq!(counts, Counts { read: 4, without_contact: 2, queued: 1, ..Counts::default() });
+    }
+}

@@ -1,0 +1,104 @@
+//! Times as people write and read them: `--since` and `--until`, ages and durations.
+
+use std::time::Duration;
+
+use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
+
+/// The time that `text` names: RFC 3339, a date or a date with a time (UTC, as our tables show it), or a duration
+/// before `now`.
+///
+/// # Errors
+/// What is accepted, to stand behind the option's name.
+pub(super) fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+    let text = text.trim();
+    if let Ok(time) = text.parse::<Timestamp>() {
+        return Ok(time);
+    }
+    // A zone that jiff's civil time would pass over silently is not UTC.
+    let is_local = !text.contains(['[', '+', 'Z', 'z']);
+    if let (true, Ok(local)) = (is_local, text.parse::<DateTime>()) {
+        return TimeZone::UTC.to_timestamp(local).map_err(|_| unknown(text));
+    }
+    let before = humantime::parse_duration(text).map_err(|_| unknown(text))?;
+    SignedDuration::try_from(before).ok().and_then(|before| now.checked_sub(before).ok()).ok_or_else(|| unknown(text))
+}
+
+fn unknown(text: &str) -> String {
+    format!(
+        "{text:?} is no time: write 2026-04-22T10:15:00Z, 2026-04-22 (both UTC), or a duration before now such as 24h"
+    )
+}
+
+/// UTC, to the second, as tables show it and [`parse`] reads it.
+pub(super) fn to_the_second(time: Timestamp) -> String {
+    time.strftime("%Y-%m-%d %H:%M:%S").to_string()
+}
+
+/// A duration for people: `340 ms`, `2.1 s`, `2h 5m`. A negative one reads as nothing.
+pub(super) fn span(duration: SignedDuration) -> String {
+    let duration = Duration::try_from(duration).unwrap_or_default();
+    match duration.as_secs() {
+        0 => format!("{} ms", duration.as_millis()),
+        1..60 => format!("{:.1} s", duration.as_secs_f64()),
+        // Of hours nobody wants the seconds.
+        seconds @ 60..3600 => humantime::format_duration(Duration::from_secs(seconds)).to_string(),
+        seconds => humantime::format_duration(Duration::from_secs(seconds - seconds % 60)).to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(text: &str) -> Timestamp {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn a_time_is_a_point_in_time_a_date_in_utc_or_a_duration_before_now() {
+        let now = at("2026-04-22T10:15:00Z");
+        for (text, expected) in [
+            ("2026-04-22T10:15:00Z", "2026-04-22T10:15:00Z"),
+            ("2026-04-22T12:15:00+02:00", "2026-04-22T10:15:00Z"),
+            ("2026-04-22T10:15:00.5z", "2026-04-22T10:15:00.5Z"),
+            ("2026-04-22", "2026-04-22T00:00:00Z"),
+            ("2026-04-22 10:15:07", "2026-04-22T10:15:07Z"),
+            (" 24h ", "2026-04-21T10:15:00Z"),
+            ("1h 30m", "2026-04-22T08:45:00Z"),
+            ("30d", "2026-03-23T10:15:00Z"),
+            ("0", "2026-04-22T10:15:00Z"),
+        ] {
+            assert_eq!(parse(text, now), Ok(at(expected)), "{text}");
+        }
+    }
+
+    #[test]
+    fn anything_else_is_refused_with_what_is_accepted() {
+        let now = at("2026-04-22T10:15:00Z");
+        for text in ["", "yesterday", "24", "-24h", "2026-13-01", "99999999999y", "2026-04-22T10:15:00[Europe/Berlin]"]
+        {
+            assert!(parse(text, now).unwrap_err().contains("24h"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_a_table_shows_can_be_given_to_since() {
+        let time = at("2026-04-22T10:15:07.9Z");
+        assert_eq!(parse(&to_the_second(time), time), Ok(at("2026-04-22T10:15:07Z")));
+    }
+
+    #[test]
+    fn durations_read_as_long_as_they_matter() {
+        for (millis, text) in [
+            (-5, "0 ms"),
+            (340, "340 ms"),
+            (2_140, "2.1 s"),
+            (59_940, "59.9 s"),
+            (61_000, "1m 1s"),
+            (7_505_000, "2h 5m"),
+            (90_061_000, "1day 1h 1m"),
+        ] {
+            assert_eq!(span(SignedDuration::from_millis(millis)), text);
+        }
+    }
+}

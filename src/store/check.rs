@@ -1,0 +1,192 @@
+//! What `check` asks of the server, beside [`install::verify`](super::install::verify). Reads only; the notification that
+//! it sends goes to a channel of its own, which no daemon hears.
+
+use std::{net::IpAddr, time::Duration};
+
+use jiff::{SignedDuration, Timestamp};
+use tokio::{sync::mpsc, time::timeout};
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::{
+    connect::{self, ConnectError},
+    leads,
+    mapping::MappedSql,
+    session::Session,
+};
+use crate::config::Database;
+
+/// What kind of server it is, and how it is reached.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Server {
+    /// `server_version_num`: 150004.
+    pub version_number: i32,
+    /// `server_version`, for people.
+    pub version: String,
+    /// Whether it only follows another one.
+    pub is_standby: bool,
+    /// The TLS version of this session, where it has TLS.
+    pub tls: Option<String>,
+    /// The server's end of the connection; `None` on a Unix socket.
+    pub address: Option<IpAddr>,
+    /// Above 0, transactions can be prepared for two-phase commit, but not after a NOTIFY.
+    pub max_prepared_transactions: i32,
+    /// The part of the notification queue that is in use, 0 to 1.
+    pub notification_queue: f64,
+}
+
+const SERVER: &str = "\
+-- check::server
+SELECT current_setting('server_version_num')::integer AS version_number, current_setting('server_version') AS version,
+       pg_is_in_recovery() AS is_standby,
+       (SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl) AS tls,
+       inet_server_addr() AS address,
+       current_setting('max_prepared_transactions')::integer AS max_prepared_transactions,
+       CASE WHEN pg_is_in_recovery() THEN 0 ELSE pg_notification_queue_usage() END AS notification_queue";
+
+/// Asks the server what it is.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn server(session: &mut Session) -> Result<Server, Error> {
+    let row = session.client().query_one(SERVER, &[]).await?;
+    Ok(Server {
+        version_number: row.try_get("version_number")?,
+        version: row.try_get("version")?,
+        is_standby: row.try_get("is_standby")?,
+        tls: row.try_get("tls")?,
+        address: row.try_get("address")?,
+        max_prepared_transactions: row.try_get("max_prepared_transactions")?,
+        notification_queue: row.try_get("notification_queue")?,
+    })
+}
+
+const CLOCK: &str = "\
+-- check::clock
+SELECT clock_timestamp()";
+
+/// How far this host's clock is ahead of the server's; exact to half a round trip.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn clock_skew(session: &mut Session) -> Result<SignedDuration, Error> {
+    let statement = session.statement(CLOCK).await?;
+    let asked_at = Timestamp::now();
+    let row = session.client().query_one(&statement, &[]).await?;
+    let round_trip = Timestamp::now().duration_since(asked_at);
+    let servers: Timestamp = row.try_get(0)?;
+    Ok(asked_at.duration_since(servers) + round_trip / 2)
+}
+
+/// Nobody else listens to it.
+const CHANNEL: &str = "lead_webhook_check";
+
+/// A notification of one `check` is not taken for another's.
+const NOTIFY: &str = "\
+-- check::notify
+SELECT pg_notify($1, $2)";
+
+/// Whether a notification came through.
+#[derive(Debug)]
+pub enum RoundTrip {
+    /// It did, after so long.
+    Heard(Duration),
+    /// It did not, within the time.
+    Unheard,
+    /// There is no session that listens.
+    NotListening(ConnectError),
+    /// The listening session was refused, or ended.
+    Refused(Error),
+}
+
+/// Listens at `listen_url`, notifies from `session`, and waits at most `patience`.
+///
+/// # Errors
+/// What the database says to the notification, or that `session` is lost.
+pub async fn notify_round_trip(
+    session: &mut Session,
+    database: &Database,
+    patience: Duration,
+) -> Result<RoundTrip, Error> {
+    let (sender, mut heard) = mpsc::channel(16);
+    let listening = match connect::connect_listening(&database.listen_url, database, sender).await {
+        Ok(listening) => listening,
+        Err(error) => return Ok(RoundTrip::NotListening(error)),
+    };
+    if let Err(error) = listening.client.batch_execute(&format!("-- check::listen\nLISTEN {CHANNEL}")).await {
+        return Ok(RoundTrip::Refused(error));
+    }
+    let word = Uuid::new_v4().to_string();
+    let notified_at = std::time::Instant::now();
+    session.client().execute(NOTIFY, &[&CHANNEL, &word]).await?;
+    let own = async {
+        while let Some(notification) = heard.recv().await {
+            if notification.payload() == word {
+                return true;
+            }
+        }
+        false
+    };
+    let is_heard = timeout(patience, own).await.unwrap_or(false);
+    // Behind a pooler the server's session outlives ours, and would go on listening.
+    let _ = listening.client.batch_execute(&format!("-- check::unlisten\nUNLISTEN {CHANNEL}")).await;
+    Ok(if is_heard { RoundTrip::Heard(notified_at.elapsed()) } else { RoundTrip::Unheard })
+}
+
+/// A daemon's heartbeat.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Daemon {
+    /// Its host.
+    pub host: String,
+    /// Its process there.
+    pub process_id: i32,
+    /// Its version.
+    pub version: String,
+    /// Seconds since it was last seen, counted from the later of its last renewal and the server's start.
+    pub unseen_s: f64,
+}
+
+const DAEMONS: &str = "\
+-- check::daemons
+SELECT host, process_id, version,
+       extract(epoch FROM clock_timestamp() - greatest(renewed_at, pg_postmaster_start_time()))::float8 AS unseen_s
+FROM lead_webhook.instances
+ORDER BY host, process_id";
+
+/// The daemons that have signed on and not off.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn daemons(session: &mut Session) -> Result<Vec<Daemon>, Error> {
+    let daemon = |row: &Row| {
+        Ok(Daemon {
+            host: row.try_get("host")?,
+            process_id: row.try_get("process_id")?,
+            version: row.try_get("version")?,
+            unseen_s: row.try_get("unseen_s")?,
+        })
+    };
+    session.client().query(DAEMONS, &[]).await?.iter().map(daemon).collect()
+}
+
+const MISSED: &str = "\
+-- check::missed
+SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM lead_webhook.missed";
+
+/// How often a trigger could not queue an event, since the install.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn missed(session: &mut Session) -> Result<i64, Error> {
+    session.client().query_one(MISSED, &[]).await?.try_get(0)
+}
+
+/// Reads one lead, whichever, through the mapping, as a claim does. `false`: the table is empty.
+///
+/// # Errors
+/// What keeps it from being read, without any value.
+pub async fn read_a_lead(session: &mut Session, mapped: &MappedSql) -> Result<bool, String> {
+    let sql = format!("-- check::lead\nSELECT {} FROM {} lead LIMIT 1", leads::select_list(mapped), mapped.table);
+    let row = session.client().query_opt(&sql, &[]).await.map_err(|error| leads::describe(&error))?;
+    Ok(row.is_some())
+}
