@@ -35,14 +35,14 @@ struct Report<'a> {
 /// Looks at everything. Exit code 1 where anything fails.
 pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> {
     let mut report = Report { context, json, failed: 0 };
-    report.say(configuration(context));
+    report.say(&configuration(context));
     let keyring = report.key_file();
     match context.session().await {
         Ok(mut session) => report.database(&mut session, keyring.as_ref()).await,
         Err(failure) => {
             let remedy = "start it, or correct [database]";
-            report.say(Line::fail("database", failure.to_string(), remedy));
-            report.say(Line::skipped("everything that needs the database"));
+            report.say(&Line::fail("database", failure.to_string(), remedy));
+            report.say(&Line::skipped("everything that needs the database"));
         }
     }
     match report.failed {
@@ -65,7 +65,7 @@ fn configuration(context: &Context) -> Line {
 }
 
 impl Report<'_> {
-    fn say(&mut self, line: Line) {
+    fn say(&mut self, line: &Line) {
         self.failed += usize::from(line.verdict == Verdict::Fail);
         output::data(&if self.json { line.json() } else { line.text() });
     }
@@ -75,7 +75,7 @@ impl Report<'_> {
         let line = found.unwrap_or_else(|error| {
             Line::fail(what, format!("cannot be looked at: {}", error.into()), "mend what it says, then check again")
         });
-        self.say(line);
+        self.say(&line);
     }
 
     fn key_file(&mut self) -> Option<KeyRing> {
@@ -83,11 +83,11 @@ impl Report<'_> {
             Ok(keyring) => {
                 let ids: Vec<_> = keyring.key_ids().map(|id| id.to_string()).collect();
                 let path = self.context.config.keys_file.display();
-                self.say(Line::ok("key file", format!("{path}: {}; the first one seals", ids.join(", "))));
+                self.say(&Line::ok("key file", format!("{path}: {}; the first one seals", ids.join(", "))));
                 Some(keyring)
             }
             Err(error) => {
-                self.say(Line::fail("key file", error.to_string(), "put the installation's own key file there"));
+                self.say(&Line::fail("key file", error.to_string(), "put the installation's own key file there"));
                 None
             }
         }
@@ -97,9 +97,9 @@ impl Report<'_> {
         match server::server(session).await.map_err(failed(self.context)) {
             Err(failure) => return self.say_found("database", Err(failure)),
             Ok(server) => {
-                self.say(judge::version(&server));
-                self.say(judge::primary(&server));
-                self.say(judge::tls(&server, self.context.config.database.tls));
+                self.say(&judge::version(&server));
+                self.say(&judge::primary(&server));
+                self.say(&judge::tls(&server, self.context.config.database.tls));
                 self.notifications(session, &server).await;
             }
         }
@@ -109,18 +109,18 @@ impl Report<'_> {
             self.a_lead(session).await;
             self.installation(session, keyring).await;
         } else {
-            self.say(Line::skipped("key, queue, daemons and endpoints"));
+            self.say(&Line::skipped("key, queue, daemons and endpoints"));
         }
     }
 
     async fn notifications(&mut self, session: &mut Session, server: &Server) {
         let database = &self.context.config.database;
-        self.say(judge::notification_queue(server.notification_queue));
+        self.say(&judge::notification_queue(server.notification_queue));
         if let Some(line) = judge::notify_is_off(database, server.max_prepared_transactions) {
-            return self.say(line);
+            return self.say(&line);
         }
         if database.notify == Notify::On && server.max_prepared_transactions > 0 {
-            self.say(judge::notify_against_two_phase(server.max_prepared_transactions));
+            self.say(&judge::notify_against_two_phase(server.max_prepared_transactions));
         }
         let trip = server::notify_round_trip(session, database, PATIENCE).await.map_err(failed(self.context));
         self.say_found("NOTIFY", trip.map(|trip| judge::round_trip(&trip, database.poll_interval)));
@@ -131,11 +131,11 @@ impl Report<'_> {
         match install::verify(session.client(), &self.context.config).await {
             Ok(findings) => {
                 let is_there = findings.iter().all(|f| f.subject != "tables" || f.verdict != install::Verdict::Broken);
-                findings.into_iter().for_each(|finding| self.say(Line::from(finding)));
+                findings.into_iter().for_each(|finding| self.say(&Line::from(finding)));
                 is_there
             }
             Err(error) => {
-                self.say(Line::fail("tables", error.to_string(), "run `lead-webhook migrate`"));
+                self.say(&Line::fail("tables", error.to_string(), "run `lead-webhook migrate`"));
                 false
             }
         }
@@ -144,7 +144,7 @@ impl Report<'_> {
     /// What is wrong with the mapping is said already; this finds values that it cannot read.
     async fn a_lead(&mut self, session: &mut Session) {
         let Ok(mapped) = MappedSql::resolve(session.client(), &self.context.config.leads).await else { return };
-        self.say(judge::a_lead(server::read_a_lead(session, &mapped).await));
+        self.say(&judge::a_lead(server::read_a_lead(session, &mapped).await));
     }
 
     async fn installation(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
@@ -155,7 +155,7 @@ impl Report<'_> {
         let backlog = outbox::backlog(session).await.map(judge::backlog).map_err(failed(context));
         self.say_found("queue", backlog);
         match server::daemons(session).await.map_err(failed(context)) {
-            Ok(daemons) => judge::daemons(&daemons).into_iter().for_each(|line| self.say(line)),
+            Ok(daemons) => judge::daemons(&daemons).into_iter().for_each(|line| self.say(&line)),
             Err(failure) => self.say_found("daemon", Err(failure)),
         }
         let missed = server::missed(session).await.map(judge::missed).map_err(failed(context));
@@ -189,12 +189,12 @@ impl Report<'_> {
         let pipeline = keyring.map(|keyring| Pipeline::new(&self.context.config, keyring.clone()));
         let pipeline = match pipeline {
             Some(Err(error)) => {
-                self.say(Line::fail("endpoints", error.to_string(), "correct [egress]"));
+                self.say(&Line::fail("endpoints", error.to_string(), "correct [egress]"));
                 None
             }
             Some(Ok(pipeline)) => Some(pipeline),
             None => None,
         };
-        endpoints::look(rows, pipeline.as_ref()).into_iter().for_each(|line| self.say(line));
+        endpoints::look(rows, pipeline.as_ref()).into_iter().for_each(|line| self.say(&line));
     }
 }

@@ -23,15 +23,15 @@ use crate::{
         delivery_log::Entry,
         installation,
         mapping::{MappedSql, MappingError},
-        outbox, said,
-        session::Session,
+        outbox,
+        session::{Session, explain},
     },
     visitor::UniquenessKey,
 };
 
 use super::{
     backoff::Backoff,
-    claim::{Claimed, Claimer, Delivery, Statements},
+    claim::{ClaimError, Claimed, Claimer, Delivery, Statements},
     flight::{Flight, Seat},
     heart::Heart,
     recorder::Ended,
@@ -78,8 +78,8 @@ struct Ready {
 enum Obstacle {
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
-    #[error("{}", said(.0))]
-    Database(#[from] store::Error),
+    #[error("{0}")]
+    Database(String),
     #[error("{0}")]
     Mapping(#[from] MappingError),
     #[error("the schema is not installed: run `lead-webhook migrate`")]
@@ -140,9 +140,10 @@ impl Dispatcher {
 
     /// Connects, looks at the leads table and opens the installation's key.
     async fn make_ready(&self) -> Result<Ready, Obstacle> {
+        let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected.client);
-        let installation = installation::read(&mut session).await?.ok_or(Obstacle::NotInstalled)?;
+        let installation = installation::read(&mut session).await.map_err(explained)?.ok_or(Obstacle::NotInstalled)?;
         let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
         let key = self
             .pipeline
@@ -151,7 +152,7 @@ impl Dispatcher {
             .open(&place, &installation.uniqueness_key_sealed)
             .map_err(Obstacle::OtherKeys)?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
-        let statements = Statements::prepare(&mut session, &mapped).await?;
+        let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {
             instance_id: self.heart.instance_id(),
             key: UniquenessKey::new(key),
@@ -183,7 +184,7 @@ impl Dispatcher {
                 let given_back =
                     outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.held()).await;
                 match given_back {
-                    Err(error) => return Some(said(&error)),
+                    Err(error) => return Some(explain(&error, &self.database.daemon_role)),
                     Ok(0) => {}
                     Ok(n) => tracing::info!(events = n, "gave claims back whose commit was not answered"),
                 }
@@ -208,11 +209,13 @@ impl Dispatcher {
         let max_age_us = self.max_age.and_then(|age| i64::try_from(age.as_micros()).ok());
         let Some(request) = self.flight.request(cursor, max_age_us) else { return Ok(Next::WaitForRoom) };
         let claimed_at = Instant::now();
-        let claimed = ready
-            .claimer
-            .claim(&mut ready.session, &ready.statements, &request)
-            .await
-            .map_err(|error| describe(&error))?;
+        let claimed =
+            ready.claimer.claim(&mut ready.session, &ready.statements, &request).await.map_err(
+                |error| match error {
+                    ClaimError::Leads(error) => error.to_string(),
+                    ClaimError::Database(error) => explain(&error, &self.database.daemon_role),
+                },
+            )?;
         let all_permits_used = i64::try_from(claimed.picked.len()).unwrap_or(i64::MAX) >= request.permits;
         let is_wrapped = cursor.is_empty();
         let room_is_short = request.holds_back(&claimed.picked);
@@ -389,12 +392,5 @@ fn log_settled(entry: &Entry) {
             event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1,
             failure = status.failure(), error = entry.outcome.error, "not delivered"
         ),
-    }
-}
-
-fn describe(error: &super::claim::ClaimError) -> String {
-    match error {
-        super::claim::ClaimError::Leads(error) => error.to_string(),
-        super::claim::ClaimError::Database(error) => said(error),
     }
 }

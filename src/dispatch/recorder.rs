@@ -17,7 +17,7 @@ use crate::{
         Error, connect,
         delivery_log::{self, Entry},
         instances, outbox, said,
-        session::Session,
+        session::{Session, explain},
     },
 };
 
@@ -126,7 +126,7 @@ impl Recorder {
             match connect::connect(&self.database.url, &self.database).await {
                 Ok(connected) => {
                     if !self.backoff.is_first() {
-                        tracing::info!("the database is back");
+                        tracing::info!("the database takes outcomes again");
                     }
                     self.backoff.reset();
                     self.session = Some(Session::new(connected.client));
@@ -143,12 +143,13 @@ impl Recorder {
 
     async fn lost(&mut self, error: &Error) {
         self.session = None;
-        self.away(&said(error)).await;
+        let error = explain(error, &self.database.daemon_role);
+        self.away(&error).await;
     }
 
     async fn away(&mut self, error: &str) {
         if self.backoff.is_first() {
-            tracing::warn!(error, "the database is away; outcomes are kept until it is back");
+            tracing::warn!(error, "the database takes nothing; outcomes are kept until it does");
         }
         self.status.send_replace(false);
         tokio::time::sleep(self.backoff.next_wait()).await;

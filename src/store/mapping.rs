@@ -129,8 +129,7 @@ pub(super) fn mapped(columns: &Columns) -> Vec<(&'static str, &Mapping)> {
 pub(super) fn raw(mapping: &Mapping) -> String {
     match mapping {
         Mapping::Column(name) => format!("lead.{}", identifier(name)),
-        // A comment at its end would swallow what follows.
-        Mapping::Sql(expression) if expression.contains("--") => format!("({expression}\n)"),
+        // The configuration takes no expression with a comment in it, which would swallow what follows.
         Mapping::Sql(expression) => format!("({expression})"),
     }
 }

@@ -33,7 +33,10 @@ pub(crate) fn said(error: &Error) -> String {
     let Some(db) = error.as_db_error() else {
         return std::error::Error::source(error).map_or_else(|| error.to_string(), |cause| format!("{error}: {cause}"));
     };
-    let more = db.detail().into_iter().chain(db.hint()).map(|text| format!(" {text}")).collect::<String>();
+    // The detail of a violated constraint shows the row.
+    let shows_values = matches!(db.code().code().get(..2), Some("22" | "23"));
+    let detail = db.detail().filter(|_| !shows_values);
+    let more = detail.into_iter().chain(db.hint()).map(|text| format!(" {text}")).collect::<String>();
     format!("{}{}{more} (SQLSTATE {})", db.message(), if more.is_empty() { "" } else { "." }, db.code().code())
 }
 

@@ -40,7 +40,11 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
             "no delivery and no event has the id {text}: it is neither in the log nor in the outbox"
         )));
     };
-    if json { json_line(event) } else { Ok(output::data(&lines(&waiting_lines(event, Timestamp::now())))) }
+    if json {
+        return json_line(event);
+    }
+    output::data(&lines(&waiting_lines(event, Timestamp::now())));
+    Ok(())
 }
 
 /// A UUID, or its first digits; where the hyphens stand is no matter.

@@ -72,6 +72,12 @@ struct Plan {
 /// `lead_web`, as a number: the advisory lock of `migrate` and `uninstall`.
 const LOCK: i64 = 0x6c65_6164_5f77_6562;
 
+/// What no plan can hold: which migrations are recorded as run, and keys that the key file has sealed.
+const FOR_READING: &str = "\
+-- What `lead-webhook migrate` would run, for reading. Let it run it: it also records which migrations were run, and seals
+-- two keys of the installation with the key file.
+";
+
 /// No row of the leads is read here, so that a policy over them is no obstacle.
 const SET_UP: &str = "-- install::set_up
 SET search_path = pg_catalog, pg_temp;
@@ -107,7 +113,7 @@ where
 pub async fn migrate_plan(client: &mut Client, config: &Config) -> Result<String, InstallError> {
     client.batch_execute(SET_UP).await?;
     let plan = plan(client, config).await?;
-    Ok(print(&plan, config))
+    Ok(format!("{FOR_READING}\n{}", print(&plan, config)))
 }
 
 /// One `migrate` or `uninstall` at a time.
