@@ -211,15 +211,11 @@ async fn a_test_sends_a_synthetic_lead_at_the_draft_and_is_logged_as_a_test() {
     assert!(setup.receiver.requests().get(1).unwrap().header("x-draft").is_none(), "the draft was not saved");
 }
 
-/// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`, from npm.
+/// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.
 #[tokio::test]
+#[ignore = "needs node, and `npm ci` in tests/verifiers"]
 async fn verifiers_of_others_accept_what_is_sent_and_nothing_else() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verifiers");
-    if !fs::exists(format!("{folder}/node_modules")).unwrap() {
-        // `scripts/test` installs them where npm is there; without them this machine cannot ask others.
-        eprintln!("skipped: run `npm ci` in tests/verifiers");
-        return;
-    }
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;
     let _daemon = setup.daemon();

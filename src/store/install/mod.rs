@@ -2,19 +2,19 @@
 //!
 //! # How it works
 //!
-//! [`migrate`] looks first and acts then: it reads the catalog, makes a plan of [`step`]s for what is missing or
+//! [`migrate`] looks first and acts then: it reads the catalog, makes a plan of `step`s for what is missing or
 //! different, and runs it; with nothing missing the plan is empty. [`migrate_plan`] prints the same plan. The order:
 //!
-//! 1. roles, schema, and the daemon's rights on the application's table ([`roles`]). What this user may not do is
+//! 1. roles, schema, and the daemon's rights on the application's table (`roles`). What this user may not do is
 //!    collected, and nothing is done before an administrator has run it;
-//! 2. the numbered migrations ([`history`]), as the owner role;
-//! 3. the daemon's rights on our tables ([`grants`]);
-//! 4. the trigger functions, filled in from the mapping ([`triggers`], after [`vet`] has looked into its expressions);
+//! 2. the numbered migrations (`history`), as the owner role;
+//! 3. the daemon's rights on our tables (`grants`);
+//! 4. the trigger functions, filled in from the mapping (`triggers`, after `vet` has looked into its expressions);
 //! 5. the installation's row;
 //! 6. last, in a transaction of its own, the triggers on the application's table. It waits 200 ms for its lock and
 //!    gives way, for up to a minute: a busy table is never blocked for longer.
 //!
-//! An advisory lock keeps two of them apart. [`uninstall`] goes the other way: triggers first. [`verify`] compares what
+//! An advisory lock keeps two of them apart. [`uninstall`] goes the other way: triggers first. `verify` compares what
 //! is there with what a migrate would make.
 
 mod error;
@@ -113,7 +113,8 @@ where
 pub async fn migrate_plan(client: &mut Client, config: &Config) -> Result<String, InstallError> {
     client.batch_execute(SET_UP).await?;
     let plan = plan(client, config).await?;
-    Ok(format!("{FOR_READING}\n{}", print(&plan, config)))
+    let sql = print(&plan, config);
+    Ok(if plan.steps.is_empty() { sql } else { format!("{FOR_READING}\n{sql}") })
 }
 
 /// One `migrate` or `uninstall` at a time.
