@@ -20,7 +20,7 @@ use crate::store::{
     session::Session,
 };
 
-/// How often the heartbeat is renewed: several times within [`STALE`].
+/// How often the heartbeat is renewed: several times before it counts as stale.
 pub const EVERY: Duration = Duration::from_secs(5);
 
 /// After this long without a renewal no send begins. Others take the claims after 30 s on the server's clock; half of
