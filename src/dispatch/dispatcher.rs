@@ -16,12 +16,10 @@ use tracing::Instrument as _;
 use crate::{
     config::{Database, Leads},
     keyring::{Column, Place},
-    outcome::{Failure, Outcome, SkipReason, Status},
-    pipeline::{Pipeline, Unusable},
+    outcome::{Outcome, Status},
+    pipeline::Pipeline,
     store::{
-        self, connect,
-        delivery_log::Entry,
-        installation,
+        self, connect, installation,
         mapping::{MappedSql, MappingError},
         outbox,
         session::{Session, explain},
@@ -31,10 +29,11 @@ use crate::{
 
 use super::{
     backoff::Backoff,
-    claim::{ClaimError, Claimed, Claimer, Delivery, Statements},
-    flight::{Flight, Seat},
+    claim::{ClaimError, Claimed, Claimer, Statements},
+    flight::Flight,
     heart::Heart,
     recorder::Ended,
+    sending::{Sending, entry, log_settled},
     wake_up::WakeUp,
 };
 
@@ -101,30 +100,57 @@ enum Next {
     Wait,
 }
 
+/// What keeps going wrong: told once, tried again ever more slowly until a claim succeeds.
+#[derive(Default)]
+struct Trouble {
+    backoff: Backoff,
+    told: String,
+    /// Until then a claim of ours may stand whose commit was not answered.
+    uncertain_until: Option<Instant>,
+}
+
+impl Trouble {
+    /// Logs the error where it is another one than the last; how long to wait.
+    fn tell(&mut self, error: String) -> Duration {
+        if error != self.told {
+            tracing::error!(error, "cannot claim, trying again; events wait in the outbox");
+            self.told = error;
+        }
+        self.backoff.next_wait()
+    }
+
+    fn is_over(&mut self) {
+        if !self.told.is_empty() {
+            tracing::info!("claiming again");
+            self.told.clear();
+        }
+        self.backoff.reset();
+    }
+
+    fn is_uncertain(&self) -> bool {
+        self.uncertain_until.is_some_and(|until| Instant::now() < until)
+    }
+
+    fn doubt(&mut self) {
+        self.uncertain_until = Some(Instant::now() + UNCERTAIN);
+    }
+}
+
 impl Dispatcher {
     /// Claims and sends until it is told to stop, then drains.
     pub async fn run(mut self) {
         let mut tasks = JoinSet::new();
-        let mut backoff = Backoff::default();
-        let mut uncertain_until = None;
-        let mut told = String::new();
+        let mut trouble = Trouble::default();
         while !*self.stop.borrow() {
             let error = match self.make_ready().await {
-                Ok(ready) => {
-                    backoff.reset();
-                    told.clear();
-                    let error = self.claim_until_lost(ready, &mut tasks, &mut uncertain_until).await;
-                    let Some(error) = error else { break };
-                    uncertain_until = Some(Instant::now() + UNCERTAIN);
-                    error
-                }
+                Ok(ready) => match self.claim_until_lost(ready, &mut tasks, &mut trouble).await {
+                    Some(error) => error,
+                    None => break,
+                },
                 Err(obstacle) => obstacle.to_string(),
             };
-            if error != told {
-                tracing::error!(error, "cannot claim, trying again; events wait in the outbox");
-                told = error;
-            }
-            self.pause(backoff.next_wait(), &mut tasks).await;
+            let wait = trouble.tell(error);
+            self.pause(wait, &mut tasks).await;
         }
         self.drain(tasks).await;
     }
@@ -166,7 +192,7 @@ impl Dispatcher {
         &mut self,
         mut ready: Ready,
         tasks: &mut JoinSet<()>,
-        uncertain_until: &mut Option<Instant>,
+        trouble: &mut Trouble,
     ) -> Option<String> {
         let mut cursor = String::new();
         loop {
@@ -178,9 +204,9 @@ impl Dispatcher {
                 _ = self.stop.wait_for(|stop| *stop) => return None,
             }
             if self.flight.take_unsent() {
-                *uncertain_until = Some(Instant::now() + UNCERTAIN);
+                trouble.doubt();
             }
-            if uncertain_until.is_some_and(|until| Instant::now() < until) {
+            if trouble.is_uncertain() {
                 let given_back =
                     outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.held()).await;
                 match given_back {
@@ -191,8 +217,12 @@ impl Dispatcher {
             }
             let next = match self.claim_once(&mut ready, &mut cursor, tasks).await {
                 Ok(next) => next,
-                Err(error) => return Some(error),
+                Err(error) => {
+                    trouble.doubt();
+                    return Some(error);
+                }
             };
+            trouble.is_over();
             if next != Next::ClaimAgain && !self.wait(tasks, next == Next::WaitForRoom).await {
                 return None;
             }
@@ -274,7 +304,9 @@ impl Dispatcher {
                 () = &mut poll => return true,
                 // Somebody waits for the room that this one leaves.
                 () = self.flight.left(), if is_held_back => return true,
-                Some(_) = tasks.join_next() => {}
+                Some(ended) = tasks.join_next() => if ended.is_err_and(|error| error.is_panic()) {
+                    tracing::error!("a delivery's task has panicked; if it was being sent it will stand as interrupted");
+                },
             }
         }
     }
@@ -303,94 +335,5 @@ impl Dispatcher {
             // The recorder outlives the dispatcher.
             let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: None });
         }
-    }
-}
-
-/// One delivery on its way.
-struct Sending {
-    pipeline: Arc<Pipeline>,
-    endpoint: Result<Arc<crate::delivery::request::Endpoint>, Unusable>,
-    seat: Seat,
-    heart: Arc<Heart>,
-    claimed_at: Instant,
-    ended: mpsc::UnboundedSender<Ended>,
-    stop: watch::Receiver<bool>,
-}
-
-impl Sending {
-    async fn run(mut self) {
-        let delivery = Arc::clone(self.seat.delivery());
-        let outcome = match &self.endpoint {
-            Err(unusable) => Pipeline::refuse(&delivery.endpoint, unusable),
-            Ok(endpoint) => {
-                let may_send = tokio::select! {
-                    may_send = self.heart.may_send(delivery.delivery_id, self.claimed_at) => may_send,
-                    _ = self.stop.wait_for(|stop| *stop) => return,
-                };
-                if !may_send {
-                    tracing::warn!(
-                        "not sent: this daemon was away for so long that its claim may have been taken over"
-                    );
-                    self.seat.leave_unsent();
-                    return;
-                }
-                self.seat.begin();
-                self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await
-            }
-        };
-        self.seat.end();
-        log_outcome(&outcome);
-        // The recorder outlives every delivery.
-        let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: Some(self.seat) });
-    }
-}
-
-fn entry(delivery: &Delivery, outcome: Outcome) -> Entry {
-    Entry {
-        place: delivery.place.clone(),
-        delivery_id: delivery.delivery_id,
-        lead_id: delivery.event.lead_id.clone(),
-        event: delivery.event.kind,
-        captured_at: delivery.captured_at,
-        outcome,
-    }
-}
-
-/// The one line of a finished delivery, in its span.
-fn log_outcome(outcome: &Outcome) {
-    let host = outcome.destination.as_ref().map(|d| d.host.as_str());
-    let http_status = outcome.answer.as_ref().map(|a| a.http_status);
-    let total_ms = outcome.timing.total.map(|t| u64::try_from(t.as_millis()).unwrap_or(u64::MAX));
-    match outcome.status {
-        Status::Delivered => tracing::info!(host, http_status, total_ms, "delivered"),
-        // What is sealed under another key, or was altered: only the operator can mend it.
-        Status::Failed(failure @ (Failure::Secret | Failure::Headers)) => {
-            tracing::error!(host, failure = %failure, error = outcome.error, "not delivered");
-        }
-        status => tracing::warn!(
-            host,
-            http_status,
-            total_ms,
-            failure = status.failure(),
-            error = outcome.error,
-            "not delivered"
-        ),
-    }
-}
-
-/// The one line of an event that was settled without an attempt.
-fn log_settled(entry: &Entry) {
-    let ids = (entry.place.event_id, &entry.place.tenant_id);
-    match entry.outcome.status {
-        Status::Skipped(reason @ (SkipReason::Gone | SkipReason::Expired)) => {
-            tracing::warn!(event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1, reason = %reason, "skipped");
-        }
-        Status::Skipped(reason) => {
-            tracing::info!(event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1, reason = %reason, "skipped");
-        }
-        status => tracing::warn!(
-            event.id = %ids.0, event.kind = %entry.event, tenant.id = %ids.1,
-            failure = status.failure(), error = entry.outcome.error, "not delivered"
-        ),
     }
 }

@@ -25,4 +25,5 @@ pub mod heart;
 mod keys;
 pub mod listener;
 pub mod recorder;
+mod sending;
 pub mod wake_up;
