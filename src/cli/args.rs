@@ -55,14 +55,15 @@ Needs the key file, and a database user that may create triggers on the table (d
     },
     /// Write the uniqueness keys of the leads that are there already; sends nothing
     #[command(after_help = "\
-Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead.
-Safe to run again, and while the daemon runs. A lead that stands in the outbox is left to the daemon; one whose values
-cannot be read is counted and named. Uses database.owner_url, whose login must see every lead.")]
+Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead. \
+Safe to run again, and while the daemon runs.
+A lead that stands in the outbox is left to the daemon; one whose values cannot be read is counted and named. \
+Uses database.owner_url, whose login must see every lead.")]
     Seed,
     /// Check configuration, key, database, triggers, rights and endpoints; each finding with its remedy
     #[command(after_help = "\
-One line each: ok, warn or fail, what was looked at, what was found and what helps. Exit code 1 where anything fails.
-It reads only, and is safe at any time.")]
+One line each: ok, warn or fail, what was looked at, what was found and what helps. Exit code 1 where anything \
+fails. It reads only, and is safe at any time.")]
     Check {
         /// One JSON object a line
         #[arg(long)]
@@ -214,11 +215,11 @@ It can be generated before the tenant has a URL.")]
 pub enum DeliveriesCommand {
     /// List deliveries, newest first
     #[command(after_help = "\
-A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as well.
-Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
+A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as \
+well. Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
 
   lead-webhook deliveries list --tenant acme --status failed --since 24h
-  lead-webhook deliveries list --failure timeout --since 2026-04-22 --until 2026-04-23")]
+  lead-webhook deliveries list --failure timeout --since 2026-04-22")]
     List {
         /// Which ones.
         #[command(flatten)]

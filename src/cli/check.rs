@@ -87,7 +87,9 @@ impl Report<'_> {
                 Some(keyring)
             }
             Err(error) => {
-                self.say(&Line::fail("key file", error.to_string(), "put the installation's own key file there"));
+                let text = error.to_string();
+                let text = text.strip_prefix("key file ").unwrap_or(&text);
+                self.say(&Line::fail_as_said("key file", text));
                 None
             }
         }

@@ -41,7 +41,7 @@ async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failu
     if deliveries.is_empty() {
         output::message("no delivery matches");
     } else if has_more {
-        output::message(&format!("the newest {shown} are shown, there are more: see --limit, --since and --until"));
+        output::message(&format!("these are the newest {shown} of more: see --limit, --since and --until"));
     }
     Ok(())
 }

@@ -13,10 +13,10 @@ mod fields;
 mod key;
 mod migrate;
 mod output;
+mod progress;
 mod run;
 mod secret;
 mod seed;
-mod terminal;
 mod test;
 mod time;
 

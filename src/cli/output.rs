@@ -1,6 +1,6 @@
 //! Where a command's words go: data to stdout, messages to stderr.
 
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, Write};
 
 /// A line of data.
 pub(super) fn data(line: &str) {
@@ -16,9 +16,4 @@ pub(super) fn message(line: &str) {
 /// An error; several problems stand one a line.
 pub(super) fn error(text: &str) {
     message(&format!("lead-webhook: {text}"));
-}
-
-/// Whether stdout is a terminal: only then there are colours.
-pub(super) fn is_terminal() -> bool {
-    io::stdout().is_terminal()
 }

@@ -147,6 +147,17 @@ async fn seed_makes_leads_from_before_the_install_known() {
 }
 
 #[tokio::test]
+async fn seed_does_not_take_a_lead_that_still_waits_in_the_outbox_for_a_known_one() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.run(&["seed"]).await.ok();
+    let _daemon = setup.daemon();
+    let row = setup.db.wait_for_log(1).await.remove(0);
+    assert_eq!(row.status, "delivered");
+}
+
+#[tokio::test]
 async fn check_finds_nothing_wrong_with_a_good_installation_and_names_what_is_wrong_with_a_bad_one() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;

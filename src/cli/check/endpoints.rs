@@ -55,7 +55,7 @@ fn cannot_be_used(failure: Failure, error: &str, tenants: &[&str]) -> Line {
     let text = format!("{}: deliveries are failed / {failure}: {error}", named(tenants));
     let (verdict, remedy) = match failure {
         Failure::Secret | Failure::Headers => {
-            (Verdict::Fail, "put the missing key back into the key file, or set URL, headers and secret anew")
+            (Verdict::Fail, "where that is not possible, set URL, headers and secret anew")
         }
         _ => (Verdict::Warn, "save a corrected one: `lead-webhook endpoint set TENANT …`"),
     };

@@ -161,7 +161,7 @@ pub(super) fn installation_key(error: Option<OpenError>) -> Line {
         None => Line::ok("key", "the key file is this installation's"),
         Some(error) => {
             let text = format!("the key file is not the one that this installation was made with: {error}");
-            Line::fail("key", text, "put that key back; nothing is claimed until then")
+            Line::fail("key", text, "until then no daemon claims anything, and events wait in the outbox")
         }
     }
 }

@@ -1,9 +1,10 @@
 //! One line of `check`.
 
+use comfy_table::{Cell, Color, Table};
 use serde::Serialize;
 
 use crate::{
-    cli::terminal::{Colour, coloured, printable},
+    cli::fields::{printable, two_columns},
     store::install,
 };
 
@@ -42,20 +43,33 @@ impl Line {
         Self { verdict: Verdict::Fail, what, finding: finding.into(), remedy: Some(remedy.into()) }
     }
 
+    /// What fails with a text that names its remedy already.
+    pub(super) fn fail_as_said(what: &'static str, finding: impl Into<String>) -> Self {
+        Self { verdict: Verdict::Fail, what, finding: finding.into(), remedy: None }
+    }
+
     /// What was not looked at, because something before it failed.
     pub(super) fn skipped(what: &'static str) -> Self {
         Self::warn(what, "not looked at", "mend what failed above, then check again")
     }
 
-    /// `ok    what: finding – remedy`.
+    /// `ok    what: finding – remedy`; on a terminal in colour, and going on below its begin.
     pub(super) fn text(&self) -> String {
-        let (word, colour) = match self.verdict {
-            Verdict::Ok => ("ok  ", Colour::Green),
-            Verdict::Warn => ("warn", Colour::Yellow),
-            Verdict::Fail => ("fail", Colour::Red),
-        };
+        two_columns(Table::new().width(), [[self.word(), Cell::new(self.sentence())]])
+    }
+
+    /// The verdict, padded so that all lines begin alike.
+    fn word(&self) -> Cell {
+        match self.verdict {
+            Verdict::Ok => Cell::new("ok  ").fg(Color::Green),
+            Verdict::Warn => Cell::new("warn").fg(Color::Yellow),
+            Verdict::Fail => Cell::new("fail").fg(Color::Red),
+        }
+    }
+
+    fn sentence(&self) -> String {
         let remedy = self.remedy.as_ref().map_or_else(String::new, |remedy| format!(" – {remedy}"));
-        format!("{}  {}", coloured(word, colour), printable(&format!("{}: {}{remedy}", self.what, self.finding)))
+        printable(&format!("{}: {}{remedy}", self.what, self.finding))
     }
 
     /// One JSON object.
@@ -84,8 +98,9 @@ mod tests {
     #[test]
     fn a_line_says_verdict_subject_finding_and_remedy() {
         let line = Line::warn("clock", "6 s behind\nthe server's", "synchronise it");
-        assert_eq!(line.text(), "warn  clock: 6 s behind the server's – synchronise it");
-        assert_eq!(Line::ok("clock", "agrees").text(), "ok    clock: agrees");
+        assert_eq!(line.sentence(), "clock: 6 s behind the server's – synchronise it");
+        let text = Line::ok("clock", "agrees").text();
+        assert!(text.contains("ok") && text.contains("clock: agrees"), "{text}");
         let json = r#"{"verdict":"ok","what":"clock","finding":"agrees","remedy":null}"#;
         assert_eq!(Line::ok("clock", "agrees").json(), json);
     }

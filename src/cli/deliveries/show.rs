@@ -1,13 +1,12 @@
 //! `deliveries show`: one delivery, or every delivery of one event, with everything that is known; or where the event
 //! stands that has none yet.
 
-use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
 use super::{json_line, table::SHORT_ID};
 use crate::{
-    cli::{Failure, context::Context, database::failed, output, terminal::printable, time::span},
+    cli::{Failure, context::Context, database::failed, fields::aligned, output, time::span},
     outcome::Status,
     store::delivery_list::{self, Delivery, Ids, Waiting},
 };
@@ -43,7 +42,7 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
     if json {
         return json_line(event);
     }
-    output::data(&lines(&waiting_lines(event, Timestamp::now())));
+    output::data(&aligned(&waiting_lines(event, Timestamp::now())));
     Ok(())
 }
 
@@ -76,7 +75,7 @@ fn show_deliveries(all: &[Delivery], ids: &Ids, json: bool) -> Result<(), Failur
             output::data("");
         }
         let others = all.iter().filter(|other| is_named && other.delivery_id != delivery.delivery_id);
-        output::data(&lines(&delivery_lines(delivery, &others.collect::<Vec<_>>())));
+        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())));
     }
     Ok(())
 }
@@ -184,24 +183,6 @@ fn on_or_off(is_on: bool) -> &'static str {
     if is_on { "on" } else { "off" }
 }
 
-/// Keys and values in two columns; on a terminal a long value goes on below its begin.
-fn lines(of: &[Line]) -> String {
-    let mut table = Table::new();
-    table.load_preset(presets::NOTHING).set_content_arrangement(ContentArrangement::Dynamic);
-    for (key, value) in of {
-        table.add_row([Cell::new(key), Cell::new(printable(value))]);
-    }
-    let keys = table.column_max_content_widths().first().copied().unwrap_or_default();
-    for column in table.column_iter_mut() {
-        let is_key = column.index == 0;
-        column.set_padding((0, if is_key { 2 } else { 0 }));
-        if is_key {
-            column.set_constraint(ColumnConstraint::Absolute(Width::Fixed(keys.saturating_add(2))));
-        }
-    }
-    table.trim_fmt()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -257,7 +238,7 @@ mod tests {
 
     #[test]
     fn a_delivery_is_shown_with_its_meaning_its_phases_and_nothing_that_steers_the_terminal() {
-        let shown = lines(&delivery_lines(&delivery(), &[]));
+        let shown = format!("{:?}", delivery_lines(&delivery(), &[]));
         for part in [
             "failed / http_status",
             "did not take it",

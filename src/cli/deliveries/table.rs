@@ -6,7 +6,7 @@ use comfy_table::{
 };
 
 use crate::{
-    cli::{terminal::printable, time::to_the_second},
+    cli::{fields::printable, time::to_the_second},
     store::delivery_list::Delivery,
 };
 
