@@ -91,7 +91,7 @@ CREATE TABLE lead_webhook.outbox (
     tenant_id                text COLLATE "C" NOT NULL,
     queued_at                timestamptz NOT NULL DEFAULT clock_timestamp(),
     event_id                 uuid        NOT NULL DEFAULT gen_random_uuid(),
-    lead_id                  text        NOT NULL,
+    lead_id                  varchar(512) NOT NULL,
     kind                     text        NOT NULL,
     previous_conversation_at timestamptz,
     was_enabled              boolean     NOT NULL,

@@ -127,7 +127,10 @@ WITH RECURSIVE tenant AS (
     WHERE t.tenant_id IS NOT NULL
     LIMIT $1::bigint
 )
-SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.previous_conversation_at, p.was_enabled,
+SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.was_enabled,
+       -- A time beyond the years that we can write counts as absent.
+       CASE WHEN p.previous_conversation_at >= '0001-01-01Z' AND p.previous_conversation_at < '9999-01-01Z'
+            THEN p.previous_conversation_at END AS previous_conversation_at,
        p.transaction_id::text AS transaction_id, p.event, p.last_conversation_at,
        coalesce(p.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
        p.kind = 'inserted' AND (
