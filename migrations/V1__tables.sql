@@ -235,7 +235,7 @@ COMMENT ON COLUMN lead_webhook.deliveries.error IS 'What went wrong, in words; n
 COMMENT ON COLUMN lead_webhook.deliveries.response_content_type IS 'The answer''s Content-Type.';
 COMMENT ON COLUMN lead_webhook.deliveries.response_length IS 'The answer''s length in bytes, as announced, else as far as it was read.';
 COMMENT ON COLUMN lead_webhook.deliveries.response_error_code IS 'The error code word of a known destination.';
-COMMENT ON COLUMN lead_webhook.deliveries.response_excerpt IS 'The begin of a non-2xx answer with every sent value blanked out; only with log.response_excerpt.';
+COMMENT ON COLUMN lead_webhook.deliveries.response_excerpt IS 'The beginning of a non-2xx answer with every sent value blanked out; only with log.response_excerpt.';
 COMMENT ON COLUMN lead_webhook.deliveries.host IS 'The destination''s host; never its path or query.';
 COMMENT ON COLUMN lead_webhook.deliveries.port IS 'The destination''s port.';
 COMMENT ON COLUMN lead_webhook.deliveries.address IS 'The address that was connected to, or refused.';
@@ -245,7 +245,7 @@ COMMENT ON COLUMN lead_webhook.deliveries.sent_at IS 'When the attempt began, on
 COMMENT ON COLUMN lead_webhook.deliveries.finished_at IS 'When the outcome was known.';
 COMMENT ON COLUMN lead_webhook.deliveries.dns_us IS 'Microseconds to resolve the name; NULL on a kept connection.';
 COMMENT ON COLUMN lead_webhook.deliveries.connect_us IS 'Microseconds to connect, the TLS handshake included; NULL on a kept connection.';
-COMMENT ON COLUMN lead_webhook.deliveries.first_byte_us IS 'Microseconds from the begin of the attempt to the answer''s header.';
+COMMENT ON COLUMN lead_webhook.deliveries.first_byte_us IS 'Microseconds from the start of the attempt to the answer''s header.';
 COMMENT ON COLUMN lead_webhook.deliveries.total_us IS 'Microseconds of the whole attempt.';
 COMMENT ON COLUMN lead_webhook.deliveries.is_test IS 'Fired by `lead-webhook test`, with a synthetic lead.';
 COMMENT ON COLUMN lead_webhook.deliveries.redelivery_of IS 'The first delivery of the same event, where this is an explicit second send.';

@@ -169,7 +169,7 @@ pub struct Timing {
     pub dns: Option<Duration>,
     /// Connecting, the TLS handshake included.
     pub connect: Option<Duration>,
-    /// From the begin of the attempt to the answer's header.
+    /// From the start of the attempt to the answer's header.
     pub first_byte: Option<Duration>,
     /// The whole attempt.
     pub total: Option<Duration>,
@@ -186,7 +186,7 @@ pub struct Answer {
     pub length: Option<u64>,
     /// The error code word of a known destination (`CONFLICT`, `no_service`).
     pub error_code: Option<String>,
-    /// The begin of a non-2xx answer with every sent value blanked out; only where the operator asked for it.
+    /// The beginning of a non-2xx answer with every sent value blanked out; only where the operator asked for it.
     pub excerpt: Option<String>,
 }
 

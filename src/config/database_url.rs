@@ -16,6 +16,9 @@ pub(super) fn database_url(setting: &Setting) -> Result<Secret<String>, String> 
         return Err("must not be empty: write postgres://user@host:5432/database".to_owned());
     }
     let parsed = parse(url.expose())?;
+    if parsed.get_hosts().iter().any(|host| matches!(host, Host::Tcp(name) if name.contains('@'))) {
+        return Err("has an @ in its user or password: write it as %40".to_owned());
+    }
     let nowhere = parsed.get_hosts().is_empty() && parsed.get_hostaddrs().is_empty();
     if nowhere || parsed.get_hosts().contains(&Host::Tcp(String::new())) {
         return Err(

@@ -24,8 +24,21 @@ const GOOGLE_ACCOUNTS: &str = "accounts.google.com";
 /// The longest error code word, in bytes; the log's column takes no more.
 const MAX_ERROR_CODE: usize = 64;
 
-/// The longest content type, in bytes; the log's column takes no more.
-const MAX_CONTENT_TYPE: usize = 100;
+/// The content types that are kept by name. Any other word could be the lead's email, sent back by a receiver.
+const CONTENT_TYPES: [&str; 12] = [
+    "application/json",
+    "application/problem+json",
+    "application/vnd.api+json",
+    "application/xml",
+    "application/octet-stream",
+    "application/x-www-form-urlencoded",
+    "text/html",
+    "text/plain",
+    "text/xml",
+    "text/css",
+    "text/javascript",
+    "multipart/form-data",
+];
 
 /// What an answer means, and the error's text for the operator where it is not delivered.
 ///
@@ -35,6 +48,7 @@ const MAX_CONTENT_TYPE: usize = 100;
 /// `destination_host` is the host that was posted to, in lower case; `location` the answer's `Location` as it came.
 /// The text shows neither: addresses hold credentials.
 pub fn judge(destination_host: &str, status: u16, location: Option<&str>) -> (Status, Option<String>) {
+    let destination_host = without_root(destination_host);
     match status {
         200..=299 => (Status::Delivered, None),
         302 if destination_host == APPS_SCRIPT => judge_apps_script(location),
@@ -85,6 +99,7 @@ fn remedy(host: &str, status: u16) -> &'static str {
 /// Only a word of letters, digits and `_` that begins with a letter passes, so no address and no phone number.
 /// (Pipedrive's `error` and `error_info` are sentences.)
 pub fn error_code(host: &str, status: u16, body: &[u8]) -> Option<String> {
+    let host = without_root(host);
     if (200..300).contains(&status) {
         return None;
     }
@@ -103,6 +118,11 @@ pub fn error_code(host: &str, status: u16, body: &[u8]) -> Option<String> {
     code_word(serde_json::from_slice::<Value>(body).ok()?.pointer(pointer)?.as_str()?)
 }
 
+/// `script.google.com.` is the same host.
+fn without_root(host: &str) -> &str {
+    host.strip_suffix('.').unwrap_or(host)
+}
+
 fn code_word(word: &str) -> Option<String> {
     let is_word = word.len() <= MAX_ERROR_CODE
         && word.starts_with(|c: char| c.is_ascii_alphabetic())
@@ -115,12 +135,12 @@ fn is_within(host: &str, domain: &str) -> bool {
     host.strip_suffix(domain).is_some_and(|name| name.ends_with('.'))
 }
 
-/// A `Content-Type` as it is kept: printable ASCII, at most 100 characters; what is not printable is left out.
+/// A `Content-Type` as it is kept: without parameters, one that is known by its name, else `other`.
 pub fn content_type(raw: &[u8]) -> Option<String> {
-    let text: String = raw.iter().filter(|byte| matches!(byte, b' '..=b'~')).map(|byte| char::from(*byte)).collect();
-    let kept: String = text.trim().chars().take(MAX_CONTENT_TYPE).collect();
-    let kept = kept.trim_end();
-    (!kept.is_empty()).then(|| kept.to_owned())
+    let text = String::from_utf8_lossy(raw);
+    let name = text.split(';').next().map(str::trim).filter(|name| !name.is_empty())?;
+    let known = CONTENT_TYPES.into_iter().find(|known| known.eq_ignore_ascii_case(name));
+    Some(known.unwrap_or("other").to_owned())
 }
 
 #[cfg(test)]
@@ -242,13 +262,17 @@ mod tests {
     }
 
     #[test]
-    fn a_content_type_is_kept_printable_and_short() {
-        assert_eq!(
-            content_type(b"application/json; charset=utf-8").as_deref(),
-            Some("application/json; charset=utf-8")
-        );
-        assert_eq!(content_type(b"\ttext/\x1b\xffhtml \n").as_deref(), Some("text/html"));
-        assert_eq!(content_type(&[b'a'; 300]).map(|kept| kept.len()), Some(100));
-        assert_eq!(content_type(b" "), None);
+    fn a_content_type_is_kept_where_it_can_be_nothing_else() {
+        for (raw, kept) in [
+            (&b"application/json; charset=utf-8"[..], Some("application/json")),
+            (b" TEXT/html ", Some("text/html")),
+            (b"text/ann@example.com;p=+4930901820", Some("other")),
+            (b"text/plain;ann@example.com", Some("text/plain")),
+            (b"\xff\x00", Some("other")),
+            (b" ", None),
+            (b"", None),
+        ] {
+            assert_eq!(content_type(raw).as_deref(), kept);
+        }
     }
 }

@@ -139,7 +139,7 @@ impl Client {
         let (status, error) = answer::judge(&attempt.destination.host, http_status, location);
         let content_type = text(CONTENT_TYPE).and_then(answer::content_type);
         let announced = text(CONTENT_LENGTH).and_then(|raw| std::str::from_utf8(raw).ok()?.parse().ok());
-        let body = read_begin(response, deadline).await;
+        let body = read_beginning(response, deadline).await;
         let is_kept = self.keep_excerpt && !(200..300).contains(&http_status);
         let answer = Answer {
             http_status,
@@ -205,7 +205,7 @@ fn header_map(request: &Request) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// The begin of an answer without what was sent: header values, every string of the body, the URL and its parts.
+/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts.
 fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
     fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
         match value {
@@ -230,7 +230,7 @@ fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
 }
 
 /// At most [`ANSWER_BYTES`] of the body, as far as they come before the deadline.
-async fn read_begin(mut response: reqwest::Response, deadline: tokio::time::Instant) -> Vec<u8> {
+async fn read_beginning(mut response: reqwest::Response, deadline: tokio::time::Instant) -> Vec<u8> {
     let mut body = Vec::new();
     while body.len() < ANSWER_BYTES {
         match tokio::time::timeout_at(deadline, response.chunk()).await {
@@ -254,7 +254,7 @@ fn classify(error: &reqwest::Error) -> (Failure, String) {
         return (Failure::Timeout, "no connection within delivery.connect_timeout".to_owned());
     }
     if let Some(tls) = find::<rustls::Error>(error) {
-        return (Failure::Tls, tls.to_string());
+        return (Failure::Tls, super::tls_error::words(tls));
     }
     let io = find::<io::Error>(error);
     let words = io.map_or_else(|| innermost(error), |io| io.kind().to_string());

@@ -1,4 +1,4 @@
-//! The begin of a receiver's answer with everything blanked out that we sent.
+//! The beginning of a receiver's answer with everything blanked out that we sent.
 //!
 //! Receivers repeat what they were sent in whatever form their language escapes it. Instead of guessing every
 //! form of every value, the answer is unescaped, again and again, while each character remembers which part of
@@ -37,7 +37,7 @@ const BLANK: &str = "[…]";
 /// An escape that stands for some character, but we do not know which: equal to any.
 const ANY: char = char::REPLACEMENT_CHARACTER;
 
-/// The begin of `body`, at most 1 KiB of printable text, in which every value of `sent` is blanked out, also where
+/// The beginning of `body`, at most 1 KiB of printable text, in which every value of `sent` is blanked out, also where
 /// it is in other case, or JSON, percent or HTML escaped. `None` where nothing printable is left, or where more was
 /// sent than can be looked for (8 KiB).
 ///

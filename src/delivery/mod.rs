@@ -28,4 +28,5 @@ pub mod payload;
 pub mod request;
 pub mod signature;
 pub mod template;
+mod tls_error;
 pub mod trace;

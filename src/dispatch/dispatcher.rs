@@ -41,6 +41,26 @@ use super::{
 /// send are looked for and given back.
 const UNCERTAIN: Duration = Duration::from_secs(60);
 
+/// A claim takes milliseconds, and waits for a lock for a second. A server that has not answered by now will not.
+const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// A claim that is under way when the daemon is told to stop may still end for so long.
+const STOP_PATIENCE: Duration = Duration::from_secs(3);
+
+/// Works until it is done, or until a stop has waited for it for [`STOP_PATIENCE`].
+async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, work: impl Future<Output = T>) -> Option<T> {
+    let given_up = async {
+        // The sender outlives us; if it did not, that were a stop too.
+        let _ = stop.wait_for(|stop| *stop).await;
+        tokio::time::sleep(STOP_PATIENCE).await;
+    };
+    tokio::select! {
+        biased;
+        done = work => Some(done),
+        () = given_up => None,
+    }
+}
+
 /// What the dispatcher works with.
 pub struct Dispatcher {
     /// How to reach the database.
@@ -142,7 +162,8 @@ impl Dispatcher {
         let mut tasks = JoinSet::new();
         let mut trouble = Trouble::default();
         while !*self.stop.borrow() {
-            let error = match self.make_ready().await {
+            let Some(ready) = unless_stopped(&mut self.stop.clone(), self.make_ready()).await else { break };
+            let error = match ready {
                 Ok(ready) => match self.claim_until_lost(ready, &mut tasks, &mut trouble).await {
                     Some(error) => error,
                     None => break,
@@ -195,6 +216,7 @@ impl Dispatcher {
         trouble: &mut Trouble,
     ) -> Option<String> {
         let mut cursor = String::new();
+        let mut stop = self.stop.clone();
         loop {
             if *self.stop.borrow() {
                 return None;
@@ -215,9 +237,15 @@ impl Dispatcher {
                     Ok(n) => tracing::info!(events = n, "gave claims back whose commit was not answered"),
                 }
             }
-            let next = match self.claim_once(&mut ready, &mut cursor, tasks).await {
-                Ok(next) => next,
-                Err(error) => {
+            let claim = tokio::time::timeout(CLAIM_TIMEOUT, self.claim_once(&mut ready, &mut cursor, tasks));
+            let next = match unless_stopped(&mut stop, claim).await {
+                None => return None,
+                Some(Ok(Ok(next))) => next,
+                Some(Err(_)) => {
+                    trouble.doubt();
+                    return Some(format!("the database has not answered a claim for {} s", CLAIM_TIMEOUT.as_secs()));
+                }
+                Some(Ok(Err(error))) => {
                     trouble.doubt();
                     return Some(error);
                 }

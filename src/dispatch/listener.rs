@@ -23,7 +23,7 @@ pub async fn listen(database: Arc<Database>, wake_up: WakeUp, mut stop: watch::R
             _ = stop.wait_for(|stop| *stop) => return,
             ended = listen_once(&database, &wake_up, &mut backoff) => {
                 if backoff.is_first() {
-                    tracing::warn!(error = %ended, "no longer listening, trying again; the daemon polls meanwhile");
+                    tracing::warn!(error = %ended, "not listening, trying again; the daemon polls meanwhile");
                 }
             }
         }

@@ -77,7 +77,10 @@ impl Recorder {
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
             match record_halving(session, &flight, own, &entries).await {
-                Ok(()) => batch.clear(),
+                Ok(()) => {
+                    batch.clear();
+                    self.worked();
+                }
                 Err(error) => self.lost(&error).await,
             }
         }
@@ -93,6 +96,7 @@ impl Recorder {
         };
         match beaten.await {
             Ok(interrupted) => {
+                self.worked();
                 for event in interrupted {
                     tracing::warn!(
                         event.id = %event.event_id, event.kind = %event.event, tenant.id = %event.tenant_id,
@@ -125,12 +129,7 @@ impl Recorder {
             self.session = None;
             match connect::connect(&self.database.url, &self.database).await {
                 Ok(connected) => {
-                    if !self.backoff.is_first() {
-                        tracing::info!("the database takes outcomes again");
-                    }
-                    self.backoff.reset();
                     self.session = Some(Session::new(connected.client));
-                    self.status.send_replace(true);
                 }
                 Err(error) => {
                     self.away(&error.to_string()).await;
@@ -141,6 +140,14 @@ impl Recorder {
         self.session.as_mut()
     }
 
+    fn worked(&mut self) {
+        if !self.backoff.is_first() {
+            tracing::info!("the database can be written to again");
+        }
+        self.backoff.reset();
+        self.status.send_if_modified(|is_there| !std::mem::replace(is_there, true));
+    }
+
     async fn lost(&mut self, error: &Error) {
         self.session = None;
         let error = explain(error, &self.database.daemon_role);
@@ -149,9 +156,13 @@ impl Recorder {
 
     async fn away(&mut self, error: &str) {
         if self.backoff.is_first() {
-            tracing::warn!(error, "the database takes nothing; outcomes are kept until it does");
+            tracing::warn!(
+                error,
+                outcomes = self.flight.ended(),
+                "the database cannot be written to; outcomes are kept until it can"
+            );
         }
-        self.status.send_replace(false);
+        self.status.send_if_modified(|is_there| std::mem::replace(is_there, false));
         tokio::time::sleep(self.backoff.next_wait()).await;
     }
 }

@@ -20,7 +20,8 @@ async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_
     // The receiver sends everything back.
     setup.receiver.answer_with(|request| {
         let echo = format!("{} {:?} {}", request.path, request.headers, String::from_utf8_lossy(&request.body));
-        Answer::status(500).header("Content-Type", "text/plain").body(echo)
+        let email = request.json()["email"].as_str().unwrap_or_default().to_owned();
+        Answer::status(500).header("Content-Type", &format!("text/{email};p=901820")).body(echo)
     });
     let mut daemon = setup.daemon();
     let insert = "INSERT INTO leads (tenant_id, email, phone, first_name, visitor_id)

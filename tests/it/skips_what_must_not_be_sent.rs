@@ -152,3 +152,36 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
     assert!(!broken[0].error.as_deref().unwrap().contains("broken@example.com"));
     assert_eq!(setup.receiver.requests().len(), 20);
 }
+
+#[tokio::test]
+async fn a_time_beyond_what_can_be_written_and_an_id_beyond_measure_hold_no_other_up() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'far@example.com', '20000-01-01Z');
+         UPDATE leads SET last_conversation_at = '20001-01-01Z';
+         UPDATE leads SET last_conversation_at = now()",
+    )
+    .await;
+    setup.db.insert_lead("acme", "near@example.com").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(3).await;
+    assert!(rows.iter().all(|row| row.status == "delivered" || row.reason.is_some()), "{rows:?}");
+    assert!(setup.receiver.requests().iter().any(|request| request.json()["email"] == "near@example.com"));
+}
+
+#[tokio::test]
+async fn an_id_that_no_index_takes_is_marked_as_missed_and_the_write_goes_on() {
+    let leads = "CREATE TABLE leads (id text PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
+                 visitor_id text, conversation_id text, created_at timestamptz DEFAULT now(), last_conversation_at timestamptz)";
+    let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    app(&setup, "INSERT INTO leads (id, tenant_id, email) VALUES (repeat('x', 600), 'acme', 'long@example.com')").await;
+    app(&setup, "INSERT INTO leads (id, tenant_id, email) VALUES ('short', 'acme', 'short@example.com')").await;
+    let _daemon = setup.daemon();
+    assert_eq!(setup.db.wait_for_log(1).await[0].lead_id, "short");
+    let missed = "SELECT is_called FROM lead_webhook.missed";
+    assert!(setup.db.admin().await.query_one(missed, &[]).await.unwrap().get::<_, bool>(0));
+}

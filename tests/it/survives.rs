@@ -208,3 +208,66 @@ async fn without_notify_the_daemon_polls() {
     insert_many(&setup, 1).await;
     setup.db.wait_for_log(1).await;
 }
+
+#[tokio::test]
+async fn a_stop_waits_for_no_claim_that_the_server_does_not_answer() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("database.poll_interval", json!("100ms"))]);
+    setup.endpoint("acme").await;
+    let mut daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+    let admin = setup.db.admin().await;
+    let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '-- outbox::pick%'
+               OR datname = current_database() AND query = 'ROLLBACK'";
+    let backend: i32 = admin.query_one(sql, &[]).await.unwrap().get(0);
+    let signal = |name: &str| {
+        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &backend.to_string()]).status();
+        assert!(sent.unwrap().success());
+    };
+    signal("STOP");
+    daemon.signal("TERM");
+    let ended = daemon.wait().await;
+    signal("CONT");
+    assert_eq!(ended.code(), Some(0));
+}
+
+#[tokio::test]
+async fn a_daemon_that_is_frozen_within_a_claim_holds_no_other_up() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let frozen = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
+    // An event whose claim has to wait for the leads' lock, so that the daemon can be frozen within it.
+    admin
+        .batch_execute(
+            "SET lead_webhook.mute = 'on';
+             INSERT INTO leads (tenant_id, email) VALUES ('acme', 'held@example.com')",
+        )
+        .await
+        .unwrap();
+    locker.batch_execute("BEGIN; LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    admin
+        .batch_execute(
+            "INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
+             SELECT 'acme', lead_id, 'inserted', true FROM lead_webhook.muted;
+             SELECT pg_notify('lead_webhook', '')",
+        )
+        .await
+        .unwrap();
+    let waiting = "SELECT count(*) FROM pg_stat_activity
+                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '-- leads::load%'";
+    patiently("a claim that waits", async {
+        while admin.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    })
+    .await;
+    frozen.signal("STOP");
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    let _second = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    frozen.signal("CONT");
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}

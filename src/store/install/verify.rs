@@ -88,7 +88,6 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
     }));
     findings.push(may_read_leads(client, config, &mapped).await?);
     findings.push(id_is_indexed(client, config).await?);
-    findings.push(captured_at_is_indexed(client, config).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
 }
@@ -185,27 +184,6 @@ pub(super) async fn id_is_indexed(client: &Client, config: &Config) -> Result<Fi
         None => {
             let text = "the id is an expression: every claim reads the whole table unless it has an index";
             Finding::warning(subject, text, format!("see that {} has an index over {}", table(&config.leads), raw(id)))
-        }
-    })
-}
-
-/// The sweep looks for leads by it.
-async fn captured_at_is_indexed(client: &Client, config: &Config) -> Result<Finding, InstallError> {
-    let subject = "sweep";
-    let Some(captured_at) = &config.leads.columns.captured_at else {
-        let text = "is off: what a failing trigger leaves out is not found";
-        return Ok(Finding::warning(subject, text, "map leads.columns.captured_at, and have an index over it"));
-    };
-    Ok(match is_indexed(client, config, captured_at).await? {
-        Some(true) => Finding::fine(subject, "the captured time has an index"),
-        Some(false) => {
-            let remedy = format!("CREATE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(captured_at));
-            Finding::warning(subject, "is off: the captured time has no index", remedy)
-        }
-        None => {
-            let text = "the captured time is an expression: reads the whole table unless it has an index";
-            let remedy = format!("see that {} has an index over {}", table(&config.leads), raw(captured_at));
-            Finding::warning(subject, text, remedy)
         }
     })
 }
