@@ -132,7 +132,7 @@ impl Daemon {
         })
     }
 
-    /// Answers signals and systemd while the tasks work. `false`: the dispatcher has ended by itself.
+    /// Answers signals and systemd while the tasks work. `false`: one of them has ended by itself.
     async fn watch(&mut self, tasks: &mut Tasks, requests: &mut Requests, watchdog: &mut Interval) -> bool {
         loop {
             tokio::select! {
@@ -142,9 +142,13 @@ impl Daemon {
                 },
                 _ = watchdog.tick() => notify(&[NotifyState::Watchdog, NotifyState::Status(&tasks.status())]),
                 _ = tasks.database_is_there.changed() => notify(&[NotifyState::Status(&tasks.status())]),
-                // It ends by itself only if it has panicked; systemd restarts us then.
+                // They end by themselves only if they have panicked; systemd restarts us then.
                 _ = &mut tasks.dispatcher => {
                     tracing::error!("the dispatcher has ended");
+                    return false;
+                }
+                _ = &mut tasks.recorder => {
+                    tracing::error!("the recorder has ended");
                     return false;
                 }
             }

@@ -22,7 +22,7 @@
 //!
 //! Imports point one way: the words ([`event`], [`outcome`], [`secret`]) know nothing; [`keyring`] and
 //! [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
-//! [`dispatch`] decides when; [`daemon`] and [`crate::daemon`] start it all.
+//! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
 pub mod event;
 pub mod outcome;

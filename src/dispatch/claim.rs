@@ -126,27 +126,14 @@ impl Claimer {
             picked: picked.events.iter().map(|event| event.place.tenant_id.clone()).collect(),
             ..Claimed::default()
         };
-        let mut open = Vec::new();
-        for event in picked.events {
-            match obstacle(&event, endpoints.get(&event.place.tenant_id)) {
-                Some(reason) => claimed.settled.push(skipped(
-                    &event,
-                    event_of(&event),
-                    None,
-                    reason,
-                    endpoints.get(&event.place.tenant_id),
-                )),
-                None => open.push(event),
-            }
-        }
-        let present = self.load(&mut transaction, statements, open, &endpoints, &mut claimed).await?;
+        let present = self.load(&mut transaction, statements, picked.events, &endpoints, &mut claimed).await?;
         self.settle(&mut transaction, statements, present, &endpoints, &mut claimed).await?;
         self.write(&transaction, statements, &claimed).await?;
         transaction.commit().await?;
         Ok(claimed)
     }
 
-    /// Step 4: the leads' values; those without any are settled.
+    /// Step 4: the leads' values; events without any are settled.
     async fn load(
         &self,
         transaction: &mut Transaction<'_>,
@@ -162,26 +149,23 @@ impl Claimer {
         let mut present = Vec::with_capacity(events.len());
         for event in events {
             let endpoint = endpoints.get(&event.place.tenant_id);
-            match loaded.of(&event.place.tenant_id, &event.lead_id) {
-                Loaded::Gone => {
-                    claimed.settled.push(skipped(&event, event_of(&event), None, SkipReason::Gone, endpoint));
+            let obstacle = obstacle(&event, endpoint);
+            let lead = match loaded.of(&event.place.tenant_id, &event.lead_id) {
+                Loaded::Found(lead) => Some(lead),
+                Loaded::Broken(error) if obstacle.is_none() => {
+                    claimed.settled.push(broken(&event, error, endpoint));
+                    continue;
                 }
-                Loaded::Broken(error) => claimed.settled.push(broken(&event, error, endpoint)),
-                Loaded::Found(lead) => match visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) {
-                    // The contact was taken away again: there is nobody left to send.
-                    None => claimed.settled.push(skipped(
-                        &event,
-                        event_of(&event),
-                        lead.captured_at,
-                        SkipReason::Gone,
-                        endpoint,
-                    )),
-                    Some(contact) => {
-                        let key =
-                            self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
-                        present.push(Present { event, lead: lead.clone(), key });
-                    }
-                },
+                Loaded::Broken(_) | Loaded::Gone => None,
+            };
+            // A lead whose contact was taken away again is gone as well: there is nobody left to send.
+            let contact = lead.and_then(|lead| visitor::contact(lead.email.as_deref(), lead.phone.as_deref()));
+            if let (Some(lead), Some(contact)) = (lead, contact) {
+                let key = self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
+                present.push(Present { event, lead: lead.clone(), key, obstacle });
+            } else {
+                let captured_at = lead.and_then(|lead| lead.captured_at);
+                claimed.settled.push(skipped(&event, captured_at, obstacle.unwrap_or(SkipReason::Gone), endpoint));
             }
         }
         Ok(present)
@@ -198,23 +182,26 @@ impl Claimer {
     ) -> Result<(), ClaimError> {
         let mut keys = Keys::lock(transaction, &statements.uniqueness, &present).await?;
         let named = self.named_conversations(transaction, statements, &keys).await?;
-        for Present { event, lead, key } in present {
-            let verdict = match event.decided {
-                Some((event, last_conversation_at)) => Verdict::Fire { event, last_conversation_at },
-                None => keys.decide(&key, &observed(&event, &lead), &named, self.silence),
-            };
+        for Present { event, lead, key, obstacle } in present {
             let endpoint = endpoints.get(&event.place.tenant_id);
+            let observed = observed(&event, &lead);
+            let verdict = match (obstacle, event.decided) {
+                (Some(reason), _) => {
+                    keys.see(&key, &observed);
+                    Err(reason)
+                }
+                (None, Some((event, last_conversation_at))) => Ok((event, last_conversation_at)),
+                (None, None) => match keys.decide(&key, &observed, &named, self.silence) {
+                    Verdict::Fire { event, last_conversation_at } => Ok((event, last_conversation_at)),
+                    Verdict::Duplicate => Err(SkipReason::Duplicate),
+                },
+            };
             match (verdict, endpoint) {
-                (Verdict::Fire { event: kind, last_conversation_at }, Some(endpoint)) => {
+                (Ok((kind, last_conversation_at)), Some(endpoint)) => {
                     claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, Arc::clone(endpoint)));
                 }
-                _ => claimed.settled.push(skipped(
-                    &event,
-                    event_of(&event),
-                    lead.captured_at,
-                    SkipReason::Duplicate,
-                    endpoint,
-                )),
+                (Ok(_), None) => claimed.settled.push(skipped(&event, lead.captured_at, SkipReason::NoEndpoint, None)),
+                (Err(reason), _) => claimed.settled.push(skipped(&event, lead.captured_at, reason, endpoint)),
             }
         }
         let changed = keys.changed();
@@ -288,26 +275,25 @@ fn event_of(event: &Pending) -> EventKind {
 
 fn skipped(
     event: &Pending,
-    kind: EventKind,
     captured_at: Option<Timestamp>,
     reason: SkipReason,
     endpoint: Option<&Arc<SealedEndpoint>>,
 ) -> Entry {
     let outcome = Outcome::unsent(Status::Skipped(reason), delivery_log::skip_text(reason), destination(endpoint));
-    entry(event, kind, captured_at, outcome)
+    entry(event, captured_at, outcome)
 }
 
 fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) -> Entry {
     let outcome = Outcome::unsent(Status::Failed(Failure::Lead), Some(error.to_owned()), destination(endpoint));
-    entry(event, event_of(event), None, outcome)
+    entry(event, None, outcome)
 }
 
-fn entry(event: &Pending, kind: EventKind, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
+fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
     Entry {
         place: event.place.clone(),
         delivery_id: Uuid::new_v4(),
         lead_id: event.lead_id.clone(),
-        event: kind,
+        event: event_of(event),
         captured_at,
         outcome,
     }

@@ -11,6 +11,10 @@ use crate::{
     store::{outbox::Kind, uniqueness::Known},
 };
 
+/// A lead's captured time is often its transaction's begin, the queue time is when the trigger ran: so far they may be
+/// apart for a lead that is new.
+const LONGEST_TRANSACTION: SignedDuration = SignedDuration::from_hours(1);
+
 /// One event as the claim sees it.
 #[derive(Debug, Clone, Copy)]
 pub struct Observed<'a> {
@@ -28,6 +32,8 @@ pub struct Observed<'a> {
     pub transaction_id: &'a str,
     /// With [`Kind::CameBack`]: the last conversation before the update.
     pub previous_conversation_at: Option<Timestamp>,
+    /// When the lead was captured, as it says.
+    pub captured_at: Option<Timestamp>,
     /// The lead's last conversation as it stands now.
     pub last_conversation_at: Option<Timestamp>,
     /// An insert of a lead whose id is known already.
@@ -81,11 +87,7 @@ pub fn repeat(
             by_repeat(observed, known, named_conversation_at, silence)
         }
     };
-    let mut next = known.clone();
-    next.seen_at = known.seen_at.max(observed.queued_at);
-    if observed.kind != Kind::CameBack && !is_moved(observed, known) {
-        observed.lead_id.clone_into(&mut next.lead_id);
-    }
+    let mut next = seen(observed, known);
     let Some(came_back) = came_back else { return (Verdict::Duplicate, next) };
     next.came_back_at = Some(came_back.at);
     next.event_id = Some(observed.event_id);
@@ -94,15 +96,29 @@ pub fn repeat(
     (verdict, next)
 }
 
+/// What a key knows after an event that fires nothing.
+pub fn seen(observed: &Observed<'_>, known: &Known) -> Known {
+    let mut next = known.clone();
+    let is_newer = observed.queued_at >= known.seen_at && observed.kind != Kind::CameBack;
+    if is_newer && !is_moved(observed, known) {
+        observed.lead_id.clone_into(&mut next.lead_id);
+    }
+    next.seen_at = known.seen_at.max(observed.queued_at);
+    next
+}
+
 /// A come-back: when, and after which conversation.
 struct CameBack {
     at: Timestamp,
     last_conversation_at: Option<Timestamp>,
 }
 
-/// An insert of a lead that is known already is a row that moved between partitions, not a lead that came again.
+/// An insert of a lead that is known already is a row that moved between partitions, not a lead that came again. So is one
+/// of a lead that was captured before the key was last seen: an older lead of the same visitor.
 fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
-    observed.is_moved_row || known.lead_id == observed.lead_id
+    let is_older = observed.kind == Kind::Inserted
+        && observed.captured_at.is_some_and(|at| known.seen_at.duration_since(at) > LONGEST_TRANSACTION);
+    observed.is_moved_row || known.lead_id == observed.lead_id || is_older
 }
 
 /// The trigger saw the last conversation move on by the silence. Fires once a come-back, and not beside the event that
@@ -110,7 +126,8 @@ fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
 fn by_update(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
     let at = observed.last_conversation_at.unwrap_or(observed.queued_at);
     let same_transaction = known.transaction_id.as_deref() == Some(observed.transaction_id);
-    let same_come_back = known.came_back_at.is_some_and(|before| !is_silence(before, at, silence));
+    let is_near = |before| !is_silence(before, at, silence) && !is_silence(at, before, silence);
+    let same_come_back = known.came_back_at.is_some_and(is_near);
     let last_conversation_at = observed.previous_conversation_at;
     (!same_transaction && !same_come_back).then_some(CameBack { at, last_conversation_at })
 }
@@ -159,6 +176,7 @@ mod tests {
             queued_at: day(at),
             transaction_id: "2",
             previous_conversation_at: None,
+            captured_at: None,
             last_conversation_at: None,
             is_moved_row: false,
         }

@@ -125,7 +125,7 @@ enum Next {
 struct Trouble {
     backoff: Backoff,
     told: String,
-    /// Until then a claim of ours may stand whose commit was not answered.
+    /// A claim of ours may stand that is not begun; until then a late commit may still bring one.
     uncertain_until: Option<Instant>,
 }
 
@@ -148,7 +148,12 @@ impl Trouble {
     }
 
     fn is_uncertain(&self) -> bool {
-        self.uncertain_until.is_some_and(|until| Instant::now() < until)
+        self.uncertain_until.is_some()
+    }
+
+    /// What was not begun has been given back.
+    fn looked(&mut self) {
+        self.uncertain_until = self.uncertain_until.filter(|until| Instant::now() < *until);
     }
 
     fn doubt(&mut self) {
@@ -234,8 +239,9 @@ impl Dispatcher {
                 match given_back {
                     Err(error) => return Some(explain(&error, &self.database.daemon_role)),
                     Ok(0) => {}
-                    Ok(n) => tracing::info!(events = n, "gave claims back whose commit was not answered"),
+                    Ok(n) => tracing::info!(events = n, "gave claims back that were not begun"),
                 }
+                trouble.looked();
             }
             let claim = tokio::time::timeout(CLAIM_TIMEOUT, self.claim_once(&mut ready, &mut cursor, tasks));
             let next = match unless_stopped(&mut stop, claim).await {
@@ -251,7 +257,8 @@ impl Dispatcher {
                 }
             };
             trouble.is_over();
-            if next != Next::ClaimAgain && !self.wait(tasks, next == Next::WaitForRoom).await {
+            let patience = if trouble.is_uncertain() { UNCERTAIN / 12 } else { self.database.poll_interval };
+            if next != Next::ClaimAgain && !self.wait(tasks, patience, next == Next::WaitForRoom).await {
                 return None;
             }
         }
@@ -275,6 +282,8 @@ impl Dispatcher {
                 },
             )?;
         let all_permits_used = i64::try_from(claimed.picked.len()).unwrap_or(i64::MAX) >= request.permits;
+        // What was found may have been waited for by another event of the same lead.
+        let found_nothing = claimed.picked.is_empty();
         let is_wrapped = cursor.is_empty();
         let room_is_short = request.holds_back(&claimed.picked);
         *cursor = match claimed.picked.iter().max() {
@@ -285,7 +294,8 @@ impl Dispatcher {
         Ok(match () {
             () if all_permits_used || !is_wrapped => Next::ClaimAgain,
             () if room_is_short => Next::WaitForRoom,
-            () => Next::Wait,
+            () if found_nothing => Next::Wait,
+            () => Next::ClaimAgain,
         })
     }
 
@@ -322,8 +332,8 @@ impl Dispatcher {
     }
 
     /// Waits for a reason to look again. `false`: it is time to stop.
-    async fn wait(&mut self, tasks: &mut JoinSet<()>, is_held_back: bool) -> bool {
-        let poll = tokio::time::sleep(self.database.poll_interval);
+    async fn wait(&mut self, tasks: &mut JoinSet<()>, patience: Duration, is_held_back: bool) -> bool {
+        let poll = tokio::time::sleep(patience.min(self.database.poll_interval));
         tokio::pin!(poll);
         loop {
             tokio::select! {

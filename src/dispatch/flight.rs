@@ -22,6 +22,8 @@ enum Phase {
     Begun,
     /// Its outcome waits to be written.
     Ended,
+    /// Its outcome is written.
+    Recorded,
 }
 
 #[derive(Default)]
@@ -144,6 +146,11 @@ impl Seat {
         self.move_to(Phase::Begun);
     }
 
+    /// Its outcome is written: nothing is in doubt.
+    pub fn leave_recorded(self) {
+        self.move_to(Phase::Recorded);
+    }
+
     /// It was not sent, and will not be: the claim may be given back.
     pub fn leave_unsent(self) {
         self.flight.state().has_unsent = true;
@@ -164,7 +171,7 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.flight.state();
-        if let Some((_, Phase::Begun)) = state.deliveries.remove(&self.delivery.delivery_id) {
+        if let Some((_, Phase::Begun | Phase::Ended)) = state.deliveries.remove(&self.delivery.delivery_id) {
             state.in_doubt.insert(self.delivery.delivery_id);
         }
         let tenant = &self.delivery.place.tenant_id;

@@ -8,11 +8,14 @@ use std::{
 use jiff::Timestamp;
 use uuid::Uuid;
 
-use crate::store::{
-    Error, Transaction,
-    leads::Lead,
-    outbox::Pending,
-    uniqueness::{self, Key, Known},
+use crate::{
+    outcome::SkipReason,
+    store::{
+        Error, Transaction,
+        leads::Lead,
+        outbox::Pending,
+        uniqueness::{self, Key, Known},
+    },
 };
 
 use super::decide::{self, Observed, Verdict};
@@ -25,6 +28,8 @@ pub(super) struct Present {
     pub(super) lead: Lead,
     /// Its tenant, visitor and contact.
     pub(super) key: Key,
+    /// What keeps it from being sent, whatever its key says; it moves the key on all the same.
+    pub(super) obstacle: Option<SkipReason>,
 }
 
 /// The uniqueness keys of one claim, locked.
@@ -36,7 +41,7 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Adds what is new, locks what is known. Moved rows and decided events add nothing.
+    /// Adds what is new, locks what is known. Moved rows, decided events and those that are not sent add nothing.
     pub(super) async fn lock(
         transaction: &Transaction<'_>,
         statements: &uniqueness::Statements,
@@ -46,7 +51,7 @@ impl Keys {
         let mut keys: HashSet<Key> = HashSet::new();
         for p in present.iter().filter(|p| p.event.decided.is_none()) {
             keys.insert(p.key);
-            if !p.event.is_moved_row {
+            if !p.event.is_moved_row && p.obstacle.is_none() {
                 let observed = observed(&p.event, &p.lead);
                 firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
             }
@@ -91,6 +96,14 @@ impl Keys {
         verdict
     }
 
+    /// Moves the key on, where it is known, for an event that is not sent.
+    pub(super) fn see(&mut self, key: &Key, observed: &Observed<'_>) {
+        if let Some(known) = self.known.get_mut(key) {
+            *known = decide::seen(observed, known);
+            self.changed.insert(*key);
+        }
+    }
+
     /// The keys that are to be written back.
     pub(super) fn changed(&self) -> Vec<(Key, Known)> {
         self.changed.iter().filter_map(|key| self.known.get(key).map(|known| (*key, known.clone()))).collect()
@@ -107,6 +120,7 @@ pub(super) fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
         queued_at: event.place.queued_at,
         transaction_id: &event.transaction_id,
         previous_conversation_at: event.previous_conversation_at,
+        captured_at: lead.captured_at,
         last_conversation_at: lead.last_conversation_at,
         is_moved_row: event.is_moved_row,
     }

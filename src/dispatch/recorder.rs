@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 use uuid::Uuid;
 
@@ -46,12 +46,13 @@ pub struct Recorder {
     status: watch::Sender<bool>,
     session: Option<Session>,
     backoff: Backoff,
+    last_beat: Instant,
 }
 
 impl Recorder {
     /// A recorder without a session yet; `status` tells whether the database is there.
     pub fn new(database: Arc<Database>, heart: Arc<Heart>, flight: Arc<Flight>, status: watch::Sender<bool>) -> Self {
-        Self { database, heart, flight, status, session: None, backoff: Backoff::default() }
+        Self { database, heart, flight, status, session: None, backoff: Backoff::default(), last_beat: Instant::now() }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -74,11 +75,14 @@ impl Recorder {
         let own = self.heart.instance_id();
         let flight = Arc::clone(&self.flight);
         while !batch.is_empty() {
+            if self.last_beat.elapsed() >= heart::EVERY {
+                self.beat().await;
+            }
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
             match record_halving(session, &flight, own, &entries).await {
                 Ok(()) => {
-                    batch.clear();
+                    batch.drain(..).filter_map(|ended| ended.seat).for_each(Seat::leave_recorded);
                     self.worked();
                 }
                 Err(error) => self.lost(&error).await,
@@ -88,6 +92,7 @@ impl Recorder {
 
     /// Renews the heartbeat and finds dead daemons' claims.
     async fn beat(&mut self) {
+        self.last_beat = Instant::now();
         let heart = Arc::clone(&self.heart);
         let Some(session) = self.session().await else { return };
         let beaten = async {
@@ -113,7 +118,7 @@ impl Recorder {
     async fn leave(&mut self) {
         let own = self.heart.instance_id();
         let held = self.flight.held();
-        let Some(session) = self.session.as_mut() else { return };
+        let Some(session) = self.session().await else { return };
         let left = async {
             outbox::release(session, own, &held).await?;
             instances::leave(session, own).await

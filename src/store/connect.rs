@@ -42,7 +42,7 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// One statement, so that a session is set up in one round trip. A process that is frozen inside a transaction loses its
-/// session after 15 s, and with it the locks that others wait for.
+/// session after 10 s, and with it the locks that others wait for.
 ///
 /// Not by the startup packet's `options`: poolers refuse those. Behind a transaction pooler a SET may not last; set the
 /// same there by `ALTER ROLE … SET`.
@@ -54,7 +54,9 @@ SET jit = off;
 SET default_transaction_isolation = 'read committed';
 SET client_min_messages = warning;
 SET standard_conforming_strings = on;
-SET idle_in_transaction_session_timeout = '15s';
+SET statement_timeout = 0;
+SET idle_session_timeout = 0;
+SET idle_in_transaction_session_timeout = '10s';
 SET lock_timeout = '10s'";
 
 /// A connected client, and the task that moves its bytes.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, Statement, Transaction};
+use tokio_postgres::{Error, Row, Statement, Transaction, error::SqlState};
 
 use super::{
     mapping::{MappedSql, MappedTime},
@@ -174,11 +174,12 @@ pub async fn load(transaction: &mut Transaction<'_>, statement: &Statement, ids:
 }
 
 /// Errors of the table, the statement, the server or the connection concern every lead; what remains lies in the
-/// values of one (class 22, an exception raised by a function of the mapping).
+/// values of one: class 22, an exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
 fn concerns_all(error: &Error) -> bool {
-    let Some(code) = error.code() else { return true };
-    let class = code.code().get(..2).unwrap_or_default();
-    matches!(class, "08" | "25" | "26" | "40" | "42" | "53" | "54" | "55" | "57" | "58" | "XX" | "0A")
+    let Some(code) = error.code().map(SqlState::code) else { return true };
+    let class = code.get(..2).unwrap_or_default();
+    // XX001 is one corrupt value, XX000 anything.
+    matches!(class, "08" | "25" | "26" | "40" | "42" | "53" | "55" | "57" | "58" | "0A") || code == "XX000"
 }
 
 fn classify(error: Error) -> LoadError {

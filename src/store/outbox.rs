@@ -121,6 +121,11 @@ WITH RECURSIVE tenant AS (
                o.transaction_id, o.event, o.last_conversation_at
         FROM lead_webhook.outbox o
         WHERE o.tenant_id = t.tenant_id AND o.claimed_by IS NULL
+          -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
+          AND NOT (o.kind = 'came_back' AND EXISTS (
+              SELECT FROM lead_webhook.outbox c
+              WHERE c.tenant_id = o.tenant_id AND c.queued_at <= o.queued_at AND c.lead_id = o.lead_id
+                AND c.kind IN ('inserted', 'contact_added', 'recovered') AND c.event IS NULL))
         ORDER BY o.queued_at, o.event_id
         LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
         FOR UPDATE SKIP LOCKED) p

@@ -306,3 +306,58 @@ async fn two_daemons_agree_on_which_of_two_leads_is_the_duplicate() {
     assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("duplicate")).count(), 300);
     assert_eq!(setup.receiver.requests().len(), 100);
 }
+
+#[tokio::test]
+async fn several_daemons_never_send_a_come_back_before_its_leads_creation() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("delivery.per_endpoint", json!(3))]);
+    setup.endpoint("acme").await;
+    let app = setup.db.app().await;
+    for n in 0..150 {
+        app.batch_execute(&format!(
+            "BEGIN;
+             INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', '{n}@example.com', '2026-01-01Z');
+             UPDATE leads SET last_conversation_at = '2026-03-01Z' WHERE email = '{n}@example.com';
+             COMMIT"
+        ))
+        .await
+        .unwrap();
+    }
+    let _daemons = [setup.daemon(), setup.daemon(), setup.daemon()];
+    let rows = setup.db.wait_for_log(300).await;
+    assert_eq!(rows.iter().filter(|row| row.status == "delivered").count(), 150);
+    assert!(setup.receiver.requests().iter().all(|request| request.json()["event"] == "lead.created"));
+}
+
+#[tokio::test]
+async fn a_repeat_while_the_endpoint_is_off_moves_the_key_on() {
+    let story = Story::begin().await;
+    let insert = "INSERT INTO leads (tenant_id, visitor_id, email) VALUES ('acme', 'v1', 'ann@example.com')";
+    story.app(insert).await;
+    story.after(1).await;
+    let admin = story.setup.db.admin().await;
+    admin.batch_execute("UPDATE lead_webhook.uniqueness SET seen_at = seen_at - interval '31 days'").await.unwrap();
+    story.setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    story.app(insert).await;
+    story.after(2).await;
+    story.setup.run(&["endpoint", "enable", "acme"]).await.ok();
+    story.app(insert).await;
+    let (rows, requests) = story.after(3).await;
+    assert_eq!(words(&rows), [CREATED, ("lead.created", "skipped", Some("disabled")), DUPLICATE]);
+    assert_eq!(requests.len(), 1);
+}
+
+#[tokio::test]
+async fn an_older_lead_of_a_known_visitor_whose_row_moves_sends_nothing() {
+    let story = Story::begin().await;
+    let insert = "INSERT INTO leads (tenant_id, visitor_id, email, created_at) VALUES ('acme', 'v1', 'ann@example.com'";
+    story.app(&format!("{insert}, now())")).await;
+    story.after(1).await;
+    let admin = story.setup.db.admin().await;
+    admin.batch_execute("UPDATE lead_webhook.uniqueness SET seen_at = seen_at - interval '40 days'").await.unwrap();
+    // As a move between partitions does: an insert of a lead that was captured long ago.
+    story.app(&format!("{insert}, now() - interval '60 days')")).await;
+    let (rows, requests) = story.after(2).await;
+    assert_eq!(words(&rows), [CREATED, DUPLICATE]);
+    assert_eq!(requests.len(), 1);
+}

@@ -128,7 +128,7 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
     let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
     setup.edit_config(&[
         ("leads.columns.tenant_id", json!("tenant")),
-        ("leads.columns.phone", json!("")),
+        ("leads.columns.phone", json!("sql: lead.seen::jsonb->>'phone'")),
         ("leads.columns.first_name", json!("sql: (1 / (lead.email <> 'broken@example.com')::int)::text")),
         ("leads.columns.visitor_id", json!("")),
         ("leads.columns.conversation_id", json!("")),
@@ -141,15 +141,20 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
         &setup,
         "INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 10) n;
          INSERT INTO leads (tenant, email) VALUES ('acme', 'broken@example.com');
+         ALTER TABLE leads DISABLE TRIGGER lead_webhook_update;
+         INSERT INTO leads (tenant, email) VALUES ('acme', 'deep@example.com');
+         UPDATE leads SET seen = repeat('[', 100000) WHERE email = 'deep@example.com';
          INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(11, 20) n",
     )
     .await;
     let _daemon = setup.daemon();
-    let rows = setup.db.wait_for_log(21).await;
+    let rows = setup.db.wait_for_log(22).await;
     let broken: Vec<&LogRow> = rows.iter().filter(|row| row.status != "delivered").collect();
-    assert_eq!(broken.len(), 1);
-    assert_eq!(words(broken[0]), ("failed", Some("lead")));
-    assert!(!broken[0].error.as_deref().unwrap().contains("broken@example.com"));
+    assert_eq!(broken.len(), 2);
+    for row in broken {
+        assert_eq!(words(row), ("failed", Some("lead")));
+        assert!(!row.error.as_deref().unwrap().contains("@example.com"));
+    }
     assert_eq!(setup.receiver.requests().len(), 20);
 }
 
