@@ -4,11 +4,16 @@ use std::{
     fs,
     io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
-    os::unix::{fs::MetadataExt as _, process::CommandExt as _},
+    os::unix::{
+        fs::{MetadataExt as _, PermissionsExt as _, chown},
+        process::CommandExt as _,
+    },
     path::{Path, PathBuf},
     process::{Child, ChildStdin, ChildStdout, Command, Stdio},
     sync::{Arc, Mutex, OnceLock},
 };
+
+use tempfile::TempDir;
 
 use super::environment;
 
@@ -94,6 +99,17 @@ impl Cluster {
     /// Where its Unix socket, `data` and the logs are.
     pub fn directory(&self) -> &Path {
         &self.directory
+    }
+
+    /// A new directory inside the server's, for us alone: removed when dropped, and with the server's when this process
+    /// has no time to.
+    pub fn folder(&self) -> TempDir {
+        let private = fs::Permissions::from_mode(0o700);
+        let folder = tempfile::Builder::new().permissions(private).tempdir_in(&self.directory).unwrap();
+        // Only its owner can empty it, and the supervisor is to: another user where we are root, who needs no right.
+        let supervisor = fs::metadata(&self.directory).unwrap().uid();
+        chown(folder.path(), Some(supervisor), None).unwrap();
+        folder
     }
 
     /// What the server has logged: warnings and worse.

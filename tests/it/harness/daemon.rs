@@ -60,17 +60,24 @@ impl Printed {
 }
 
 impl Process {
-    /// Starts the daemon: `lead-webhook --config FILE run`.
+    /// Starts the daemon: `lead-webhook --config FILE run`. It ends with the thread that starts it, also where this
+    /// process is killed and drops nothing.
     pub fn daemon(config: &Path, env: &[(&str, &str)]) -> Self {
-        Self::start(&["--config".into(), config.into(), "run".into()], env, "")
+        let mut command = Command::new("setpriv");
+        command.args(["--pdeathsig", "KILL"]).arg(program()).arg("--config").arg(config).arg("run");
+        Self::spawn(command, env, "")
     }
 
     /// Starts the program with these arguments and this input.
-    ///
-    /// Of the environment only PATH is handed on: what stands in the developer's must not change a test.
     pub fn start(args: &[OsString], env: &[(&str, &str)], input: &str) -> Self {
         let mut command = Command::new(program());
-        command.args(args).env_clear().env("PATH", environment("PATH").unwrap_or_default()).envs(env.iter().copied());
+        command.args(args);
+        Self::spawn(command, env, input)
+    }
+
+    /// Of the environment only PATH is handed on: what stands in the developer's must not change a test.
+    fn spawn(mut command: Command, env: &[(&str, &str)], input: &str) -> Self {
+        command.env_clear().env("PATH", environment("PATH").unwrap_or_default()).envs(env.iter().copied());
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program().display()));
         let (mut stdin, input) = (child.stdin.take().unwrap(), input.to_owned());

@@ -61,7 +61,15 @@ impl Receiver {
 
     /// The same with a certificate for other names.
     pub fn start_for(names: &[&str]) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        Self::launch(names, tempfile::tempdir().unwrap())
+    }
+
+    /// As [`Receiver::start`], with its CA's file in this directory.
+    pub fn start_in(files: TempDir) -> Self {
+        Self::launch(&["localhost"], files)
+    }
+
+    fn launch(names: &[&str], files: TempDir) -> Self {
         let tls = tls(names, &files.path().join("ca.pem"));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

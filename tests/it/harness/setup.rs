@@ -20,14 +20,16 @@ pub struct Setup {
 impl Setup {
     /// Everything in place up to `migrate`, on the shared server.
     pub async fn new() -> Self {
-        let setup = Self::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+        let cluster = Cluster::shared();
+        let receiver = Receiver::start_in(cluster.folder());
+        let setup = Self::prepare(Database::create(&cluster).await, receiver).await;
         setup.run(&["migrate"]).await.ok();
         setup
     }
 
     /// Configuration and key file only.
     pub async fn prepare(db: Database, receiver: Receiver) -> Self {
-        let files = tempfile::tempdir().unwrap();
+        let files = db.cluster.folder();
         let setup = Self { db, receiver, files, config: Mutex::default() };
         setup.edit_config(&[
             ("database.url", json!(setup.db.url(&setup.db.daemon_login))),
