@@ -134,6 +134,13 @@ impl Changes {
     fn read_url(&mut self, given: &Secret<String>, sources: &mut Sources<impl Read>, policy: &Policy) {
         let url = sources
             .value("--url", given)
+            .and_then(|url| {
+                if url.is_empty_file() {
+                    Err(format!("{}: is empty: write the URL into it", url.place))
+                } else {
+                    Ok(url)
+                }
+            })
             .and_then(|url| policy.vet_url(url.text.expose()).map_err(|refused| format!("{}: {refused}", url.place)));
         self.url = url.map_err(|problem| self.problems.push(problem)).ok();
     }
@@ -143,6 +150,10 @@ impl Changes {
         for one in given {
             match sources.value("--header", one) {
                 Err(problem) => self.problems.push(problem),
+                // Else a file that was not written yet would, with --clear-headers, drop every credential.
+                Ok(given) if given.is_empty_file() => {
+                    self.problems.push(format!("{}: holds no header: one `Name: value` a line", given.place));
+                }
                 Ok(given) if given.is_file => lines.extend(header_lines(&given)),
                 Ok(given) => lines.push(HeaderLine { text: given.text, place: String::new() }),
             }

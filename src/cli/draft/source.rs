@@ -27,6 +27,13 @@ pub(super) struct Given {
     pub(super) is_file: bool,
 }
 
+impl Given {
+    /// Whether it came from a file, or standard input, that holds nothing but blanks and line breaks.
+    pub(super) fn is_empty_file(&self) -> bool {
+        self.is_file && self.text.expose().trim().is_empty()
+    }
+}
+
 impl<R: Read> Sources<R> {
     /// Values out of arguments, files and `stdin`.
     pub(super) fn new(stdin: R) -> Self {

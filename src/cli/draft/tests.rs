@@ -134,6 +134,32 @@ fn every_problem_is_reported_at_once_with_its_option_and_no_value() {
 }
 
 #[test]
+fn an_empty_file_is_no_header_and_no_url_and_drops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("empty");
+    let ring = ring();
+    for text in ["", "\n", " \r\n\r\n"] {
+        fs::write(&file, text).unwrap();
+        let given = format!("@{}", file.display());
+        for clear_headers in [false, true] {
+            let options = args::Draft {
+                url: Some(given.clone().into()),
+                clear_headers,
+                ..headers(&[given.as_str(), "X-Token: b"])
+            };
+            assert_eq!(
+                refusal(&options, stored(&ring, &["Authorization: a"])),
+                [
+                    format!("--url {given}: is empty: write the URL into it"),
+                    format!("--header {given}: holds no header: one `Name: value` a line"),
+                ],
+                "{text:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_stored_headers_count_and_a_refused_line_does_not_hide_that() {
     let lines: Vec<String> = (0..19).map(|n| format!("X-{n}: a")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
