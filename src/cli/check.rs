@@ -30,11 +30,13 @@ struct Report<'a> {
     context: &'a Context,
     json: bool,
     failed: usize,
+    /// Whether stdout took every line.
+    said: Result<(), Failure>,
 }
 
 /// Looks at everything. Exit code 1 where anything fails.
 pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> {
-    let mut report = Report { context, json, failed: 0 };
+    let mut report = Report { context, json, failed: 0, said: Ok(()) };
     report.say(&configuration(context));
     let keyring = report.key_file();
     match context.session().await {
@@ -46,7 +48,7 @@ pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> 
         }
     }
     match report.failed {
-        0 => Ok(()),
+        0 => report.said,
         1 => Err(Failure::Operation("1 check failed".to_owned())),
         n => Err(Failure::Operation(format!("{n} checks failed"))),
     }
@@ -67,7 +69,9 @@ fn configuration(context: &Context) -> Line {
 impl Report<'_> {
     fn say(&mut self, line: &Line) {
         self.failed += usize::from(line.verdict == Verdict::Fail);
-        output::data(&if self.json { line.json() } else { line.text() });
+        let taken = output::data(&if self.json { line.json() } else { line.text() });
+        // Looking goes on: how much fails is told on stderr as well.
+        self.said = std::mem::replace(&mut self.said, Ok(())).and(taken);
     }
 
     /// Says what was found, or that it could not be looked at.

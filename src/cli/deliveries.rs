@@ -36,7 +36,7 @@ async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failu
     if json {
         deliveries.iter().try_for_each(json_line)?;
     } else if !deliveries.is_empty() {
-        output::data(&table::of(&deliveries));
+        output::data(&table::of(&deliveries))?;
     }
     if deliveries.is_empty() {
         output::message("no delivery matches");
@@ -48,6 +48,5 @@ async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failu
 
 /// One JSON object on a line of its own.
 fn json_line(value: &impl serde::Serialize) -> Result<(), Failure> {
-    output::data(&serde_json::to_string(value).map_err(Failure::operation)?);
-    Ok(())
+    output::data(&serde_json::to_string(value).map_err(Failure::operation)?)
 }

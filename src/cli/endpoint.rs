@@ -58,24 +58,18 @@ async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Re
     for warning in warnings {
         output::message(&format!("warning: {warning}"));
     }
-    show_row(context, &found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?, json);
-    Ok(())
+    show_row(context, &found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?, json)
 }
 
 async fn show(context: &Context, tenant: &str, json: bool) -> Result<(), Failure> {
     let mut session = context.session().await?;
     let row = endpoints::find(&mut session, tenant).await.map_err(failed(context))?;
-    show_row(context, &found(row, tenant)?, json);
-    Ok(())
+    show_row(context, &found(row, tenant)?, json)
 }
 
-fn show_row(context: &Context, row: &EndpointRow, json: bool) {
+fn show_row(context: &Context, row: &EndpointRow, json: bool) -> Result<(), Failure> {
     let in_force = in_force(context, row);
-    if json {
-        output::data(&in_force.json().to_string());
-    } else {
-        output::data(&aligned(&in_force.fields()));
-    }
+    if json { output::data(&in_force.json().to_string()) } else { output::data(&aligned(&in_force.fields())) }
 }
 
 async fn list(context: &Context, json: bool) -> Result<(), Failure> {
@@ -85,7 +79,7 @@ async fn list(context: &Context, json: bool) -> Result<(), Failure> {
         output::message("no endpoints: `lead-webhook endpoint set TENANT --url @FILE` makes one");
     } else if json {
         for row in &rows {
-            output::data(&in_force(context, row).json().to_string());
+            output::data(&in_force(context, row).json().to_string())?;
         }
     } else {
         let mut table = Table::new();
@@ -97,7 +91,7 @@ async fn list(context: &Context, json: bool) -> Result<(), Failure> {
         if let Some(first) = table.column_mut(0) {
             first.set_padding((0, 1));
         }
-        output::data(&table.trim_fmt());
+        output::data(&table.trim_fmt())?;
     }
     Ok(())
 }

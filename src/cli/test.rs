@@ -67,7 +67,7 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         let why = explain(error, &context.config.database.daemon_role);
         output::message(&format!("warning: the test is not in the log: {why}"));
     }
-    output::data(&if options.json { shown_as_json(&entry, logged.is_ok()) } else { shown(&entry, logged.is_ok()) });
+    output::data(&if options.json { shown_as_json(&entry, logged.is_ok()) } else { shown(&entry, logged.is_ok()) })?;
     if entry.outcome.status == Status::Delivered { Ok(()) } else { Err(Failure::Said) }
 }
 

@@ -42,8 +42,7 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
     if json {
         return json_line(event);
     }
-    output::data(&aligned(&waiting_lines(event, Timestamp::now())));
-    Ok(())
+    output::data(&aligned(&waiting_lines(event, Timestamp::now())))
 }
 
 /// A UUID, or its first digits; where the hyphens stand is no matter.
@@ -72,10 +71,10 @@ fn show_deliveries(all: &[Delivery], ids: &Ids, json: bool) -> Result<(), Failur
             continue;
         }
         if at > 0 {
-            output::data("");
+            output::data("")?;
         }
         let others = all.iter().filter(|other| is_named && other.delivery_id != delivery.delivery_id);
-        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())));
+        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())))?;
     }
     Ok(())
 }
