@@ -69,7 +69,7 @@ fn configuration(context: &Context) -> Line {
 impl Report<'_> {
     fn say(&mut self, line: &Line) {
         self.failed += usize::from(line.verdict == Verdict::Fail);
-        let taken = output::data(&if self.json { line.json() } else { line.text() });
+        let taken = if self.json { output::json(line) } else { output::data(&line.text()) };
         // Looking goes on: how much fails is told on stderr as well.
         self.said = std::mem::replace(&mut self.said, Ok(())).and(taken);
     }

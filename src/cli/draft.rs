@@ -20,7 +20,7 @@ use crate::{
     store::endpoints::{EndpointRow, SealedEndpoint},
 };
 
-use super::{Failure, args};
+use super::{Failure, args, fields::is_unseen};
 use source::Sources;
 
 /// What an endpoint's own limit of time may be; the table's CHECK says the same (spec section 4).
@@ -351,8 +351,8 @@ pub(super) fn tenant_problem(tenant: &str) -> Option<String> {
         Some("TENANT: is empty: name the tenant as the leads table does".to_owned())
     } else if tenant.len() > TENANT_BYTES {
         Some(format!("TENANT: has {} bytes, at most {TENANT_BYTES} are allowed", tenant.len()))
-    } else if tenant.chars().any(char::is_control) {
-        Some("TENANT: holds a control character, such as a tab or a line break: remove it".to_owned())
+    } else if tenant.chars().any(is_unseen) {
+        Some("TENANT: holds a character that cannot be seen, such as a tab or a zero-width space: remove it".to_owned())
     } else {
         None
     }

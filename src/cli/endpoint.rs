@@ -69,7 +69,7 @@ async fn show(context: &Context, tenant: &str, json: bool) -> Result<(), Failure
 
 fn show_row(context: &Context, row: &EndpointRow, json: bool) -> Result<(), Failure> {
     let in_force = in_force(context, row);
-    if json { output::data(&in_force.json().to_string()) } else { output::data(&aligned(&in_force.fields())) }
+    if json { output::json(&in_force.json()) } else { output::data(&aligned(&in_force.fields())) }
 }
 
 async fn list(context: &Context, json: bool) -> Result<(), Failure> {
@@ -79,7 +79,7 @@ async fn list(context: &Context, json: bool) -> Result<(), Failure> {
         output::message("no endpoints: `lead-webhook endpoint set TENANT --url @FILE` makes one");
     } else if json {
         for row in &rows {
-            output::data(&in_force(context, row).json().to_string())?;
+            output::json(&in_force(context, row).json())?;
         }
     } else {
         let mut table = Table::new();
@@ -105,11 +105,11 @@ async fn switch(context: &Context, tenant: &str, on: bool) -> Result<(), Failure
     if !on {
         output::message(&format!(
             "{} is off: its leads are logged as skipped / disabled and are not sent later; everything else is kept",
-            printable(tenant)
+            tenant
         ));
         return Ok(());
     }
-    output::message(&format!("{} is on: what was captured while it was off is not sent", printable(tenant)));
+    output::message(&format!("{} is on: what was captured while it was off is not sent", tenant));
     let row = endpoints::find(&mut session, tenant).await.map_err(&failed)?;
     say_obstacles(&found(row, tenant)?);
     Ok(())
@@ -122,7 +122,7 @@ async fn remove(context: &Context, tenant: &str) -> Result<(), Failure> {
     }
     output::message(&format!(
         "{}: URL, secret, headers and template are removed; what is queued is logged as skipped / no_endpoint",
-        printable(tenant)
+        tenant
     ));
     Ok(())
 }

@@ -2,7 +2,10 @@
 
 use std::io::{self, Write};
 
-use super::Failure;
+use super::{
+    Failure,
+    fields::{printable, printable_json},
+};
 
 /// A line of data.
 ///
@@ -11,6 +14,14 @@ use super::Failure;
 pub(super) fn data(line: &str) -> Result<(), Failure> {
     let mut stdout = io::stdout().lock();
     taken(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
+}
+
+/// A line that is a JSON object.
+///
+/// # Errors
+/// As [`taken`].
+pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    data(&printable_json(&serde_json::to_string(value).map_err(Failure::operation)?))
 }
 
 /// What became of data that was `written`: a reader that closes early (`| head`) wants no more, which is no error.
@@ -24,8 +35,9 @@ pub(super) fn taken(written: io::Result<()>) -> Result<(), Failure> {
     }
 }
 
-/// A line for the person at the terminal.
-pub(super) fn message(line: &str) {
+/// A line, or several, for the person at the terminal.
+pub(super) fn message(text: &str) {
+    let line = text.lines().map(printable).collect::<Vec<_>>().join("\n");
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{Failure, context::Context, database::failed, fields::printable, output, progress::Progress};
+use super::{Failure, context::Context, database::failed, output, progress::Progress};
 use crate::{
     keyring::{Column, Place},
     store::{
@@ -63,7 +63,7 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
 
 fn tell(counts: &Counts, broken: &[String]) {
     for line in broken {
-        output::message(&printable(line));
+        output::message(line);
     }
     output::message(&summary(counts));
 }

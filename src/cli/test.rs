@@ -67,7 +67,11 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         let why = explain(error, &context.config.database.daemon_role);
         output::message(&format!("warning: the test is not in the log: {why}"));
     }
-    output::data(&if options.json { shown_as_json(&entry, logged.is_ok()) } else { shown(&entry, logged.is_ok()) })?;
+    if options.json {
+        output::json(&shown_as_json(&entry, logged.is_ok()))?;
+    } else {
+        output::data(&shown(&entry, logged.is_ok()))?;
+    }
     if entry.outcome.status == Status::Delivered { Ok(()) } else { Err(Failure::Said) }
 }
 
@@ -139,12 +143,12 @@ fn milliseconds(duration: Duration) -> String {
 }
 
 /// One object; keys are the log table's columns.
-fn shown_as_json(entry: &Entry, logged: bool) -> String {
+fn shown_as_json(entry: &Entry, logged: bool) -> Value {
     let Entry { outcome, .. } = entry;
     let micros = |duration: Option<Duration>| duration.and_then(|duration| u64::try_from(duration.as_micros()).ok());
     let answer = outcome.answer.as_ref();
     let destination = outcome.destination.as_ref();
-    let object: Value = json!({
+    json!({
         "delivery_id": entry.delivery_id,
         "event_id": entry.place.event_id,
         "tenant_id": entry.place.tenant_id,
@@ -169,6 +173,5 @@ fn shown_as_json(entry: &Entry, logged: bool) -> String {
         "total_us": micros(outcome.timing.total),
         "is_test": true,
         "logged": logged,
-    });
-    object.to_string()
+    })
 }

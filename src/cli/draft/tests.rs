@@ -214,7 +214,8 @@ fn a_tenant_that_could_not_be_named_again_is_refused() {
     for tenant in ["acme", "big corp", "Zürich", "1", &"a".repeat(255)] {
         assert_eq!(tenant_problem(tenant), None, "{tenant}");
     }
-    for tenant in ["", "a\nb", "a\tb", "\u{1b}[2J", "a\u{85}", &"a".repeat(256)] {
+    for tenant in ["", "a\nb", "a\tb", "\u{1b}[2J", "a\u{85}", "a\u{202e}b", "a\u{200b}", "\u{feff}a", &"a".repeat(256)]
+    {
         assert!(tenant_problem(tenant).is_some(), "{tenant:?}");
     }
 }
