@@ -15,7 +15,7 @@ use crate::{
     pipeline::Pipeline,
     store::{
         check::{self as server, Server},
-        endpoints as stored, install, installation,
+        connect, endpoints as stored, install, installation,
         mapping::MappedSql,
         outbox,
         session::Session,
@@ -39,11 +39,11 @@ pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> 
     let mut report = Report { context, json, failed: 0, said: Ok(()) };
     report.say(&configuration(context));
     let keyring = report.key_file();
-    match context.session().await {
-        Ok(mut session) => report.database(&mut session, keyring.as_ref()).await,
-        Err(failure) => {
-            let remedy = "start it, or correct [database]";
-            report.say(&Line::fail("database", failure.to_string(), remedy));
+    let database = &context.config.database;
+    match connect::connect(&database.url, database).await {
+        Ok(connected) => report.database(&mut Session::new(connected.client), keyring.as_ref()).await,
+        Err(error) => {
+            report.say(&judge::no_session(&error));
             report.say(&Line::skipped("everything that needs the database"));
         }
     }
@@ -91,9 +91,7 @@ impl Report<'_> {
                 Some(keyring)
             }
             Err(error) => {
-                let text = error.to_string();
-                let text = text.strip_prefix("key file ").unwrap_or(&text);
-                self.say(&Line::fail_as_said("key file", text));
+                self.say(&judge::key_file(&error));
                 None
             }
         }
