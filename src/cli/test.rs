@@ -27,7 +27,7 @@ use super::{
     Failure,
     args::Draft,
     context::Context,
-    database::failed,
+    database::{failed, vouch_for_keys},
     draft::{Changes, Stored},
     fields::{aligned, quoted, yes_or_no},
     output,
@@ -51,6 +51,9 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let changes = Changes::read(tenant, &options.draft, policy, prefix, io::stdin());
     let mut session = context.session().await.map_err(|failure| changes.or(failure))?;
     let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(context)(error)))?;
+    if !changes.are_refused() {
+        vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
+    }
     let draft = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row))?;
     let endpoint = open(&pipeline, tenant, &draft.endpoint)?;
 
