@@ -179,7 +179,7 @@ pub struct Draft {
     #[arg(long, value_name = "BOOL")]
     pub omit_empty: Option<bool>,
     /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub timeout: Option<String>,
 }
 
@@ -259,10 +259,10 @@ pub struct Filter {
     #[arg(long)]
     pub lead: Option<String>,
     /// Finished at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now such as 24h
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Finished before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
