@@ -3,7 +3,6 @@
 use std::time::Duration;
 
 use jiff::SignedDuration;
-use tokio_postgres::error::SqlState;
 
 use super::line::Line;
 use crate::{
@@ -177,16 +176,17 @@ pub(super) fn no_session(error: &ConnectError) -> Line {
     let text = error.to_string();
     match error {
         ConnectError::Refused { source, .. } | ConnectError::SetUp { source, .. } => {
-            Line::fail("database", text, connecting_remedy(source.code().map(SqlState::code)))
+            let sqlstate = source.code().map_or("", |state| state.code());
+            Line::fail("database", text, connecting_remedy(sqlstate))
         }
         // These name their remedy.
         ConnectError::Url | ConnectError::Tls(_) => Line::fail_as_said("database", text),
     }
 }
 
-/// A server that turns this login (SQLSTATE class 28) or this database (3D) away runs already.
-fn connecting_remedy(sqlstate: Option<&str>) -> &'static str {
-    match sqlstate.and_then(|code| code.get(..2)) {
+/// No SQLSTATE: no server answered. One that turns this login (SQLSTATE class 28) or this database (3D) away runs already.
+fn connecting_remedy(sqlstate: &str) -> &'static str {
+    match sqlstate.get(..2) {
         Some("28" | "3D") => "correct [database], or create the role or database",
         _ => "start it, or correct [database]",
     }
@@ -295,10 +295,10 @@ mod tests {
     #[test]
     fn a_server_that_turns_the_login_away_is_not_to_be_started() {
         for code in ["28P01", "28000", "3D000"] {
-            assert!(connecting_remedy(Some(code)).contains("create the role"), "{code}");
+            assert!(connecting_remedy(code).contains("create the role"), "{code}");
         }
-        for code in [None, Some("57P03"), Some("53300")] {
-            assert!(connecting_remedy(code).starts_with("start it"), "{code:?}");
+        for code in ["", "57P03", "53300"] {
+            assert!(connecting_remedy(code).starts_with("start it"), "{code}");
         }
     }
 

@@ -26,7 +26,7 @@ pub(super) fn read(words: &args::Filter, now: Timestamp) -> Result<Filter, Vec<S
     let events = [EventKind::Created, EventKind::ReEngaged].map(EventKind::as_str);
     let status = one_of("--status", words.status.as_deref(), &statuses, &mut problems);
     let failure = one_of("--failure", words.failure.as_deref(), &failures, &mut problems);
-    if let Some(word) = words.failure.as_deref()
+    if let (Some(word), None) = (words.failure.as_deref(), failure)
         && let Some(problem) = problems.last_mut()
         && outcome::SkipReason::ALL.iter().any(|reason| reason.as_str() == word)
     {
