@@ -32,12 +32,12 @@ pub struct Cli {
 pub enum Command {
     /// Run the daemon: send what the triggers queue, until SIGTERM
     #[command(after_help = "\
-SIGTERM or SIGINT: finish what is in flight, then end; a second one ends at once.
+SIGTERM, SIGINT: finish what is in flight and end; a second one ends at once.
 SIGHUP: read keys, egress rules, time limits, identity and log level again.")]
     Run,
     /// Create or upgrade the schema and install the triggers by the configured mapping
     #[command(after_help = "\
-Idempotent, and safe beside a busy application: it waits for a lock on the leads table for 200 ms at a time.
+Idempotent, and safe beside a busy application: it waits for a lock on the leads table for 200 ms at a time. \
 Needs the key file, and a database user that may create triggers on the table (database.owner_url).")]
     Migrate {
         /// Print the SQL and change nothing
@@ -57,6 +57,7 @@ Needs the key file, and a database user that may create triggers on the table (d
     #[command(after_help = "\
 Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead. \
 Safe to run again, and while the daemon runs.
+
 A lead that stands in the outbox is left to the daemon; one whose values cannot be read is counted and named. \
 Uses database.owner_url, whose login must see every lead.")]
     Seed,
@@ -77,8 +78,8 @@ fails. It reads only, and is safe at any time.")]
     Secret(SecretCommand),
     /// Fire a synthetic lead at a tenant's endpoint, as saved or as the options change it, and show the outcome
     #[command(after_help = "\
-Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The
-options change the draft only; nothing is saved. The outcome is logged as a test. The tenant needs a secret
+Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The \
+options change the draft only; nothing is saved. The outcome is logged as a test. The tenant needs a secret \
 (`secret generate`). Exit code 1 unless it was delivered.")]
     Test {
         /// The tenant
@@ -106,12 +107,15 @@ options change the draft only; nothing is saved. The outcome is logged as a test
 pub enum EndpointCommand {
     /// Create or change a tenant's endpoint; prints what is in force
     #[command(after_help = "\
-A new endpoint is on, and takes leads from the moment that it has a URL and a secret (`secret generate`).
-What is not named stays as it is. Everything is checked before anything is saved, and every problem is reported.
+A new endpoint is on, and takes leads from the moment that it has a URL and a secret (`secret generate`). \
+What is not named stays as it is. Everything is checked before anything is saved, and every problem is reported. \
 A name that resolves to a private address is refused; one that does not resolve is warned about.
 
-URL, header values and template are often credentials. Out of files, or standard input for one of them:
-  lead-webhook endpoint set acme --url @url.txt --header @headers.txt --template template.json
+URL and header values are often credentials; a template is kept and shown in clear: no tokens in it. Out of files, \
+or standard input for one of them:
+
+  lead-webhook endpoint set acme --url @url.txt --template template.json
+  lead-webhook endpoint set acme --clear-headers --header @headers.txt
   lead-webhook endpoint set acme --header @- < header.txt")]
     Set {
         /// The tenant
@@ -179,7 +183,7 @@ pub struct Draft {
     #[arg(long, value_name = "BOOL")]
     pub omit_empty: Option<bool>,
     /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says
-    #[arg(long, value_name = "DURATION")]
+    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub timeout: Option<String>,
 }
 
@@ -202,7 +206,7 @@ impl Draft {
 pub enum SecretCommand {
     /// Generate a new secret and print it, once; the old one is replaced at once
     #[command(after_help = "\
-The secret alone goes to stdout. There is no way to read it back; what is signed from now on is signed with it.
+The secret alone goes to stdout. There is no way to read it back; what is signed from now on is signed with it. \
 It can be generated before the tenant has a URL.")]
     Generate {
         /// The tenant
@@ -259,10 +263,10 @@ pub struct Filter {
     #[arg(long)]
     pub lead: Option<String>,
     /// Finished at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now such as 24h
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub since: Option<String>,
     /// Finished before this time
-    #[arg(long, value_name = "TIME")]
+    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
     pub until: Option<String>,
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]

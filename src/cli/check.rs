@@ -15,7 +15,7 @@ use crate::{
     pipeline::Pipeline,
     store::{
         check::{self as server, Server},
-        endpoints as stored, install, installation,
+        connect, endpoints as stored, install, installation,
         mapping::MappedSql,
         outbox,
         session::Session,
@@ -30,23 +30,25 @@ struct Report<'a> {
     context: &'a Context,
     json: bool,
     failed: usize,
+    /// Whether stdout took every line.
+    said: Result<(), Failure>,
 }
 
 /// Looks at everything. Exit code 1 where anything fails.
 pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> {
-    let mut report = Report { context, json, failed: 0 };
+    let mut report = Report { context, json, failed: 0, said: Ok(()) };
     report.say(&configuration(context));
     let keyring = report.key_file();
-    match context.session().await {
-        Ok(mut session) => report.database(&mut session, keyring.as_ref()).await,
-        Err(failure) => {
-            let remedy = "start it, or correct [database]";
-            report.say(&Line::fail("database", failure.to_string(), remedy));
+    let database = &context.config.database;
+    match connect::connect(&database.url, database).await {
+        Ok(connected) => report.database(&mut Session::new(connected.client), keyring.as_ref()).await,
+        Err(error) => {
+            report.say(&judge::no_session(&error));
             report.say(&Line::skipped("everything that needs the database"));
         }
     }
     match report.failed {
-        0 => Ok(()),
+        0 => report.said,
         1 => Err(Failure::Operation("1 check failed".to_owned())),
         n => Err(Failure::Operation(format!("{n} checks failed"))),
     }
@@ -67,7 +69,9 @@ fn configuration(context: &Context) -> Line {
 impl Report<'_> {
     fn say(&mut self, line: &Line) {
         self.failed += usize::from(line.verdict == Verdict::Fail);
-        output::data(&if self.json { line.json() } else { line.text() });
+        let taken = if self.json { output::json(line) } else { output::data(&line.text()) };
+        // Looking goes on: how much fails is told on stderr as well.
+        self.said = std::mem::replace(&mut self.said, Ok(())).and(taken);
     }
 
     /// Says what was found, or that it could not be looked at.
@@ -87,9 +91,7 @@ impl Report<'_> {
                 Some(keyring)
             }
             Err(error) => {
-                let text = error.to_string();
-                let text = text.strip_prefix("key file ").unwrap_or(&text);
-                self.say(&Line::fail_as_said("key file", text));
+                self.say(&judge::key_file(&error));
                 None
             }
         }

@@ -27,8 +27,8 @@ pub(super) async fn vouch_for_keys(context: &Context, session: &mut Session, key
     keyring.open(&place, &installation.uniqueness_key_sealed).map(drop).map_err(|error| {
         let file = context.config.keys_file.display();
         Failure::Configuration(format!(
-            "key file {file}: not the one that this installation was made with ({error}); nothing is saved, because \
-             no daemon could open it"
+            "key file {file}: not the one that this installation was made with ({error}): put the \
+             installation's own there; nothing is done, because no daemon could open what this one seals"
         ))
     })
 }

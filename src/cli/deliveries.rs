@@ -34,20 +34,14 @@ async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failu
     let has_more = deliveries.len() > shown;
     deliveries.truncate(shown);
     if json {
-        deliveries.iter().try_for_each(json_line)?;
+        deliveries.iter().try_for_each(output::json)?;
     } else if !deliveries.is_empty() {
-        output::data(&table::of(&deliveries));
+        output::data(&table::of(&deliveries))?;
     }
     if deliveries.is_empty() {
         output::message("no delivery matches");
     } else if has_more {
         output::message(&format!("these are the newest {shown} of more: see --limit, --since and --until"));
     }
-    Ok(())
-}
-
-/// One JSON object on a line of its own.
-fn json_line(value: &impl serde::Serialize) -> Result<(), Failure> {
-    output::data(&serde_json::to_string(value).map_err(Failure::operation)?);
     Ok(())
 }

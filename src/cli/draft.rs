@@ -20,7 +20,7 @@ use crate::{
     store::endpoints::{EndpointRow, SealedEndpoint},
 };
 
-use super::{Failure, args};
+use super::{Failure, args, fields::is_unseen};
 use source::Sources;
 
 /// What an endpoint's own limit of time may be; the table's CHECK says the same (spec section 4).
@@ -134,6 +134,13 @@ impl Changes {
     fn read_url(&mut self, given: &Secret<String>, sources: &mut Sources<impl Read>, policy: &Policy) {
         let url = sources
             .value("--url", given)
+            .and_then(|url| {
+                if url.is_empty_file() {
+                    Err(format!("{}: is empty: write the URL into it", url.place))
+                } else {
+                    Ok(url)
+                }
+            })
             .and_then(|url| policy.vet_url(url.text.expose()).map_err(|refused| format!("{}: {refused}", url.place)));
         self.url = url.map_err(|problem| self.problems.push(problem)).ok();
     }
@@ -143,6 +150,10 @@ impl Changes {
         for one in given {
             match sources.value("--header", one) {
                 Err(problem) => self.problems.push(problem),
+                // Else a file that was not written yet would, with --clear-headers, drop every credential.
+                Ok(given) if given.is_empty_file() => {
+                    self.problems.push(format!("{}: holds no header: one `Name: value` a line", given.place));
+                }
                 Ok(given) if given.is_file => lines.extend(header_lines(&given)),
                 Ok(given) => lines.push(HeaderLine { text: given.text, place: String::new() }),
             }
@@ -340,8 +351,8 @@ pub(super) fn tenant_problem(tenant: &str) -> Option<String> {
         Some("TENANT: is empty: name the tenant as the leads table does".to_owned())
     } else if tenant.len() > TENANT_BYTES {
         Some(format!("TENANT: has {} bytes, at most {TENANT_BYTES} are allowed", tenant.len()))
-    } else if tenant.chars().any(char::is_control) {
-        Some("TENANT: holds a control character, such as a tab or a line break: remove it".to_owned())
+    } else if tenant.chars().any(is_unseen) {
+        Some("TENANT: holds a character that cannot be seen, such as a tab or a zero-width space: remove it".to_owned())
     } else {
         None
     }

@@ -58,24 +58,18 @@ async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Re
     for warning in warnings {
         output::message(&format!("warning: {warning}"));
     }
-    show_row(context, &found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?, json);
-    Ok(())
+    show_row(context, &found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?, json)
 }
 
 async fn show(context: &Context, tenant: &str, json: bool) -> Result<(), Failure> {
     let mut session = context.session().await?;
     let row = endpoints::find(&mut session, tenant).await.map_err(failed(context))?;
-    show_row(context, &found(row, tenant)?, json);
-    Ok(())
+    show_row(context, &found(row, tenant)?, json)
 }
 
-fn show_row(context: &Context, row: &EndpointRow, json: bool) {
+fn show_row(context: &Context, row: &EndpointRow, json: bool) -> Result<(), Failure> {
     let in_force = in_force(context, row);
-    if json {
-        output::data(&in_force.json().to_string());
-    } else {
-        output::data(&aligned(&in_force.fields()));
-    }
+    if json { output::json(&in_force.json()) } else { output::data(&aligned(&in_force.fields())) }
 }
 
 async fn list(context: &Context, json: bool) -> Result<(), Failure> {
@@ -85,7 +79,7 @@ async fn list(context: &Context, json: bool) -> Result<(), Failure> {
         output::message("no endpoints: `lead-webhook endpoint set TENANT --url @FILE` makes one");
     } else if json {
         for row in &rows {
-            output::data(&in_force(context, row).json().to_string());
+            output::json(&in_force(context, row).json())?;
         }
     } else {
         let mut table = Table::new();
@@ -97,7 +91,7 @@ async fn list(context: &Context, json: bool) -> Result<(), Failure> {
         if let Some(first) = table.column_mut(0) {
             first.set_padding((0, 1));
         }
-        output::data(&table.trim_fmt());
+        output::data(&table.trim_fmt())?;
     }
     Ok(())
 }
@@ -111,11 +105,11 @@ async fn switch(context: &Context, tenant: &str, on: bool) -> Result<(), Failure
     if !on {
         output::message(&format!(
             "{} is off: its leads are logged as skipped / disabled and are not sent later; everything else is kept",
-            printable(tenant)
+            tenant
         ));
         return Ok(());
     }
-    output::message(&format!("{} is on: what was captured while it was off is not sent", printable(tenant)));
+    output::message(&format!("{} is on: what was captured while it was off is not sent", tenant));
     let row = endpoints::find(&mut session, tenant).await.map_err(&failed)?;
     say_obstacles(&found(row, tenant)?);
     Ok(())
@@ -128,7 +122,7 @@ async fn remove(context: &Context, tenant: &str) -> Result<(), Failure> {
     }
     output::message(&format!(
         "{}: URL, secret, headers and template are removed; what is queued is logged as skipped / no_endpoint",
-        printable(tenant)
+        tenant
     ));
     Ok(())
 }

@@ -32,18 +32,43 @@ pub(super) fn two_columns(width: Option<u16>, rows: impl IntoIterator<Item = [Ce
     table.trim_fmt()
 }
 
-/// `text` on one line, without what a terminal would obey: ids and names come from the application's rows, or were
-/// written by hand, in SQL. Line breaks and tabs become blanks, other control characters U+FFFD.
+/// `text` on one line, without what a terminal would obey or hide: ids and names come from the application's rows, or
+/// were written by hand, in SQL. Line breaks and tabs become blanks, whatever else [`is_unseen`] is escaped: `\u{202e}`.
 pub(super) fn printable(text: &str) -> String {
-    let shown = |c: char| match c {
-        '\n' | '\r' | '\t' => ' ',
-        // The last ones turn the direction of what follows.
-        c if c.is_control() || matches!(c, '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}') => {
-            char::REPLACEMENT_CHARACTER
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '\n' | '\r' | '\t' => shown.push(' '),
+            c if is_unseen(c) => shown.extend(c.escape_unicode()),
+            c => shown.push(c),
         }
-        c => c,
-    };
-    text.chars().map(shown).collect()
+    }
+    shown
+}
+
+/// JSON on one line, with what [`is_unseen`] escaped in its strings, so that it means the same.
+pub(super) fn printable_json(json: &str) -> String {
+    let mut shown = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_unseen(c) {
+            shown.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
+}
+
+/// Whether `c` has no shape of its own: a control character, or one that formats, hides or turns what follows (Unicode's
+/// categories Cc, Cf, Zl and Zp). Two ids that differ in nothing else look the same.
+pub(super) fn is_unseen(c: char) -> bool {
+    c.is_control()
+        || matches!(c,
+            '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}'..='\u{891}'
+            | '\u{8E2}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
+            | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{110BD}' | '\u{110CD}'
+            | '\u{13430}'..='\u{1343F}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
+            | '\u{E0001}' | '\u{E0020}'..='\u{E007F}')
 }
 
 /// `word` as an argument of a command that a person may copy.
@@ -68,7 +93,7 @@ mod tests {
     #[test]
     fn values_stand_below_each_other() {
         let fields = [("tenant", "acme".to_owned()), ("url", "x".to_owned()), ("", "y\u{1b}[2J".to_owned())];
-        assert_eq!(within(None, &fields), "tenant  acme\nurl     x\n        y\u{fffd}[2J");
+        assert_eq!(within(None, &fields), "tenant  acme\nurl     x\n        y\\u{1b}[2J");
     }
 
     #[test]
@@ -79,7 +104,16 @@ mod tests {
 
     #[test]
     fn nothing_from_a_row_can_steer_the_terminal() {
-        assert_eq!(printable("a\x1b[2Jb\u{9b}c\nd\u{202e}e ü"), "a\u{FFFD}[2Jb\u{FFFD}c d\u{FFFD}e ü");
+        let row = "a\x1b[2Jb\u{9b}c\nd\u{202e}e\u{200b} ü e\u{301} \u{e0041}";
+        assert_eq!(printable(row), r"a\u{1b}[2Jb\u{9b}c d\u{202e}e\u{200b} ü é \u{e0041}".replace('é', "e\u{301}"));
+    }
+
+    #[test]
+    fn json_with_unseen_characters_means_the_same() {
+        let object = serde_json::json!({ "tenant_id": "a\u{202e}\u{9b}\u{e0041} ü\n" });
+        let shown = printable_json(&object.to_string());
+        assert_eq!(shown, r#"{"tenant_id":"a\u202e\u009b\udb40\udc41 ü\n"}"#);
+        assert_eq!(serde_json::from_str::<serde_json::Value>(&shown).unwrap(), object);
     }
 
     #[test]

@@ -10,8 +10,7 @@ use super::{Failure, output};
 pub(super) fn generate(out: Option<&Path>) -> Result<(), Failure> {
     let Some(path) = out else {
         let text = KeyRing::generate().map_err(Failure::operation)?;
-        output::data(text.expose().trim_end());
-        return Ok(());
+        return output::data(text.expose().trim_end());
     };
     KeyRing::write_new(path).map_err(Failure::operation)?;
     output::message(&format!(

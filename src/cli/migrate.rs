@@ -18,8 +18,7 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
     let mut session = context.owner_session().await?;
     if dry_run {
         let sql = install::migrate_plan(session.client(), &context.config).await.map_err(Failure::operation)?;
-        output::data(sql.trim_end());
-        return Ok(());
+        return output::data(sql.trim_end());
     }
     let keyring = context.keyring()?;
     let report = install::migrate(session.client(), &context.config, || new_installation(&keyring))
@@ -35,8 +34,7 @@ pub(super) async fn uninstall(context: &Context, keep_log: bool, dry_run: bool) 
     if dry_run {
         let sql =
             install::uninstall_plan(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
-        output::data(sql.trim_end());
-        return Ok(());
+        return output::data(sql.trim_end());
     }
     let report = install::uninstall(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
     tell(&report, "there is nothing to remove");

@@ -63,21 +63,22 @@ pub async fn main() -> u8 {
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(shown) => {
+            let printed = shown.print();
             // Help and version are answers, not errors.
-            let _ = shown.print();
-            return if shown.use_stderr() { 2 } else { 0 };
+            return if shown.use_stderr() { 2 } else { ended(output::taken(printed)) };
         }
     };
-    match dispatch(cli).await {
-        Ok(()) => 0,
-        Err(failure) => {
-            let text = failure.to_string();
-            if !text.is_empty() {
-                output::error(&text);
-            }
-            failure.exit_code()
-        }
+    ended(dispatch(cli).await)
+}
+
+/// Tells what failed; the exit code.
+fn ended(result: Result<(), Failure>) -> u8 {
+    let Err(failure) = result else { return 0 };
+    let text = failure.to_string();
+    if !text.is_empty() {
+        output::error(&text);
     }
+    failure.exit_code()
 }
 
 async fn dispatch(cli: Cli) -> Result<(), Failure> {

@@ -2,18 +2,60 @@
 
 use std::io::{self, Write};
 
+use super::{
+    Failure,
+    fields::{printable, printable_json},
+};
+
 /// A line of data.
-pub(super) fn data(line: &str) {
-    // A reader that closes early (`| head`) wants no more; that is no error of ours.
-    let _ = writeln!(io::stdout().lock(), "{line}");
+///
+/// # Errors
+/// As [`taken`].
+pub(super) fn data(line: &str) -> Result<(), Failure> {
+    let mut stdout = io::stdout().lock();
+    taken(writeln!(stdout, "{line}").and_then(|()| stdout.flush()))
 }
 
-/// A line for the person at the terminal.
-pub(super) fn message(line: &str) {
+/// A line that is a JSON object.
+///
+/// # Errors
+/// As [`taken`].
+pub(super) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    data(&printable_json(&serde_json::to_string(value).map_err(Failure::operation)?))
+}
+
+/// What became of data that was `written`: a reader that closes early (`| head`) wants no more, which is no error.
+///
+/// # Errors
+/// [`Failure::Operation`] where the data is lost, as on a full disk.
+pub(super) fn taken(written: io::Result<()>) -> Result<(), Failure> {
+    match written {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Operation(format!("stdout: {error}"))),
+        _ => Ok(()),
+    }
+}
+
+/// A line, or several, for the person at the terminal.
+pub(super) fn message(text: &str) {
+    let line = text.lines().map(printable).collect::<Vec<_>>().join("\n");
     let _ = writeln!(io::stderr().lock(), "{line}");
 }
 
 /// An error; several problems stand one a line.
 pub(super) fn error(text: &str) {
     message(&format!("lead-webhook: {text}"));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lost_data_is_an_error_and_a_reader_that_wants_no_more_is_none() {
+        assert!(taken(Ok(())).is_ok());
+        assert!(taken(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let lost = taken(Err(io::ErrorKind::StorageFull.into())).unwrap_err();
+        assert_eq!(lost.exit_code(), 1);
+        assert!(lost.to_string().starts_with("stdout: "), "{lost}");
+    }
 }

@@ -14,9 +14,7 @@ use super::{
     context::Context,
     database::{failed, vouch_for_keys},
     draft::tenant_problem,
-    endpoint,
-    fields::printable,
-    output,
+    endpoint, output,
 };
 
 /// Runs one of the commands.
@@ -49,7 +47,7 @@ async fn generate(context: &Context, tenant: &str) -> Result<(), Failure> {
     output::message(&format!(
         "{}: this is shown once, there is no way to read it back. Every delivery that is claimed from now on is signed \
          with it; the secret before it, if there was one, is gone.",
-        printable(tenant)
+        tenant
     ));
     if let Some(row) = endpoints::find(&mut session, tenant).await.map_err(&failed)? {
         endpoint::say_obstacles(&row);

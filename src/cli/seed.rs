@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 
-use super::{Failure, context::Context, database::failed, fields::printable, output, progress::Progress};
+use super::{Failure, context::Context, database::failed, output, progress::Progress};
 use crate::{
     keyring::{Column, Place},
     store::{
@@ -43,7 +43,10 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
         .ok_or_else(|| Failure::Operation("the schema is not installed here: run `lead-webhook migrate`".to_owned()))?;
     let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
     let key = keyring.open(&place, &installation.uniqueness_key_sealed).map_err(|error| {
-        Failure::Configuration(format!("the key file is not the one that this installation was made with: {error}"))
+        let file = context.config.keys_file.display();
+        Failure::Configuration(format!(
+            "key file {file}: not the one that this installation was made with ({error}): put the installation's own there"
+        ))
     })?;
     let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
     let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed(context))?;
@@ -63,7 +66,7 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
 
 fn tell(counts: &Counts, broken: &[String]) {
     for line in broken {
-        output::message(&printable(line));
+        output::message(line);
     }
     output::message(&summary(counts));
 }

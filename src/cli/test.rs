@@ -27,7 +27,7 @@ use super::{
     Failure,
     args::Draft,
     context::Context,
-    database::failed,
+    database::{failed, vouch_for_keys},
     draft::{Changes, Stored},
     fields::{aligned, quoted, yes_or_no},
     output,
@@ -51,6 +51,9 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let changes = Changes::read(tenant, &options.draft, policy, prefix, io::stdin());
     let mut session = context.session().await.map_err(|failure| changes.or(failure))?;
     let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(context)(error)))?;
+    if !changes.are_refused() {
+        vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
+    }
     let draft = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row))?;
     let endpoint = open(&pipeline, tenant, &draft.endpoint)?;
 
@@ -67,7 +70,11 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         let why = explain(error, &context.config.database.daemon_role);
         output::message(&format!("warning: the test is not in the log: {why}"));
     }
-    output::data(&if options.json { shown_as_json(&entry, logged.is_ok()) } else { shown(&entry, logged.is_ok()) });
+    if options.json {
+        output::json(&shown_as_json(&entry, logged.is_ok()))?;
+    } else {
+        output::data(&shown(&entry, logged.is_ok()))?;
+    }
     if entry.outcome.status == Status::Delivered { Ok(()) } else { Err(Failure::Said) }
 }
 
@@ -139,12 +146,12 @@ fn milliseconds(duration: Duration) -> String {
 }
 
 /// One object; keys are the log table's columns.
-fn shown_as_json(entry: &Entry, logged: bool) -> String {
+fn shown_as_json(entry: &Entry, logged: bool) -> Value {
     let Entry { outcome, .. } = entry;
     let micros = |duration: Option<Duration>| duration.and_then(|duration| u64::try_from(duration.as_micros()).ok());
     let answer = outcome.answer.as_ref();
     let destination = outcome.destination.as_ref();
-    let object: Value = json!({
+    json!({
         "delivery_id": entry.delivery_id,
         "event_id": entry.place.event_id,
         "tenant_id": entry.place.tenant_id,
@@ -169,6 +176,5 @@ fn shown_as_json(entry: &Entry, logged: bool) -> String {
         "total_us": micros(outcome.timing.total),
         "is_test": true,
         "logged": logged,
-    });
-    object.to_string()
+    })
 }

@@ -128,7 +128,7 @@ pub enum WriteKeyFileError {
     #[error("no random key from the operating system")]
     NoRandomness(#[source] getrandom::Error),
     /// The operating system refuses to write; nothing is left behind.
-    #[error("{}: cannot be written", .path.display())]
+    #[error("{}: cannot be written ({source}): create the directory first, or name another", .path.display())]
     Unwritable {
         /// The file.
         path: PathBuf,
@@ -384,6 +384,10 @@ mod tests {
     fn a_directory_that_does_not_exist_leaves_nothing_behind() {
         let directory = TempDir::new().unwrap();
         let path = directory.path().join("missing/keys");
-        assert!(matches!(KeyRing::write_new(&path), Err(WriteKeyFileError::Unwritable { .. })));
+        let error = KeyRing::write_new(&path).unwrap_err();
+        assert!(matches!(error, WriteKeyFileError::Unwritable { .. }));
+        let said = error.to_string();
+        assert!(said.contains("(No such file") && said.contains("create the directory first"), "{said}");
+        assert!(!directory.path().join("missing").exists());
     }
 }

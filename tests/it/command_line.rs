@@ -1,6 +1,6 @@
 //! Bad input gets every problem at once, the right exit code, and changes nothing.
 
-use std::{fs, os::unix::fs::PermissionsExt as _};
+use std::{fs, os::unix::fs::PermissionsExt as _, process::Command};
 
 use serde_json::json;
 
@@ -83,6 +83,64 @@ async fn a_daemon_with_another_installations_key_file_claims_nothing_and_says_so
     daemon.wait_for_log(|line| line.contains("key file")).await;
     assert_eq!(setup.db.outbox_count().await, 1);
     assert!(setup.receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn a_command_that_needs_the_keys_ends_with_78_where_they_are_another_installations() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    fs::remove_file(setup.key_file()).unwrap();
+    setup.run(&["key", "generate", "--out", setup.key_file().to_str().unwrap()]).await.ok();
+    let commands = [
+        &["test", "acme"][..],
+        &["seed"],
+        &["secret", "generate", "acme"],
+        &["endpoint", "set", "acme", "--timeout", "2s"],
+    ];
+    for args in commands {
+        let output = setup.run(args).await;
+        assert_eq!(output.code, Some(78), "{args:?}: {}", output.stderr);
+        assert!(output.stderr.contains("key file"), "{args:?}: {}", output.stderr);
+    }
+    assert!(setup.receiver.requests().is_empty());
+}
+
+#[tokio::test]
+async fn data_that_stdout_does_not_take_is_an_error() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let run = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_lead-webhook"));
+        command.arg("--config").arg(setup.config_file()).args(args);
+        command.stdout(fs::File::create("/dev/full").unwrap()).output().unwrap()
+    };
+    for args in [
+        &["key", "generate"][..],
+        &["endpoint", "list"],
+        &["endpoint", "show", "acme", "--json"],
+        &["check"],
+        &["migrate", "--dry-run"],
+        &["--help"],
+    ] {
+        let output = run(args);
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{args:?}: {stderr}");
+        assert!(stderr.contains("stdout: "), "{args:?}: {stderr}");
+    }
+}
+
+#[tokio::test]
+async fn a_value_that_begins_with_a_hyphen_is_judged_as_a_value() {
+    let setup = Setup::new().await;
+    for args in [
+        &["endpoint", "set", "acme", "--timeout", "-1s"][..],
+        &["deliveries", "list", "--since", "-1h"],
+        &["deliveries", "list", "--until", "-1h"],
+    ] {
+        let output = setup.run(args).await;
+        assert_eq!(output.code, Some(2), "{args:?}");
+        assert!(output.stderr.contains("\"-1"), "{args:?}: {}", output.stderr);
+    }
 }
 
 #[tokio::test]

@@ -12,6 +12,10 @@ use crate::{
 /// How many tenants a line names.
 const NAMED: usize = 5;
 
+/// For what was sealed by a key that is gone, or that was altered.
+const SET_ANEW: &str = "what cannot be opened again, set anew: `lead-webhook endpoint set TENANT …`, \
+                        `lead-webhook secret generate TENANT`";
+
 /// A line over all, and one for each thing that is wrong. Without a `pipeline` nothing can be opened.
 pub(super) fn look(rows: &[EndpointRow], pipeline: Option<&Pipeline>) -> Vec<Line> {
     let is_whole = |row: &&EndpointRow| row.sealed.url_sealed.is_some() && row.sealed.secret_sealed.is_some();
@@ -54,9 +58,8 @@ fn missing(rows: &[EndpointRow], part: &str, remedy: &str, is_missing: impl Fn(&
 fn cannot_be_used(failure: Failure, error: &str, tenants: &[&str]) -> Line {
     let text = format!("{}: deliveries are failed / {failure}: {error}", named(tenants));
     let (verdict, remedy) = match failure {
-        Failure::Secret | Failure::Headers => {
-            (Verdict::Fail, "where that is not possible, set URL, headers and secret anew")
-        }
+        // The error may say how they open again.
+        Failure::Secret | Failure::Headers => (Verdict::Fail, SET_ANEW),
         _ => (Verdict::Warn, "save a corrected one: `lead-webhook endpoint set TENANT …`"),
     };
     Line { verdict, what: "endpoints", finding: text, remedy: Some(remedy.to_owned()) }

@@ -8,9 +8,10 @@ use super::line::Line;
 use crate::{
     cli::time::span,
     config::{Database, Notify, Tls},
-    keyring::OpenError,
+    keyring::{KeyFileError, OpenError},
     store::{
         check::{Daemon, RoundTrip, Server},
+        connect::ConnectError,
         outbox::Backlog,
         said,
     },
@@ -156,12 +157,54 @@ pub(super) fn a_lead(read: Result<bool, String>) -> Line {
     }
 }
 
+/// Errors of the key file name their remedy already; but beside a database a new file is rarely what a missing one asks
+/// for.
+pub(super) fn key_file(error: &KeyFileError) -> Line {
+    if let KeyFileError::Missing { path } = error {
+        let path = path.display();
+        let remedy = format!(
+            "put the installation's own there; only for a new one run `lead-webhook key generate --out {path}`"
+        );
+        return Line::fail("key file", format!("{path}: missing"), remedy);
+    }
+    let text = error.to_string();
+    Line::fail_as_said("key file", text.strip_prefix("key file ").unwrap_or(&text))
+}
+
+/// Why the database cannot be reached.
+pub(super) fn no_session(error: &ConnectError) -> Line {
+    let text = error.to_string();
+    match error {
+        ConnectError::Refused { source, .. } | ConnectError::SetUp { source, .. } => {
+            let sqlstate = source.code().map_or("", |state| state.code());
+            Line::fail("database", text, connecting_remedy(sqlstate))
+        }
+        // These name their remedy.
+        ConnectError::Url | ConnectError::Tls(_) => Line::fail_as_said("database", text),
+    }
+}
+
+/// No SQLSTATE: no server answered. One that turns this login (SQLSTATE class 28) or this database (3D) away runs already.
+fn connecting_remedy(sqlstate: &str) -> &'static str {
+    match sqlstate.get(..2) {
+        Some("28" | "3D") => "correct [database], or create the role or database",
+        _ => "start it, or correct [database]",
+    }
+}
+
 pub(super) fn installation_key(error: Option<OpenError>) -> Line {
     match error {
         None => Line::ok("key", "the key file is this installation's"),
         Some(error) => {
             let text = format!("the key file is not the one that this installation was made with: {error}");
-            Line::fail("key", text, "until then no daemon claims anything, and events wait in the outbox")
+            let waits = "until then no daemon claims anything, and events wait in the outbox";
+            match error {
+                // It names the remedy.
+                OpenError::UnknownKey { .. } => Line::fail("key", text, waits),
+                OpenError::Malformed | OpenError::Altered => {
+                    Line::fail("key", text, format!("put the installation's own there; {waits}"))
+                }
+            }
         }
     }
 }
@@ -233,6 +276,29 @@ mod tests {
             address: None,
             max_prepared_transactions: 0,
             notification_queue: 0.0,
+        }
+    }
+
+    #[test]
+    fn every_line_has_one_remedy() {
+        let path = std::path::PathBuf::from("/keys");
+        let missing = key_file(&KeyFileError::Missing { path: path.clone() });
+        assert_eq!(missing.finding, "/keys: missing");
+        assert!(missing.remedy.unwrap().starts_with("put the installation's own there; only for a new one run"));
+        let open = key_file(&KeyFileError::OpenToOthers { path, mode: 0o644 });
+        assert!(open.remedy.is_none() && open.finding.contains("chmod 0600"), "{open:?}");
+        assert!(no_session(&ConnectError::Url).remedy.is_none());
+        let altered = installation_key(Some(OpenError::Altered));
+        assert!(altered.remedy.unwrap().starts_with("put the installation's own there"));
+    }
+
+    #[test]
+    fn a_server_that_turns_the_login_away_is_not_to_be_started() {
+        for code in ["28P01", "28000", "3D000"] {
+            assert!(connecting_remedy(code).contains("create the role"), "{code}");
+        }
+        for code in ["", "57P03", "53300"] {
+            assert!(connecting_remedy(code).starts_with("start it"), "{code}");
         }
     }
 

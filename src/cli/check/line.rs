@@ -71,12 +71,6 @@ impl Line {
         let remedy = self.remedy.as_ref().map_or_else(String::new, |remedy| format!(" – {remedy}"));
         printable(&format!("{}: {}{remedy}", self.what, self.finding))
     }
-
-    /// One JSON object.
-    pub(super) fn json(&self) -> String {
-        // Texts and a word: nothing that serialising could fail over.
-        serde_json::to_string(self).unwrap_or_default()
-    }
 }
 
 impl From<install::Finding> for Line {
@@ -102,6 +96,6 @@ mod tests {
         let text = Line::ok("clock", "agrees").text();
         assert!(text.contains("ok") && text.contains("clock: agrees"), "{text}");
         let json = r#"{"verdict":"ok","what":"clock","finding":"agrees","remedy":null}"#;
-        assert_eq!(Line::ok("clock", "agrees").json(), json);
+        assert_eq!(serde_json::to_string(&Line::ok("clock", "agrees")).unwrap(), json);
     }
 }

@@ -26,6 +26,12 @@ pub(super) fn read(words: &args::Filter, now: Timestamp) -> Result<Filter, Vec<S
     let events = [EventKind::Created, EventKind::ReEngaged].map(EventKind::as_str);
     let status = one_of("--status", words.status.as_deref(), &statuses, &mut problems);
     let failure = one_of("--failure", words.failure.as_deref(), &failures, &mut problems);
+    if let (Some(word), None) = (words.failure.as_deref(), failure)
+        && let Some(problem) = problems.last_mut()
+        && outcome::SkipReason::ALL.iter().any(|reason| reason.as_str() == word)
+    {
+        problem.push_str("; it is a reason of skipped: see --status skipped");
+    }
     let event = one_of("--event", words.event.as_deref(), &events, &mut problems);
     let since = point_in_time("--since", words.since.as_deref(), now, &mut problems);
     let until = point_in_time("--until", words.until.as_deref(), now, &mut problems);
@@ -97,6 +103,17 @@ mod tests {
         assert_eq!(problems.len(), expected.len());
         for (problem, part) in problems.iter().zip(expected) {
             assert!(problem.contains(part), "{problem}");
+        }
+    }
+
+    #[test]
+    fn a_reason_of_skipped_is_no_failure_and_is_told_apart() {
+        for (status, word, is_reason) in
+            [(None, "duplicate", true), (Some("ok"), "disabled", true), (None, "dup", false)]
+        {
+            let bad = args::Filter { status: status.map(str::to_owned), failure: Some(word.to_owned()), ..words() };
+            let problems = read(&bad, Timestamp::UNIX_EPOCH).unwrap_err();
+            assert_eq!(problems.last().unwrap().contains("it is a reason of skipped"), is_reason, "{problems:?}");
         }
     }
 

@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::{json_line, table::SHORT_ID};
+use super::table::SHORT_ID;
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output, time::span},
     outcome::Status,
@@ -40,10 +40,9 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
         )));
     };
     if json {
-        return json_line(event);
+        return output::json(event);
     }
-    output::data(&aligned(&waiting_lines(event, Timestamp::now())));
-    Ok(())
+    output::data(&aligned(&waiting_lines(event, Timestamp::now())))
 }
 
 /// A UUID, or its first digits; where the hyphens stand is no matter.
@@ -68,14 +67,14 @@ fn show_deliveries(all: &[Delivery], ids: &Ids, json: bool) -> Result<(), Failur
     let shown = all.iter().filter(|delivery| !is_named || ids.contain(delivery.delivery_id));
     for (at, delivery) in shown.enumerate() {
         if json {
-            json_line(delivery)?;
+            output::json(delivery)?;
             continue;
         }
         if at > 0 {
-            output::data("");
+            output::data("")?;
         }
         let others = all.iter().filter(|other| is_named && other.delivery_id != delivery.delivery_id);
-        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())));
+        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())))?;
     }
     Ok(())
 }

@@ -27,6 +27,13 @@ pub(super) struct Given {
     pub(super) is_file: bool,
 }
 
+impl Given {
+    /// Whether it came from a file, or standard input, that holds nothing but blanks and line breaks.
+    pub(super) fn is_empty_file(&self) -> bool {
+        self.is_file && self.text.expose().trim().is_empty()
+    }
+}
+
 impl<R: Read> Sources<R> {
     /// Values out of arguments, files and `stdin`.
     pub(super) fn new(stdin: R) -> Self {
@@ -53,9 +60,14 @@ impl<R: Read> Sources<R> {
         if text.trim_start().starts_with(['{', '[', '"']) {
             return Ok(Given { place: option.to_owned(), text: given.clone(), is_file: false });
         }
-        if text.contains(['\n', '\r']) {
-            // Not a name, so it is not repeated: people write tokens into documents.
-            return Err(format!("{option}: neither a file's name nor JSON, which begins with {{, [ or a quote"));
+        if !text.starts_with('@') && (text.contains("://") || text.contains(char::is_whitespace))
+            || text.contains(['\n', '\r'])
+        {
+            // Hardly a name, so it is not repeated: it may be a token, or a URL with one.
+            return Err(format!(
+                "{option}: neither JSON, which begins with {{, [ or a quote, nor a plain file's name: \
+                 a name with blanks is given as @FILE"
+            ));
         }
         self.named(option, text.strip_prefix('@').unwrap_or(text))
     }
@@ -176,8 +188,16 @@ mod tests {
             let said = value(given, "").unwrap_err();
             assert!(said.starts_with(&problem), "{said}");
         }
-        let document = Secret::new("// ours\n{\"token\":\"s3cr3t\"}".to_owned());
-        let said = Sources::new(io::empty()).document("--template", &document).unwrap_err();
-        assert_eq!(said, "--template: neither a file's name nor JSON, which begins with {, [ or a quote");
+    }
+
+    #[test]
+    fn what_is_hardly_a_files_name_is_not_repeated() {
+        for given in ["// ours\n{\"token\":\"s3cr3t\"}", "Bearer s3cr3t", "https://a.example.org/s3cr3t", "@a\ns3cr3t"]
+        {
+            let said = Sources::new(io::empty()).document("--template", &given.to_owned().into()).unwrap_err();
+            assert!(said.starts_with("--template: neither JSON") && !said.contains("s3cr3t"), "{said}");
+        }
+        let said = Sources::new(io::empty()).document("--template", &"@no such file".to_owned().into()).unwrap_err();
+        assert!(said.starts_with("--template @no such file: the file cannot be opened"), "{said}");
     }
 }

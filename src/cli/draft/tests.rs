@@ -134,6 +134,32 @@ fn every_problem_is_reported_at_once_with_its_option_and_no_value() {
 }
 
 #[test]
+fn an_empty_file_is_no_header_and_no_url_and_drops_nothing() {
+    let directory = tempfile::tempdir().unwrap();
+    let file = directory.path().join("empty");
+    let ring = ring();
+    for text in ["", "\n", " \r\n\r\n"] {
+        fs::write(&file, text).unwrap();
+        let given = format!("@{}", file.display());
+        for clear_headers in [false, true] {
+            let options = args::Draft {
+                url: Some(given.clone().into()),
+                clear_headers,
+                ..headers(&[given.as_str(), "X-Token: b"])
+            };
+            assert_eq!(
+                refusal(&options, stored(&ring, &["Authorization: a"])),
+                [
+                    format!("--url {given}: is empty: write the URL into it"),
+                    format!("--header {given}: holds no header: one `Name: value` a line"),
+                ],
+                "{text:?}"
+            );
+        }
+    }
+}
+
+#[test]
 fn the_stored_headers_count_and_a_refused_line_does_not_hide_that() {
     let lines: Vec<String> = (0..19).map(|n| format!("X-{n}: a")).collect();
     let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
@@ -188,7 +214,8 @@ fn a_tenant_that_could_not_be_named_again_is_refused() {
     for tenant in ["acme", "big corp", "Zürich", "1", &"a".repeat(255)] {
         assert_eq!(tenant_problem(tenant), None, "{tenant}");
     }
-    for tenant in ["", "a\nb", "a\tb", "\u{1b}[2J", "a\u{85}", &"a".repeat(256)] {
+    for tenant in ["", "a\nb", "a\tb", "\u{1b}[2J", "a\u{85}", "a\u{202e}b", "a\u{200b}", "\u{feff}a", &"a".repeat(256)]
+    {
         assert!(tenant_problem(tenant).is_some(), "{tenant:?}");
     }
 }
