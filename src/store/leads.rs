@@ -131,7 +131,7 @@ pub fn load_sql(mapped: &MappedSql) -> String {
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
     /// The table, a column or a right is missing, or it is locked: every lead is concerned.
-    #[error("the leads table cannot be read: {}", describe(.0))]
+    #[error("the leads table cannot be read: {}; `lead-webhook check` tells the remedy", describe(.0))]
     Table(#[source] Error),
     /// The connection is lost.
     #[error("the connection was lost while leads were read")]
