@@ -111,8 +111,8 @@ A new endpoint is on, and takes leads from the moment that it has a URL and a se
 What is not named stays as it is. Everything is checked before anything is saved, and every problem is reported. \
 A name that resolves to a private address is refused; one that does not resolve is warned about.
 
-URL and header values are often credentials; a template is kept and shown in clear: no tokens in it. Out of files, \
-or standard input for one of them:
+URL and header values are often credentials; a template is kept and shown in clear: no tokens in it. They are \
+read from files, or one of them from standard input, like this:
 
   lead-webhook endpoint set acme --url @url.txt --template template.json
   lead-webhook endpoint set acme --clear-headers --header @headers.txt

@@ -125,7 +125,7 @@ fn shown(entry: &Entry, logged: bool) -> String {
         ("address", outcome.address.map(|address| address.to_string())),
         ("dns", dns.map(milliseconds)),
         ("connect + tls", connect.map(milliseconds)),
-        ("first byte", first_byte.map(|after| format!("{} from the begin", milliseconds(after)))),
+        ("first byte", first_byte.map(|after| format!("after {}", milliseconds(after)))),
         ("total", total.map(milliseconds)),
         ("event", Some(format!("{} {}", entry.event, entry.place.event_id))),
         ("delivery", Some(entry.delivery_id.to_string())),

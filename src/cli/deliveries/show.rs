@@ -58,7 +58,7 @@ fn parse(text: &str) -> Option<Ids> {
 fn ambiguous(text: &str, events: &[Uuid]) -> Failure {
     let named: Vec<_> = events.iter().take(NAMED).map(Uuid::to_string).collect();
     let more = if events.len() > NAMED { "\n…" } else { "" };
-    Failure::Operation(format!("{text} is the begin of several ids, of these events:\n{}{more}", named.join("\n")))
+    Failure::Operation(format!("several ids begin with {text}, of these events:\n{}{more}", named.join("\n")))
 }
 
 /// The delivery that was named; where the event was, all of its deliveries.
