@@ -4,7 +4,7 @@ use std::collections::HashSet;
 
 use serde_json::json;
 
-use crate::harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently};
+use crate::harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently, signal};
 
 async fn insert_many(setup: &Setup, n: usize) {
     let insert = format!(
@@ -221,14 +221,11 @@ async fn a_stop_waits_for_no_claim_that_the_server_does_not_answer() {
     let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query LIKE '-- outbox::pick%'
                OR datname = current_database() AND query = 'ROLLBACK'";
     let backend: i32 = admin.query_one(sql, &[]).await.unwrap().get(0);
-    let signal = |name: &str| {
-        let sent = std::process::Command::new("kill").args([&format!("-{name}"), &backend.to_string()]).status();
-        assert!(sent.unwrap().success());
-    };
-    signal("STOP");
+    let backend = u32::try_from(backend).unwrap();
+    signal(backend, "STOP");
     daemon.signal("TERM");
     let ended = daemon.wait().await;
-    signal("CONT");
+    signal(backend, "CONT");
     assert_eq!(ended.code(), Some(0));
 }
 

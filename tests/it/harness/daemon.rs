@@ -116,8 +116,7 @@ impl Process {
 
     /// Sends a signal by its name: `TERM`, `HUP`, `STOP`, `CONT`.
     pub fn signal(&self, name: &str) {
-        let sent = Command::new("kill").args(["-s", name, &self.id().to_string()]).status().unwrap();
-        assert!(sent.success(), "kill -s {name}: {sent}");
+        signal(self.id(), name);
     }
 
     /// Kills it as a crash would, and waits until it is gone.
@@ -150,6 +149,12 @@ impl Drop for Process {
             self.printed.borrow().lines.iter().for_each(|(_, line)| eprint!("{line}"));
         }
     }
+}
+
+/// Sends a process a signal by its name. By the shell, which has it built in: the program `kill` is not everywhere.
+pub fn signal(process: u32, name: &str) {
+    let sent = Command::new("sh").args(["-c", "kill -s \"$0\" \"$1\"", name, &process.to_string()]).status().unwrap();
+    assert!(sent.success(), "kill -s {name}: {sent}");
 }
 
 /// Collects what is printed on `stream` until it is closed.

@@ -36,7 +36,7 @@ pub use self::{
     answer::{Answer, Gate},
     application::{Application, done, notes},
     cluster::{Cluster, Stop},
-    daemon::{Output, Process},
+    daemon::{Output, Process, signal},
     database::{Database, LogRow},
     identity::Identity,
     receiver::Receiver,
