@@ -285,7 +285,8 @@ impl Dispatcher {
         // What was found may have been waited for by another event of the same lead.
         let found_nothing = claimed.picked.is_empty();
         let is_wrapped = cursor.is_empty();
-        let room_is_short = request.holds_back(&claimed.picked);
+        // What was settled takes no room: there may be more where it was.
+        let room_is_short = claimed.settled.is_empty() && request.holds_back(&claimed.picked);
         *cursor = match claimed.picked.iter().max() {
             Some(last) if all_permits_used => last.clone(),
             _ => String::new(),

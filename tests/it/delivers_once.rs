@@ -361,3 +361,16 @@ async fn an_older_lead_of_a_known_visitor_whose_row_moves_sends_nothing() {
     assert_eq!(words(&rows), [CREATED, DUPLICATE]);
     assert_eq!(requests.len(), 1);
 }
+
+#[tokio::test]
+async fn a_queue_of_duplicates_waits_for_no_room_and_no_timer() {
+    let setup = Setup::new().await;
+    // So long a poll that nothing but the claims themselves can go on.
+    setup.edit_config(&[("database.poll_interval", json!("1h")), ("delivery.per_endpoint", json!(2))]);
+    setup.endpoint("acme").await;
+    let insert = "INSERT INTO leads (tenant_id, email, visitor_id) SELECT 'acme', 'a@example.com', 'v' FROM generate_series(1, 100)";
+    setup.db.app().await.batch_execute(insert).await.unwrap();
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(100).await;
+    assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("duplicate")).count(), 99);
+}
