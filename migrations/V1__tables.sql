@@ -136,7 +136,7 @@ COMMENT ON COLUMN lead_webhook.uniqueness.tenant_id IS 'The tenant, as text.';
 COMMENT ON COLUMN lead_webhook.uniqueness.lead_id IS 'The newest lead with this key, as text.';
 COMMENT ON COLUMN lead_webhook.uniqueness.seen_at IS 'When the latest event with this key was queued, fired or not; after `seed` the later of the lead''s times.';
 COMMENT ON COLUMN lead_webhook.uniqueness.came_back_at IS 'The last-conversation time that the latest re-engagement by an update was fired for: several updates in one come-back fire once.';
-COMMENT ON COLUMN lead_webhook.uniqueness.event_id IS 'The latest event with this key; NULL after `seed`.';
+COMMENT ON COLUMN lead_webhook.uniqueness.event_id IS 'The latest event with this key that was fired; NULL after `seed`.';
 COMMENT ON COLUMN lead_webhook.uniqueness.transaction_id IS 'The application''s transaction of that event.';
 
 CREATE TABLE lead_webhook.muted (

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, MissedTickBehavior, interval},
+    time::{Instant, sleep_until},
 };
 use uuid::Uuid;
 
@@ -46,24 +46,22 @@ pub struct Recorder {
     status: watch::Sender<bool>,
     session: Option<Session>,
     backoff: Backoff,
-    last_beat: Instant,
+    next_beat: Instant,
 }
 
 impl Recorder {
     /// A recorder without a session yet; `status` tells whether the database is there.
     pub fn new(database: Arc<Database>, heart: Arc<Heart>, flight: Arc<Flight>, status: watch::Sender<bool>) -> Self {
-        Self { database, heart, flight, status, session: None, backoff: Backoff::default(), last_beat: Instant::now() }
+        Self { database, heart, flight, status, session: None, backoff: Backoff::default(), next_beat: Instant::now() }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
     pub async fn run(mut self, mut ended: mpsc::UnboundedReceiver<Ended>) {
-        let mut beats = interval(heart::EVERY);
-        beats.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<Ended> = Vec::new();
         loop {
             tokio::select! {
                 n = ended.recv_many(&mut batch, BATCH) => if n == 0 { break },
-                _ = beats.tick() => self.beat().await,
+                () = sleep_until(self.next_beat) => self.beat().await,
             }
             self.write(&mut batch).await;
         }
@@ -75,7 +73,7 @@ impl Recorder {
         let own = self.heart.instance_id();
         let flight = Arc::clone(&self.flight);
         while !batch.is_empty() {
-            if self.last_beat.elapsed() >= heart::EVERY {
+            if Instant::now() >= self.next_beat {
                 self.beat().await;
             }
             let Some(session) = self.session().await else { continue };
@@ -92,7 +90,7 @@ impl Recorder {
 
     /// Renews the heartbeat and finds dead daemons' claims.
     async fn beat(&mut self) {
-        self.last_beat = Instant::now();
+        self.next_beat = Instant::now() + heart::EVERY;
         let heart = Arc::clone(&self.heart);
         let Some(session) = self.session().await else { return };
         let beaten = async {

@@ -51,21 +51,6 @@ pub struct MappedSql {
 pub struct MappedTime {
     /// timestamptz; NULL where the lead's time is infinite. A time without zone is UTC.
     pub sql: String,
-    /// The value in its own type.
-    raw: String,
-    kind: TimeKind,
-}
-
-impl MappedTime {
-    /// A condition that an index over the mapped column serves: the lead's time is `since` (SQL, timestamptz) or later.
-    pub fn at_or_after(&self, since: &str) -> String {
-        let raw = &self.raw;
-        match self.kind {
-            TimeKind::Zoned => format!("{raw} >= {since}"),
-            TimeKind::Unzoned => format!("{raw} >= ({since} AT TIME ZONE 'UTC')"),
-            TimeKind::Date => format!("{raw} >= ({since} AT TIME ZONE 'UTC')::date"),
-        }
-    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -161,7 +146,7 @@ impl MappedSql {
             if kind.is_none() {
                 problems.push(problem(key, mapping, not_a_time(type_of(key)?, mapping)));
             }
-            Some(MappedTime::new(raw(mapping), kind?))
+            Some(MappedTime::new(&raw(mapping), kind?))
         };
         let captured_at = time("captured_at", &leads.columns.captured_at);
         let last_conversation_at = time("last_conversation_at", &leads.columns.last_conversation_at);
@@ -191,14 +176,14 @@ impl MappedSql {
 }
 
 impl MappedTime {
-    fn new(raw: String, kind: TimeKind) -> Self {
+    fn new(raw: &str, kind: TimeKind) -> Self {
         let finite = match kind {
-            TimeKind::Zoned => raw.clone(),
+            TimeKind::Zoned => raw.to_owned(),
             TimeKind::Unzoned => format!("{raw} AT TIME ZONE 'UTC'"),
             // By way of timestamp: a cast from date takes the session's time zone.
             TimeKind::Date => format!("{raw}::timestamp AT TIME ZONE 'UTC'"),
         };
-        Self { sql: format!("CASE WHEN isfinite({raw}) THEN {finite} END"), raw, kind }
+        Self { sql: format!("CASE WHEN isfinite({raw}) THEN {finite} END") }
     }
 }
 
