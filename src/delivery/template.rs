@@ -9,8 +9,9 @@ mod fault;
 mod placeholder;
 mod reader;
 
-use std::{fmt, sync::Arc};
+use std::{borrow::Cow, fmt, sync::Arc};
 
+use serde::Serializer as _;
 use serde_json::Value;
 
 pub use fault::{JsonHint, Place, TemplateFault};
@@ -75,9 +76,9 @@ impl Template {
     /// holds placeholders only (white space aside) and comes out blank are left out; a literal empty string
     /// stays, and so does an object or array that loses everything.
     pub fn render(&self, event: &Event, omit_empty: bool) -> Vec<u8> {
-        let mut body = String::with_capacity(self.0.text.len() + 128);
+        let mut body = Vec::with_capacity(self.0.text.len() + 128);
         Renderer { event, omit_empty }.write(&self.0.root, &mut body);
-        body.into_bytes()
+        body
     }
 
     /// The placeholders that the template uses, each once, in the order of [`Placeholder::ALL`].
@@ -110,53 +111,65 @@ struct Renderer<'a> {
 }
 
 impl Renderer<'_> {
-    fn write(&self, node: &Node, body: &mut String) {
+    fn write(&self, node: &Node, body: &mut Vec<u8>) {
         match node {
-            Node::Fixed(json) => body.push_str(json),
-            Node::Text(parts) => body.push_str(&json_string(self.substitute(parts))),
+            Node::Fixed(json) => body.extend_from_slice(json.as_bytes()),
+            Node::Text(parts) => {
+                // Writing to memory cannot fail.
+                let _ = serde_json::Serializer::new(body).collect_str(&Text { renderer: self, parts });
+            }
             Node::Array(elements) => {
                 let kept = elements.iter().filter(|element| !self.omits(element));
-                list(body, ['[', ']'], kept, |element, body| self.write(element, body));
+                list(body, [b'[', b']'], kept, |element, body| self.write(element, body));
             }
             Node::Object(members) => {
                 let kept = members.iter().filter(|(_, value)| !self.omits(value));
-                list(body, ['{', '}'], kept, |(key, value), body| {
-                    body.push_str(key);
-                    body.push(':');
+                list(body, [b'{', b'}'], kept, |(key, value), body| {
+                    body.extend_from_slice(key.as_bytes());
+                    body.push(b':');
                     self.write(value, body);
                 });
             }
         }
     }
 
-    fn substitute(&self, parts: &[Part]) -> String {
-        let mut text = String::new();
-        for part in parts {
-            match part {
-                Part::Literal(literal) => text.push_str(literal),
-                Part::Placeholder(placeholder) => text.push_str(&placeholder.value(self.event).unwrap_or_default()),
-            }
+    fn substitute<'s>(&'s self, part: &'s Part) -> Cow<'s, str> {
+        match part {
+            Part::Literal(literal) => Cow::from(&**literal),
+            Part::Placeholder(placeholder) => placeholder.value(self.event).unwrap_or_default(),
         }
-        text
     }
 
-    /// A literal part that is not blank makes the whole string not blank: no need to look at the parts.
+    /// A literal part that is not blank makes the whole string not blank: no need to look at the other parts.
     fn omits(&self, node: &Node) -> bool {
-        self.omit_empty && matches!(node, Node::Text(parts) if self.substitute(parts).trim().is_empty())
+        let is_blank = |part: &Part| self.substitute(part).trim().is_empty();
+        self.omit_empty && matches!(node, Node::Text(parts) if parts.iter().all(is_blank))
+    }
+}
+
+/// A string with its placeholders filled in. It is escaped piece by piece into the body, never put together.
+struct Text<'a> {
+    renderer: &'a Renderer<'a>,
+    parts: &'a [Part],
+}
+
+impl fmt::Display for Text<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.parts.iter().try_for_each(|part| f.write_str(&self.renderer.substitute(part)))
     }
 }
 
 /// Writes `items` between brackets, separated by commas.
 fn list<T>(
-    body: &mut String,
-    [open, close]: [char; 2],
+    body: &mut Vec<u8>,
+    [open, close]: [u8; 2],
     items: impl Iterator<Item = T>,
-    write: impl Fn(T, &mut String),
+    write: impl Fn(T, &mut Vec<u8>),
 ) {
     body.push(open);
     for (index, item) in items.enumerate() {
         if index > 0 {
-            body.push(',');
+            body.push(b',');
         }
         write(item, body);
     }
