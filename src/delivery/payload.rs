@@ -3,7 +3,7 @@
 //! Knows nothing of templates: it is what a tenant gets who saved none.
 
 use jiff::{SignedDuration, Timestamp};
-use serde_json::{Map, Value};
+use serde::Serialize;
 use uuid::Uuid;
 
 use crate::event::{Event, EventKind};
@@ -19,19 +19,37 @@ const SYNTHETIC_SILENCE: SignedDuration = SignedDuration::from_hours(45 * 24);
 ///
 /// Receivers may rely on it byte for byte.
 pub fn default_body(event: &Event) -> Vec<u8> {
-    let mut body = Map::new();
-    let mut put = |key: &str, value: Value| body.insert(key.to_owned(), value);
-    put("event", event.kind.as_str().into());
-    put("tenantId", event.tenant_id.as_str().into());
-    put("leadId", event.lead_id.as_str().into());
-    put("email", event.email.as_deref().into());
-    put("phone", event.phone.as_deref().into());
-    put("conversationId", event.conversation_id.as_deref().into());
-    put("capturedAt", format_time(event.captured_at).into());
-    if event.kind == EventKind::ReEngaged {
-        put("lastConversationAt", event.last_conversation_at.map(format_time).into());
-    }
-    Value::Object(body).to_string().into_bytes()
+    let body = DefaultBody {
+        event: event.kind.as_str(),
+        tenant_id: &event.tenant_id,
+        lead_id: &event.lead_id,
+        email: event.email.as_deref(),
+        phone: event.phone.as_deref(),
+        conversation_id: event.conversation_id.as_deref(),
+        captured_at: format_time(event.captured_at),
+        last_conversation_at: match event.kind {
+            EventKind::Created => None,
+            EventKind::ReEngaged => Some(event.last_conversation_at.map(format_time)),
+        },
+    };
+    let Ok(json) = serde_json::to_vec(&body) else { unreachable!("strings and nulls are written to memory") };
+    json
+}
+
+/// What [`default_body`] writes, in this order.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct DefaultBody<'a> {
+    event: &'a str,
+    tenant_id: &'a str,
+    lead_id: &'a str,
+    email: Option<&'a str>,
+    phone: Option<&'a str>,
+    conversation_id: Option<&'a str>,
+    captured_at: String,
+    /// `Some(None)` is written as `null`, `None` not at all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_conversation_at: Option<Option<String>>,
 }
 
 /// A time as bodies spell it: `2026-04-22T10:15:00.000Z`, that is UTC, exactly three decimals (cut, not rounded,
