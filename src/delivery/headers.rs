@@ -220,21 +220,20 @@ fn is_token(name: &str) -> bool {
 }
 
 fn is_reserved(name: &str, header_prefix: &str) -> bool {
-    let name = name.to_ascii_lowercase();
-    let ours = header_prefix.to_ascii_lowercase();
-    RESERVED.contains(&name.as_str())
-        || RESERVED_PREFIXES.iter().any(|prefix| name.starts_with(prefix))
-        || (!ours.is_empty() && name.starts_with(&ours))
+    let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
+    RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
+        || RESERVED_PREFIXES.iter().any(|prefix| begins_with(prefix))
+        || (!header_prefix.is_empty() && begins_with(header_prefix))
 }
 
 fn value_fault(position: usize, name: &str, value: &str) -> Option<HeaderFault> {
-    let name = name.to_owned();
+    let name = || name.to_owned();
     if value.is_empty() {
-        Some(HeaderFault::EmptyValue { position, name })
+        Some(HeaderFault::EmptyValue { position, name: name() })
     } else if !value.bytes().all(|byte| matches!(byte, b'\t' | b' '..=b'~')) {
-        Some(HeaderFault::InvalidValue { position, name })
+        Some(HeaderFault::InvalidValue { position, name: name() })
     } else if value.len() > MAX_VALUE {
-        Some(HeaderFault::LongValue { position, name, bytes: value.len() })
+        Some(HeaderFault::LongValue { position, name: name(), bytes: value.len() })
     } else {
         None
     }
