@@ -1,7 +1,7 @@
 //! What one event costs where no network and no database is involved: steps 5 to 7 of its path, part by part.
 //!
 //! # How to run it
-//! `cargo bench --bench parts` measures everything in about two minutes; `cargo bench --bench parts -- sign` only what
+//! `cargo bench --bench parts` measures everything in a minute and a half; `cargo bench --bench parts -- sign` only what
 //! has `sign` in its name. `perf record` on the built program (`--bench --profile-time 5 prepare`) shows where it goes;
 //! `CARGO_PROFILE_BENCH_STRIP=none` keeps the names for that.
 //!

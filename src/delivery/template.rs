@@ -12,7 +12,6 @@ mod reader;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use serde::Serializer as _;
-use serde_json::Value;
 
 pub use fault::{JsonHint, Place, TemplateFault};
 pub use placeholder::Placeholder;
@@ -177,8 +176,9 @@ fn list<T>(
 }
 
 /// `text` as a JSON string with its quotes.
-fn json_string(text: impl Into<String>) -> String {
-    Value::String(text.into()).to_string()
+fn json_string(text: &str) -> String {
+    let Ok(json) = serde_json::to_string(text) else { unreachable!("a string is written to memory") };
+    json
 }
 
 #[cfg(test)]

@@ -75,7 +75,7 @@ impl<'t> Reader<'t> {
                 let place = self.place(start);
                 self.faults.push(TemplateFault::PlaceholderInKey { place });
             }
-            let written = json_string(key.as_str());
+            let written = json_string(&key);
             if !keys.insert(key) {
                 let place = self.place(start);
                 self.faults.push(TemplateFault::DuplicateKey { place });
