@@ -254,3 +254,9 @@ COMMENT ON COLUMN lead_webhook.deliveries.instance_id IS 'The daemon instance; N
 -- The mark of a failing trigger: advanced without a lock, and a roll-back does not take it back.
 CREATE SEQUENCE lead_webhook.missed;
 COMMENT ON SEQUENCE lead_webhook.missed IS 'Moves on whenever a trigger could not queue an event.';
+
+-- The doorbell. A sequence, because it is read without a lock and moved on without waiting for anybody, and because a
+-- roll-back does not take that back. Nobody listens before a daemon has armed it, so it begins silent.
+CREATE SEQUENCE lead_webhook.bell;
+COMMENT ON SEQUENCE lead_webhook.bell IS 'How often the triggers have rung since a daemon armed it. They notify while it is below a limit; a daemon that looks anyway keeps it at the limit.';
+SELECT setval('lead_webhook.bell', 1000000);

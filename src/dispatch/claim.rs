@@ -1,8 +1,12 @@
 //! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
 //! anything is sent. Own tables first, then the leads by id, then the uniqueness keys in key order.
+//!
+//! What needs no answer travels together, so that a claim of new leads is four round trips. A claim that fails leaves
+//! its transaction open: the session must be given up then.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
+use futures_util::future::{join, try_join3};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -10,10 +14,10 @@ use crate::{
     event::{Event, EventKind},
     outcome::{Destination, Failure, Outcome, SkipReason, Status},
     store::{
-        Error, Statement, Transaction,
+        Client, Error, Statement, bell,
         delivery_log::{self, Entry},
-        endpoints::SealedEndpoint,
-        leads::{self, Lead, LoadError, Loaded},
+        endpoints::{self, SealedEndpoint},
+        leads::{self, Lead, Leads, LoadError, Loaded},
         mapping::MappedSql,
         outbox::{self, Claim, Pending},
         session::Session,
@@ -69,6 +73,7 @@ pub struct Statements {
     pick: Statement,
     mark: Statement,
     record: Statement,
+    endpoints: Statement,
     load: Statement,
     uniqueness: uniqueness::Statements,
 }
@@ -83,6 +88,7 @@ impl Statements {
             pick: outbox::pick_statement(session).await?,
             mark: outbox::mark_statement(session).await?,
             record: delivery_log::record_statement(session).await?,
+            endpoints: endpoints::load_statement(session).await?,
             load: leads::load_statement(session, mapped).await?,
             uniqueness: uniqueness::Statements::prepare(session).await?,
         })
@@ -97,55 +103,87 @@ pub struct Claimer {
     pub key: UniquenessKey,
     /// How long a lead must have been silent.
     pub silence: Duration,
+    /// The endpoints as they were last seen, by tenant, with their versions.
+    pub endpoints: HashMap<String, (String, Arc<SealedEndpoint>)>,
 }
 
-/// A claim waits no longer than this for a lock on the leads table (or anything else): milliseconds.
-const LOCK_TIMEOUT: &str = "SET LOCAL lock_timeout = '1s'";
+/// A claim waits no longer than 1 s for a lock on the leads table (or anything else).
+const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
+
+/// Beyond so many endpoints they are forgotten and loaded anew: a template may have 64 KiB.
+const ENDPOINTS: usize = 256;
 
 impl Claimer {
-    /// Makes one claim.
+    /// Makes one claim; with `silence` no commit rings the doorbell from here on.
     ///
     /// # Errors
-    /// [`ClaimError`]; nothing is claimed then, as far as the database answered.
+    /// [`ClaimError`]; nothing is claimed then, as far as the database answered. The session's transaction stays open.
     pub async fn claim(
-        &self,
-        session: &mut Session,
+        &mut self,
+        session: &Session,
         statements: &Statements,
         request: &outbox::Request,
+        silence: bool,
     ) -> Result<Claimed, ClaimError> {
-        let mut transaction = session.begin().await?;
-        transaction.batch_execute(LOCK_TIMEOUT).await?;
-        let picked = outbox::pick(&transaction, &statements.pick, request).await?;
+        let client = session.shared();
+        let silenced = async { if silence { bell::silence(client).await } else { Ok(()) } };
+        let picked = outbox::pick(client, &statements.pick, request);
+        let ((), (), picked) = try_join3(client.batch_execute(BEGIN), silenced, picked).await?;
         if picked.events.is_empty() {
-            transaction.rollback().await?;
+            client.batch_execute("ROLLBACK").await?;
             return Ok(Claimed::default());
         }
-        let endpoints: HashMap<String, Arc<SealedEndpoint>> =
-            picked.endpoints.into_iter().map(|(tenant, endpoint)| (tenant, Arc::new(endpoint))).collect();
         let mut claimed = Claimed {
             picked: picked.events.iter().map(|event| event.place.tenant_id.clone()).collect(),
             ..Claimed::default()
         };
-        let present = self.load(&mut transaction, statements, picked.events, &endpoints, &mut claimed).await?;
-        self.settle(&mut transaction, statements, present, &endpoints, &mut claimed).await?;
-        self.write(&transaction, statements, &claimed).await?;
-        transaction.commit().await?;
+        let mut ids: Vec<&str> = picked.events.iter().map(|e| e.lead_id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        let (endpoints, loaded) = join(
+            self.known_endpoints(client, statements, &picked.endpoints),
+            leads::load(client, &statements.load, &ids),
+        )
+        .await;
+        let endpoints = endpoints?;
+        let present = self.present(&loaded?, picked.events, &endpoints, &mut claimed);
+        self.settle(client, statements, present, &endpoints, &mut claimed).await?;
+        self.write(client, statements, &claimed).await?;
         Ok(claimed)
     }
 
-    /// Step 4: the leads' values; events without any are settled.
-    async fn load(
-        &self,
-        transaction: &mut Transaction<'_>,
+    /// The endpoints of these tenants and versions: those that are new or have changed are loaded.
+    async fn known_endpoints(
+        &mut self,
+        client: &Client,
         statements: &Statements,
+        wanted: &HashMap<String, String>,
+    ) -> Result<HashMap<String, Arc<SealedEndpoint>>, Error> {
+        if self.endpoints.len() > ENDPOINTS {
+            self.endpoints.clear();
+        }
+        let is_known =
+            |tenant: &String, version: &String| self.endpoints.get(tenant).is_some_and(|(v, _)| v == version);
+        let changed: Vec<&str> =
+            wanted.iter().filter(|(tenant, version)| !is_known(tenant, version)).map(|(t, _)| t.as_str()).collect();
+        for tenant in &changed {
+            self.endpoints.remove(*tenant);
+        }
+        for loaded in endpoints::load(client, &statements.endpoints, &changed).await? {
+            self.endpoints.insert(loaded.tenant_id, (loaded.version, Arc::new(loaded.sealed)));
+        }
+        let known = |tenant: &String| Some((tenant.clone(), Arc::clone(&self.endpoints.get(tenant)?.1)));
+        Ok(wanted.keys().filter_map(known).collect())
+    }
+
+    /// Step 4: the leads' values; events without any are settled.
+    fn present(
+        &self,
+        loaded: &Leads,
         events: Vec<Pending>,
         endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
-    ) -> Result<Vec<Present>, ClaimError> {
-        let mut ids: Vec<&str> = events.iter().map(|e| e.lead_id.as_str()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let loaded = leads::load(transaction, &statements.load, &ids).await?;
+    ) -> Vec<Present> {
         let mut present = Vec::with_capacity(events.len());
         for event in events {
             let endpoint = endpoints.get(&event.place.tenant_id);
@@ -168,20 +206,20 @@ impl Claimer {
                 claimed.settled.push(skipped(&event, captured_at, obstacle.unwrap_or(SkipReason::Gone), endpoint));
             }
         }
-        Ok(present)
+        present
     }
 
     /// Created, re-engaged or duplicate, under the keys' locks.
     async fn settle(
         &self,
-        transaction: &mut Transaction<'_>,
+        client: &Client,
         statements: &Statements,
         present: Vec<Present>,
         endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
     ) -> Result<(), ClaimError> {
-        let mut keys = Keys::lock(transaction, &statements.uniqueness, &present).await?;
-        let named = self.named_conversations(transaction, statements, &keys).await?;
+        let mut keys = Keys::lock(client, &statements.uniqueness, &present).await?;
+        let named = self.named_conversations(client, statements, &keys).await?;
         for Present { event, lead, key, obstacle } in present {
             let endpoint = endpoints.get(&event.place.tenant_id);
             let observed = observed(&event, &lead);
@@ -206,7 +244,7 @@ impl Claimer {
         }
         let changed = keys.changed();
         if !changed.is_empty() {
-            uniqueness::store(transaction, &statements.uniqueness, &changed).await?;
+            uniqueness::store(client, &statements.uniqueness, &changed).await?;
         }
         Ok(())
     }
@@ -214,7 +252,7 @@ impl Claimer {
     /// The last conversations of the leads that known keys name.
     async fn named_conversations(
         &self,
-        transaction: &mut Transaction<'_>,
+        client: &Client,
         statements: &Statements,
         keys: &Keys,
     ) -> Result<HashMap<Key, Timestamp>, ClaimError> {
@@ -223,7 +261,7 @@ impl Claimer {
             return Ok(HashMap::new());
         }
         let ids: Vec<&str> = named.iter().map(|(_, known)| known.lead_id.as_str()).collect();
-        let loaded = leads::load(transaction, &statements.load, &ids).await?;
+        let loaded = leads::load(client, &statements.load, &ids).await?;
         let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
             Loaded::Found(lead) => lead.last_conversation_at,
             Loaded::Broken(_) | Loaded::Gone => None,
@@ -231,30 +269,36 @@ impl Claimer {
         Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
     }
 
-    async fn write(
-        &self,
-        transaction: &Transaction<'_>,
-        statements: &Statements,
-        claimed: &Claimed,
-    ) -> Result<(), ClaimError> {
-        if !claimed.settled.is_empty() {
+    /// Writes what was settled and what is claimed, and commits.
+    async fn write(&self, client: &Client, statements: &Statements, claimed: &Claimed) -> Result<(), ClaimError> {
+        let settled = async {
+            if claimed.settled.is_empty() {
+                return Ok(());
+            }
             let entries: Vec<&Entry> = claimed.settled.iter().collect();
-            delivery_log::record_within(transaction, &statements.record, self.instance_id, &entries).await?;
-        }
-        if !claimed.deliveries.is_empty() {
-            let claims: Vec<Claim> = claimed
-                .deliveries
-                .iter()
-                .map(|d| Claim {
-                    place: d.place.clone(),
-                    delivery_id: d.delivery_id,
-                    event: d.event.kind,
-                    last_conversation_at: d.event.last_conversation_at,
-                })
-                .collect();
-            outbox::mark(transaction, &statements.mark, self.instance_id, &claims).await?;
-        }
+            delivery_log::record_within(client, &statements.record, self.instance_id, &entries).await
+        };
+        let marked = async {
+            if claimed.deliveries.is_empty() {
+                return Ok(0);
+            }
+            let claims: Vec<Claim> = claimed.deliveries.iter().map(Delivery::claim).collect();
+            outbox::mark(client, &statements.mark, self.instance_id, &claims).await
+        };
+        // What fails aborts the transaction, which COMMIT then rolls back.
+        try_join3(settled, marked, client.batch_execute("COMMIT")).await?;
         Ok(())
+    }
+}
+
+impl Delivery {
+    fn claim(&self) -> Claim {
+        Claim {
+            place: self.place.clone(),
+            delivery_id: self.delivery_id,
+            event: self.event.kind,
+            last_conversation_at: self.event.last_conversation_at,
+        }
     }
 }
 

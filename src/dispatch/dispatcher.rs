@@ -14,12 +14,12 @@ use tokio::{
 use tracing::Instrument as _;
 
 use crate::{
-    config::{Database, Leads},
+    config::{Database, Leads, Notify},
     keyring::{Column, Place},
     outcome::{Outcome, Status},
     pipeline::Pipeline,
     store::{
-        self, connect, installation,
+        self, bell, connect, installation,
         mapping::{MappedSql, MappingError},
         outbox,
         session::{Session, explain},
@@ -28,21 +28,24 @@ use crate::{
 };
 
 use super::{
-    backoff::Backoff,
+    bell::Bell,
     claim::{ClaimError, Claimed, Claimer, Statements},
     flight::Flight,
     heart::Heart,
+    opened::Opened,
     recorder::Ended,
+    resting::Why,
     sending::{Sending, entry, log_settled},
+    trouble::{Trouble, UNCERTAIN},
     wake_up::WakeUp,
 };
 
-/// After a commit whose answer was lost, the server may still finish it: for this long, claims that are not ours to
-/// send are looked for and given back.
-const UNCERTAIN: Duration = Duration::from_secs(60);
-
 /// A claim takes milliseconds, and waits for a lock for a second. A server that has not answered by now will not.
-const CLAIM_TIMEOUT: Duration = Duration::from_secs(60);
+const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
+
+fn unanswered() -> String {
+    format!("the database has not answered for {} s", ANSWER_TIMEOUT.as_secs())
+}
 
 /// A claim that is under way when the daemon is told to stop may still end for so long.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -85,11 +88,25 @@ pub struct Dispatcher {
     pub stop: watch::Receiver<bool>,
 }
 
-/// A session that can claim.
-struct Ready {
-    session: Session,
+/// A session that can claim, and what is known as long as it lasts.
+pub(super) struct Ready {
+    pub(super) session: Session,
     statements: Statements,
     claimer: Claimer,
+    /// Tenants up to and including this one had their turn.
+    cursor: String,
+    opened: Opened,
+    /// `None`: nobody notifies.
+    pub(super) bell: Option<Bell>,
+}
+
+/// What to do after a claim.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    /// There may be more to claim at once.
+    ClaimAgain,
+    /// Nothing more can be claimed now.
+    Rest(Why),
 }
 
 /// What keeps the dispatcher from claiming; each names its remedy.
@@ -107,58 +124,6 @@ enum Obstacle {
         "the key file is not the one that this installation was made with ({0}): nothing is claimed until it is back"
     )]
     OtherKeys(crate::keyring::OpenError),
-}
-
-/// What to do after a claim.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Next {
-    /// There may be more to claim at once.
-    ClaimAgain,
-    /// More is pending than may fly now: look again when a delivery leaves.
-    WaitForRoom,
-    /// Nothing more is pending: look again when somebody says so.
-    Wait,
-}
-
-/// What keeps going wrong: told once, tried again ever more slowly until a claim succeeds.
-#[derive(Default)]
-struct Trouble {
-    backoff: Backoff,
-    told: String,
-    /// A claim of ours may stand that is not begun; until then a late commit may still bring one.
-    uncertain_until: Option<Instant>,
-}
-
-impl Trouble {
-    /// Logs the error where it is another one than the last; how long to wait.
-    fn tell(&mut self, error: String) -> Duration {
-        if error != self.told {
-            tracing::error!(error, "cannot claim, trying again; events wait in the outbox");
-            self.told = error;
-        }
-        self.backoff.next_wait()
-    }
-
-    fn is_over(&mut self) {
-        if !self.told.is_empty() {
-            tracing::info!("claiming again");
-            self.told.clear();
-        }
-        self.backoff.reset();
-    }
-
-    fn is_uncertain(&self) -> bool {
-        self.uncertain_until.is_some()
-    }
-
-    /// What was not begun has been given back.
-    fn looked(&mut self) {
-        self.uncertain_until = self.uncertain_until.filter(|until| Instant::now() < *until);
-    }
-
-    fn doubt(&mut self) {
-        self.uncertain_until = Some(Instant::now() + UNCERTAIN);
-    }
 }
 
 impl Dispatcher {
@@ -209,8 +174,15 @@ impl Dispatcher {
             instance_id: self.heart.instance_id(),
             key: UniquenessKey::new(key),
             silence: self.leads.silence,
+            endpoints: HashMap::new(),
         };
-        Ok(Ready { session, statements, claimer })
+        let notifies = match self.database.notify {
+            Notify::Off => false,
+            Notify::On => true,
+            Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
+        };
+        let (cursor, opened, bell) = (String::new(), Opened::default(), notifies.then(Bell::default));
+        Ok(Ready { session, statements, claimer, cursor, opened, bell })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -220,7 +192,6 @@ impl Dispatcher {
         tasks: &mut JoinSet<()>,
         trouble: &mut Trouble,
     ) -> Option<String> {
-        let mut cursor = String::new();
         let mut stop = self.stop.clone();
         loop {
             if *self.stop.borrow() {
@@ -233,23 +204,13 @@ impl Dispatcher {
             if self.flight.take_unsent() {
                 trouble.doubt();
             }
-            if trouble.is_uncertain() {
-                let given_back =
-                    outbox::release(&mut ready.session, self.heart.instance_id(), &self.flight.held()).await;
-                match given_back {
-                    Err(error) => return Some(explain(&error, &self.database.daemon_role)),
-                    Ok(0) => {}
-                    Ok(n) => tracing::info!(events = n, "gave claims back that were not begun"),
-                }
-                trouble.looked();
-            }
-            let claim = tokio::time::timeout(CLAIM_TIMEOUT, self.claim_once(&mut ready, &mut cursor, tasks));
+            let claim = tokio::time::timeout(ANSWER_TIMEOUT, self.claim(&mut ready, trouble, tasks));
             let next = match unless_stopped(&mut stop, claim).await {
                 None => return None,
                 Some(Ok(Ok(next))) => next,
                 Some(Err(_)) => {
                     trouble.doubt();
-                    return Some(format!("the database has not answered a claim for {} s", CLAIM_TIMEOUT.as_secs()));
+                    return Some(unanswered());
                 }
                 Some(Ok(Err(error))) => {
                     trouble.doubt();
@@ -257,62 +218,95 @@ impl Dispatcher {
                 }
             };
             trouble.is_over();
+            let Next::Rest(why) = next else { continue };
             let patience = if trouble.is_uncertain() { UNCERTAIN / 12 } else { self.database.poll_interval };
-            if next != Next::ClaimAgain && !self.wait(tasks, patience, next == Next::WaitForRoom).await {
-                return None;
+            let rest = self.rest(&mut ready, tasks, why, patience.min(self.database.poll_interval));
+            match unless_stopped(&mut stop, rest).await {
+                Some(Ok(true)) => {}
+                None | Some(Ok(false)) => return None,
+                Some(Err(error)) => return Some(error),
             }
         }
     }
 
-    /// One claim, and what to do next.
-    async fn claim_once(
+    /// Gives back what is not ours to send, claims once, and says what to do next.
+    async fn claim(
         &mut self,
         ready: &mut Ready,
-        cursor: &mut String,
+        trouble: &mut Trouble,
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
+        let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
+        if trouble.is_uncertain() {
+            let (own, held) = (self.heart.instance_id(), self.flight.held());
+            let given_back = outbox::release(&mut ready.session, own, &held).await.map_err(explained)?;
+            if given_back > 0 {
+                tracing::info!(events = given_back, "gave claims back that were not begun");
+            }
+            trouble.looked();
+        }
         let max_age_us = self.max_age.and_then(|age| i64::try_from(age.as_micros()).ok());
-        let Some(request) = self.flight.request(cursor, max_age_us) else { return Ok(Next::WaitForRoom) };
+        let Some(request) = self.flight.request(&ready.cursor, max_age_us) else { return Ok(Next::Rest(Why::Full)) };
         let claimed_at = Instant::now();
-        let claimed =
-            ready.claimer.claim(&mut ready.session, &ready.statements, &request).await.map_err(
-                |error| match error {
-                    ClaimError::Leads(error) => error.to_string(),
-                    ClaimError::Database(error) => explain(&error, &self.database.daemon_role),
-                },
-            )?;
-        let all_permits_used = i64::try_from(claimed.picked.len()).unwrap_or(i64::MAX) >= request.permits;
-        // What was found may have been waited for by another event of the same lead.
-        let found_nothing = claimed.picked.is_empty();
-        let is_wrapped = cursor.is_empty();
+        let silence = ready.bell.as_ref().is_some_and(Bell::is_in_the_way);
+        let claimed = ready.claimer.claim(&ready.session, &ready.statements, &request, silence).await;
+        let claimed = claimed.map_err(|error| match error {
+            ClaimError::Leads(error) => error.to_string(),
+            ClaimError::Database(error) => explained(error),
+        })?;
+        let found = claimed.picked.len();
+        if let Some(bell) = &mut ready.bell {
+            if silence {
+                bell.silenced();
+            }
+            bell.claimed(found);
+        }
+        if silence && self.heart.has_others() {
+            self.ask(bell::call(ready.session.shared())).await?;
+        }
+        let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
+        let is_wrapped = ready.cursor.is_empty();
         // What was settled takes no room: there may be more where it was.
         let room_is_short = claimed.settled.is_empty() && request.holds_back(&claimed.picked);
-        *cursor = match claimed.picked.iter().max() {
+        ready.cursor = match claimed.picked.iter().max() {
             Some(last) if all_permits_used => last.clone(),
             _ => String::new(),
         };
-        self.start(claimed, claimed_at, tasks);
+        self.start(ready, claimed, claimed_at, tasks);
         Ok(match () {
             () if all_permits_used || !is_wrapped => Next::ClaimAgain,
-            () if room_is_short => Next::WaitForRoom,
-            () if found_nothing => Next::Wait,
-            () => Next::ClaimAgain,
+            () if room_is_short => Next::Rest(Why::HeldBack { found_nothing: found == 0 }),
+            () if found == 0 => Next::Rest(Why::Empty),
+            // What was found may have been waited for by another event of the same lead.
+            () => self.look(ready).await?,
         })
     }
 
+    /// What the database answers to `work`, in an operator's words where it fails.
+    pub(super) async fn ask<T>(&self, work: impl Future<Output = Result<T, store::Error>>) -> Result<T, String> {
+        match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
+            Ok(answer) => answer.map_err(|error| explain(&error, &self.database.daemon_role)),
+            Err(_) => Err(unanswered()),
+        }
+    }
+
+    /// Whether more is pending.
+    async fn look(&self, ready: &mut Ready) -> Result<Next, String> {
+        let look = self.ask(bell::look(&mut ready.session)).await?;
+        if let Some(bell) = &mut ready.bell {
+            bell.looked(look);
+        }
+        Ok(if look.is_pending { Next::ClaimAgain } else { Next::Rest(Why::Empty) })
+    }
+
     /// Steps 5 to 8 for each delivery, in a task of its own.
-    fn start(&self, claimed: Claimed, claimed_at: Instant, tasks: &mut JoinSet<()>) {
+    fn start(&self, ready: &mut Ready, claimed: Claimed, claimed_at: Instant, tasks: &mut JoinSet<()>) {
         for entry in &claimed.settled {
             log_settled(entry);
         }
         let pipeline = Arc::clone(&self.pipeline.borrow());
-        let mut opened = HashMap::new();
         for delivery in claimed.deliveries {
-            let tenant_id = delivery.place.tenant_id.clone();
-            let endpoint = opened
-                .entry(tenant_id)
-                .or_insert_with_key(|tenant_id| pipeline.open(tenant_id, &delivery.endpoint).map(Arc::new))
-                .clone();
+            let endpoint = ready.opened.open(&pipeline, &delivery);
             let span = tracing::info_span!(
                 "delivery",
                 event.id = %delivery.place.event_id, event.kind = %delivery.event.kind,
@@ -329,24 +323,6 @@ impl Dispatcher {
                 stop: self.stop.clone(),
             };
             tasks.spawn(sending.run().instrument(span));
-        }
-    }
-
-    /// Waits for a reason to look again. `false`: it is time to stop.
-    async fn wait(&mut self, tasks: &mut JoinSet<()>, patience: Duration, is_held_back: bool) -> bool {
-        let poll = tokio::time::sleep(patience.min(self.database.poll_interval));
-        tokio::pin!(poll);
-        loop {
-            tokio::select! {
-                _ = self.stop.wait_for(|stop| *stop) => return false,
-                () = self.wake_up.heard() => return true,
-                () = &mut poll => return true,
-                // Somebody waits for the room that this one leaves.
-                () = self.flight.left(), if is_held_back => return true,
-                Some(ended) = tasks.join_next() => if ended.is_err_and(|error| error.is_panic()) {
-                    tracing::error!("a delivery's task has panicked; if it was being sent it will stand as interrupted");
-                },
-            }
         }
     }
 

@@ -11,7 +11,7 @@ use uuid::Uuid;
 use crate::{
     outcome::SkipReason,
     store::{
-        Error, Transaction,
+        Client, Error,
         leads::Lead,
         outbox::Pending,
         uniqueness::{self, Key, Known},
@@ -43,7 +43,7 @@ pub(super) struct Keys {
 impl Keys {
     /// Adds what is new, locks what is known. Moved rows, decided events and those that are not sent add nothing.
     pub(super) async fn lock(
-        transaction: &Transaction<'_>,
+        client: &Client,
         statements: &uniqueness::Statements,
         present: &[Present],
     ) -> Result<Self, Error> {
@@ -57,7 +57,7 @@ impl Keys {
             }
         }
         let rows: Vec<(Key, Known)> = firsts.iter().map(|(key, (_, known))| (*key, known.clone())).collect();
-        let added = if rows.is_empty() { Vec::new() } else { uniqueness::add(transaction, statements, &rows).await? };
+        let added = if rows.is_empty() { Vec::new() } else { uniqueness::add(client, statements, &rows).await? };
         let mut fresh = HashMap::with_capacity(added.len());
         let mut known = HashMap::with_capacity(keys.len());
         for key in added {
@@ -68,7 +68,7 @@ impl Keys {
         }
         let rest: Vec<Key> = keys.into_iter().filter(|key| !fresh.contains_key(key)).collect();
         if !rest.is_empty() {
-            known.extend(uniqueness::lock(transaction, statements, &rest).await?);
+            known.extend(uniqueness::lock(client, statements, &rest).await?);
         }
         Ok(Self { fresh, known, changed: HashSet::new() })
     }

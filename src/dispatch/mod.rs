@@ -17,6 +17,7 @@
 //! claimed and not begun goes back to the queue, the heartbeat is removed.
 
 pub mod backoff;
+mod bell;
 pub mod claim;
 pub mod decide;
 pub mod dispatcher;
@@ -24,6 +25,9 @@ pub mod flight;
 pub mod heart;
 mod keys;
 pub mod listener;
+mod opened;
 pub mod recorder;
+mod resting;
 mod sending;
+mod trouble;
 pub mod wake_up;

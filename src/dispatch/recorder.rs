@@ -14,7 +14,7 @@ use uuid::Uuid;
 use crate::{
     config::Database,
     store::{
-        Error, connect,
+        Error, bell, connect,
         delivery_log::{self, Entry},
         instances, outbox, said,
         session::{Session, explain},
@@ -118,7 +118,10 @@ impl Recorder {
         let held = self.flight.held();
         let Some(session) = self.session().await else { return };
         let left = async {
-            outbox::release(session, own, &held).await?;
+            if outbox::release(session, own, &held).await? > 0 {
+                // What was given back should not wait for the others' poll.
+                bell::call(session.shared()).await?;
+            }
             instances::leave(session, own).await
         };
         if let Err(error) = left.await {

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, time::Duration};
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Transaction};
+use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
 use crate::{
@@ -101,13 +101,13 @@ pub async fn record_statement(session: &mut Session) -> Result<tokio_postgres::S
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_within(
-    transaction: &Transaction<'_>,
+    client: &Client,
     statement: &tokio_postgres::Statement,
     instance_id: Uuid,
     entries: &[&Entry],
 ) -> Result<(), Error> {
     let columns = Columns::of(entries);
-    transaction.execute(statement, &columns.params(&Some(instance_id), &false)).await?;
+    client.execute(statement, &columns.params(&Some(instance_id), &false)).await?;
     Ok(())
 }
 

@@ -1,7 +1,7 @@
 //! The tenants' endpoints as they are stored: sealed. Opening them is the pipeline's work.
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, Transaction};
+use tokio_postgres::{Client, Error, Row, Statement, Transaction};
 
 use crate::outcome::Destination;
 
@@ -54,6 +54,51 @@ impl SealedEndpoint {
         let port = self.port.and_then(|port| u16::try_from(port).ok())?;
         Some(Destination { host: self.host.clone()?, port })
     }
+}
+
+const LOAD: &str = "\
+-- endpoints::load
+SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       ctid::text || ' ' || xmin::text AS endpoint_version
+FROM lead_webhook.endpoints
+WHERE tenant_id = ANY ($1::text[]) AND takes_part";
+
+/// An endpoint of a tenant's, with its row's version: another one whenever the row was written.
+pub struct Versioned {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The version.
+    pub version: String,
+    /// The endpoint.
+    pub sealed: SealedEndpoint,
+}
+
+/// Loads those endpoints of `tenants` that take part.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn load(client: &Client, statement: &Statement, tenants: &[&str]) -> Result<Vec<Versioned>, Error> {
+    if tenants.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows = client.query(statement, &[&tenants]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Versioned {
+                tenant_id: row.try_get("tenant_id")?,
+                version: row.try_get("endpoint_version")?,
+                sealed: SealedEndpoint::from_row(row)?,
+            })
+        })
+        .collect()
+}
+
+/// The statement that [`load`] runs.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn load_statement(session: &mut Session) -> Result<Statement, Error> {
+    session.statement(LOAD).await
 }
 
 /// An endpoint as the operator sees it, beside what is sealed.

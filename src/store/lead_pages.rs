@@ -59,10 +59,11 @@ impl Pages {
             ids.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(PageError::Ids)?;
         let Some(last) = ids.last() else { return Ok(None) };
         let ids_as_text: Vec<&str> = ids.iter().map(String::as_str).collect();
-        let mut transaction =
-            session.client().build_transaction().read_only(true).start().await.map_err(LoadError::Connection)?;
-        let leads = leads::load(&mut transaction, &self.load, &ids_as_text).await?;
-        transaction.commit().await.map_err(LoadError::Connection)?;
+        let client = session.shared();
+        client.batch_execute("BEGIN READ ONLY").await.map_err(LoadError::Connection)?;
+        let leads = leads::load(client, &self.load, &ids_as_text).await;
+        client.batch_execute("COMMIT").await.map_err(LoadError::Connection)?;
+        let leads = leads?;
         self.last = Some(last.clone());
         Ok(Some(leads))
     }

@@ -3,8 +3,9 @@
 
 use std::collections::HashMap;
 
+use futures_util::future::join3;
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, Statement, Transaction, error::SqlState};
+use tokio_postgres::{Client, Error, Row, Statement, error::SqlState};
 
 use super::{
     mapping::{MappedSql, MappedTime},
@@ -138,26 +139,33 @@ pub enum LoadError {
     Connection(#[source] Error),
 }
 
-/// Loads leads by id. Where a batch fails for one lead's values, it is halved until that lead stands alone.
+/// Loads leads by id, within a transaction. Where a batch fails for one lead's values, it is halved until that lead
+/// stands alone.
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
-pub async fn load(transaction: &mut Transaction<'_>, statement: &Statement, ids: &[&str]) -> Result<Leads, LoadError> {
+pub async fn load(client: &Client, statement: &Statement, ids: &[&str]) -> Result<Leads, LoadError> {
     let mut loaded = Leads::default();
     let mut batches = vec![ids];
     while let Some(batch) = batches.pop() {
         if batch.is_empty() {
             continue;
         }
-        let savepoint = transaction.savepoint("load").await.map_err(LoadError::Connection)?;
-        match savepoint.query(statement, &[&batch]).await {
+        let (begun, rows, ended) = join3(
+            client.batch_execute("SAVEPOINT load"),
+            client.query(statement, &[&batch]),
+            client.batch_execute("RELEASE load"),
+        )
+        .await;
+        begun.map_err(LoadError::Connection)?;
+        match rows {
             Ok(rows) => {
-                savepoint.commit().await.map_err(LoadError::Connection)?;
+                ended.map_err(LoadError::Connection)?;
                 loaded.take(&rows);
             }
             Err(error) if concerns_all(&error) => return Err(classify(error)),
             Err(error) => {
-                savepoint.rollback().await.map_err(LoadError::Connection)?;
+                client.batch_execute("ROLLBACK TO load; RELEASE load").await.map_err(LoadError::Connection)?;
                 match batch {
                     [id] => {
                         loaded.broken.insert((*id).to_owned(), describe(&error));

@@ -8,6 +8,7 @@
 //! Sessions run with `search_path = pg_catalog, pg_temp`: every name of ours and of the application's is qualified, and
 //! nobody's schema can slip a function or an operator in between.
 
+pub mod bell;
 pub mod check;
 pub mod connect;
 pub mod delivery_list;
@@ -25,7 +26,7 @@ mod tls;
 pub mod uniqueness;
 
 /// The driver's own words: only this folder knows the driver.
-pub use tokio_postgres::{Error, Statement, Transaction};
+pub use tokio_postgres::{Client, Error, Statement};
 
 /// What a database error says, for an operator: the server's message, its hint and its code, or the cause of a lost
 /// connection. Plain `Display` of the driver's error says "db error" only.

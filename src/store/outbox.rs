@@ -4,12 +4,12 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, Transaction};
+use tokio_postgres::{Client, Error, Row};
 use uuid::Uuid;
 
 use crate::event::EventKind;
 
-use super::{endpoints::SealedEndpoint, session::Session};
+use super::session::Session;
 
 /// What the trigger saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -142,38 +142,36 @@ SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.was_enabled,
            EXISTS (SELECT FROM lead_webhook.uniqueness u WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id)
            OR EXISTS (SELECT FROM lead_webhook.deliveries d WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id)
        ) AS is_moved_row,
-       e.tenant_id IS NOT NULL AND e.takes_part AS has_endpoint,
-       e.enabled, e.url_sealed, e.host, e.port, e.secret_sealed, e.headers_sealed, e.template, e.omit_empty, e.timeout_ms
-FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id
+       -- Another one whenever the row was written.
+       e.ctid::text || ' ' || e.xmin::text AS endpoint_version
+FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
 ORDER BY p.queued_at, p.event_id";
 
-/// What one pick found: the events, oldest first, and their tenants' endpoints.
+/// What one pick found.
 #[derive(Debug, Default)]
 pub struct Picked {
     /// The events, oldest first.
     pub events: Vec<Pending>,
-    /// The endpoints that take part, by tenant.
-    pub endpoints: HashMap<String, SealedEndpoint>,
+    /// The versions of their tenants' endpoints, where those take part.
+    pub endpoints: HashMap<String, String>,
 }
 
-/// Locks and reads pending events for the transaction's claim.
+/// Locks and reads pending events, within the claim's transaction.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn pick(
-    transaction: &Transaction<'_>,
-    statement: &tokio_postgres::Statement,
-    request: &Request,
-) -> Result<Picked, Error> {
+pub async fn pick(client: &Client, statement: &tokio_postgres::Statement, request: &Request) -> Result<Picked, Error> {
     let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
     let params: [super::session::Param<'_>; 6] =
         [&request.permits, &tenants, &free, &request.cursor, &request.per_endpoint, &request.max_age_us];
-    let rows = transaction.query(statement, &params).await?;
+    let rows = client.query(statement, &params).await?;
     let mut picked = Picked::default();
     for row in &rows {
         let event = pending(row)?;
-        if row.try_get("has_endpoint")? && !picked.endpoints.contains_key(&event.place.tenant_id) {
-            picked.endpoints.insert(event.place.tenant_id.clone(), SealedEndpoint::from_row(row)?);
+        if let Some(version) = row.try_get::<_, Option<&str>>("endpoint_version")?
+            && !picked.endpoints.contains_key(&event.place.tenant_id)
+        {
+            picked.endpoints.insert(event.place.tenant_id.clone(), version.to_owned());
         }
         picked.events.push(event);
     }
@@ -243,7 +241,7 @@ pub async fn mark_statement(session: &mut Session) -> Result<tokio_postgres::Sta
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn mark(
-    transaction: &Transaction<'_>,
+    client: &Client,
     statement: &tokio_postgres::Statement,
     instance_id: Uuid,
     claims: &[Claim],
@@ -254,7 +252,7 @@ pub async fn mark(
     let deliveries: Vec<Uuid> = claims.iter().map(|c| c.delivery_id).collect();
     let kinds: Vec<&str> = claims.iter().map(|c| c.event.as_str()).collect();
     let last: Vec<Option<Timestamp>> = claims.iter().map(|c| c.last_conversation_at).collect();
-    transaction.execute(statement, &[&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &last]).await
+    client.execute(statement, &[&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &last]).await
 }
 
 const RELEASE: &str = "\

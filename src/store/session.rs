@@ -73,6 +73,12 @@ impl Session {
         self.client.execute(&statement, params).await
     }
 
+    /// The client, for statements that travel together: each is sent when its future is first polled, and none waits
+    /// for the answer to the one before.
+    pub fn shared(&self) -> &Client {
+        &self.client
+    }
+
     /// Begins a transaction; it rolls back when it is dropped.
     ///
     /// # Errors

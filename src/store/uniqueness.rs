@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Statement, Transaction};
+use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 use super::session::Session;
@@ -66,13 +66,9 @@ RETURNING key";
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn add(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    rows: &[(Key, Known)],
-) -> Result<Vec<Key>, Error> {
+pub async fn add(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<Vec<Key>, Error> {
     let columns = Columns::of(rows);
-    let added = transaction.query(&statements.add, &columns.params()).await?;
+    let added = client.query(&statements.add, &columns.params()).await?;
     added.iter().map(|row| row.try_get::<_, &[u8]>(0).map(to_key)).collect()
 }
 
@@ -88,13 +84,9 @@ FOR UPDATE";
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn lock(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    keys: &[Key],
-) -> Result<HashMap<Key, Known>, Error> {
+pub async fn lock(client: &Client, statements: &Statements, keys: &[Key]) -> Result<HashMap<Key, Known>, Error> {
     let keys: Vec<&[u8]> = keys.iter().map(<[u8; 32]>::as_slice).collect();
-    let rows = transaction.query(&statements.lock, &[&keys]).await?;
+    let rows = client.query(&statements.lock, &[&keys]).await?;
     let mut known = HashMap::with_capacity(rows.len());
     for row in &rows {
         known.insert(
@@ -125,12 +117,8 @@ WHERE k.key = u.key";
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn store(
-    transaction: &Transaction<'_>,
-    statements: &Statements,
-    rows: &[(Key, Known)],
-) -> Result<u64, Error> {
-    transaction.execute(&statements.store, &Columns::of(rows).params()).await
+pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<u64, Error> {
+    client.execute(&statements.store, &Columns::of(rows).params()).await
 }
 
 const SEED: &str = "\

@@ -6,7 +6,7 @@ use super::{error::InstallError, step::Step};
 use crate::store::identifier;
 
 /// Relation of ours, and what the daemon does to it.
-const GRANTS: [(&str, &[&str]); 10] = [
+const GRANTS: [(&str, &[&str]); 11] = [
     ("endpoints", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("endpoint_switches", &["SELECT", "INSERT"]),
     // INSERT: the sweep queues what a failing trigger left out.
@@ -18,6 +18,7 @@ const GRANTS: [(&str, &[&str]); 10] = [
     ("muted", &["SELECT"]),
     ("migrations", &["SELECT"]),
     ("missed", &["SELECT"]),
+    ("bell", &["SELECT", "UPDATE"]),
 ];
 
 const MISSING: &str = "-- grants::missing
@@ -50,7 +51,7 @@ pub(super) async fn missing(client: &Client, daemon_role: &str) -> Result<Vec<St
     for of_one in rows.chunk_by(|one, next| one.0 == next.0) {
         let privileges: Vec<_> = of_one.iter().map(|(_, privilege)| privilege.as_str()).collect();
         let relation = of_one.first().map_or("", |(relation, _)| relation);
-        let kind = if relation == "missed" { "SEQUENCE " } else { "" };
+        let kind = if ["missed", "bell"].contains(&relation) { "SEQUENCE " } else { "" };
         sql.push(format!("GRANT {} ON {kind}lead_webhook.{relation} TO {role};", privileges.join(", ")));
     }
     Ok(sql)

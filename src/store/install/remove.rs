@@ -122,7 +122,7 @@ async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> R
         sql.push_str(&format!("DROP TABLE {};\n", gone.join(", ")));
     }
     sql.push_str(
-        "DROP FUNCTION IF EXISTS lead_webhook.note_endpoint_switch();\nDROP SEQUENCE IF EXISTS lead_webhook.missed;\n",
+        "DROP FUNCTION IF EXISTS lead_webhook.note_endpoint_switch();\nDROP SEQUENCE IF EXISTS lead_webhook.missed, lead_webhook.bell;\n",
     );
     if !keep_log {
         sql.push_str("DROP SCHEMA lead_webhook;");

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::{
     config::Notify,
-    store::{identifier, literal, mapping::MappedSql},
+    store::{bell, identifier, literal, mapping::MappedSql},
 };
 
 const INSERTED_BY_STATEMENT: &str = include_str!("../../../migrations/triggers/lead_inserted_by_statement.sql");
@@ -180,7 +180,7 @@ fn ring(notify: Notify) -> String {
         // A transaction that has notified cannot be prepared. Asked at run time: the setting changes with a restart.
         Notify::Auto => " AND current_setting('max_prepared_transactions') = '0'",
     };
-    fill(RING, |_, _| unless.to_owned())
+    fill(RING, |name, _| if name == "rings" { bell::RINGS.to_string() } else { unless.to_owned() })
 }
 
 /// `template` with each `@name@` replaced, in one pass: what is put in is not looked at again. `with` is told the name
@@ -216,7 +216,10 @@ mod tests {
     #[test]
     fn the_doorbell_follows_the_setting() {
         assert_eq!(ring(Notify::Off), "");
-        assert!(ring(Notify::On).contains("IF FOUND THEN"));
-        assert!(ring(Notify::Auto).contains("IF FOUND AND current_setting('max_prepared_transactions') = '0' THEN"));
+        assert!(ring(Notify::On).contains("IF FOUND AND pg_sequence_last_value"));
+        assert!(
+            ring(Notify::Auto)
+                .contains("IF FOUND AND current_setting('max_prepared_transactions') = '0' AND pg_sequence")
+        );
     }
 }

@@ -1,0 +1,168 @@
+//! Between two claims: what the dispatcher waits for, and what it asks of the doorbell meanwhile.
+
+use std::time::Duration;
+
+use tokio::task::JoinSet;
+
+use crate::store::bell;
+
+use super::{
+    bell::Bell,
+    dispatcher::{Dispatcher, Ready},
+};
+
+/// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
+const PACE: Duration = Duration::from_millis(10);
+
+/// So many looks at that pace before commits are asked to ring again: a second.
+const PACES: u32 = 100;
+
+/// Why nothing more can be claimed now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Why {
+    /// As many are in flight as may be.
+    Full,
+    /// As many are in flight as may be of those tenants that have more pending.
+    HeldBack {
+        /// The claim found nothing.
+        found_nothing: bool,
+    },
+    /// Nothing more is pending.
+    Empty,
+}
+
+/// What ended a wait.
+enum Woken {
+    Stopped,
+    Rung,
+    Room,
+    Timer,
+}
+
+impl Dispatcher {
+    /// Waits until there may be something to claim. `false`: it is time to stop.
+    pub(super) async fn rest(
+        &mut self,
+        ready: &mut Ready,
+        tasks: &mut JoinSet<()>,
+        why: Why,
+        patience: Duration,
+    ) -> Result<bool, String> {
+        if let Some(bell) = &mut ready.bell {
+            bell.rests();
+            if why == Why::Empty {
+                bell.is_worth_it_again();
+            }
+        }
+        match why {
+            Why::Full => self.rest_full(ready, tasks, patience).await,
+            Why::HeldBack { .. } if self.is_paced(ready).await? => {
+                Ok(!matches!(self.wait(tasks, PACE, why, false).await, Woken::Stopped))
+            }
+            Why::HeldBack { .. } | Why::Empty => self.rest_on_the_bell(ready, tasks, why, patience).await,
+        }
+    }
+
+    /// Nobody needs to tell us anything before a delivery leaves.
+    async fn rest_full(
+        &mut self,
+        ready: &mut Ready,
+        tasks: &mut JoinSet<()>,
+        patience: Duration,
+    ) -> Result<bool, String> {
+        if ready.bell.as_ref().is_some_and(Bell::may_ring) {
+            self.silence(ready).await?;
+        }
+        Ok(!matches!(self.wait(tasks, patience, Why::Full, false).await, Woken::Stopped))
+    }
+
+    /// Whether to look by the clock, because a tenant that has to wait for room rings all the time.
+    async fn is_paced(&self, ready: &mut Ready) -> Result<bool, String> {
+        let Some(bell) = &mut ready.bell else { return Ok(false) };
+        if !bell.is_futile() {
+            return Ok(false);
+        }
+        if bell.may_ring() {
+            self.silence(ready).await?;
+        } else {
+            bell.was_futile();
+            if bell.has_been_futile_for(PACES) {
+                bell.is_worth_it_again();
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    async fn silence(&self, ready: &mut Ready) -> Result<(), String> {
+        self.ask(bell::silence(ready.session.shared())).await?;
+        if let Some(bell) = &mut ready.bell {
+            bell.silenced();
+        }
+        if self.heart.has_others() { self.ask(bell::call(ready.session.shared())).await } else { Ok(()) }
+    }
+
+    /// Commits ring while we wait here.
+    async fn rest_on_the_bell(
+        &mut self,
+        ready: &mut Ready,
+        tasks: &mut JoinSet<()>,
+        why: Why,
+        patience: Duration,
+    ) -> Result<bool, String> {
+        let is_held_back = matches!(why, Why::HeldBack { .. });
+        loop {
+            let mut look_now = false;
+            if let Some(bell) = &mut ready.bell {
+                if bell.must_be_armed() {
+                    let armed = self.ask(bell::arm(&mut ready.session)).await?;
+                    bell.armed(armed);
+                    look_now = bell.next_look().is_some();
+                } else {
+                    look_now = bell.wants_a_look();
+                }
+            }
+            if !look_now {
+                let fence = ready.bell.as_ref().and_then(Bell::next_look);
+                let patience = fence.unwrap_or(patience).min(patience);
+                match self.wait(tasks, patience, why, true).await {
+                    Woken::Stopped => return Ok(false),
+                    Woken::Room => return Ok(true),
+                    Woken::Rung => {
+                        if let (Some(bell), Why::HeldBack { found_nothing: true }) = (&mut ready.bell, why) {
+                            bell.was_futile();
+                        }
+                        return Ok(true);
+                    }
+                    Woken::Timer => {}
+                }
+            }
+            let look = self.ask(bell::look(&mut ready.session)).await?;
+            if let Some(bell) = &mut ready.bell {
+                bell.looked(look);
+            }
+            // Of what is held back something is always pending.
+            if look.is_pending || is_held_back {
+                return Ok(true);
+            }
+        }
+    }
+
+    /// Waits for the first reason to look again.
+    async fn wait(&mut self, tasks: &mut JoinSet<()>, patience: Duration, why: Why, hears: bool) -> Woken {
+        let timer = tokio::time::sleep(patience);
+        tokio::pin!(timer);
+        loop {
+            tokio::select! {
+                _ = self.stop.wait_for(|stop| *stop) => return Woken::Stopped,
+                () = self.wake_up.heard(), if hears => return Woken::Rung,
+                () = &mut timer => return Woken::Timer,
+                // Somebody waits for the room that this one leaves.
+                () = self.flight.left(), if why != Why::Empty => return Woken::Room,
+                Some(ended) = tasks.join_next() => if ended.is_err_and(|error| error.is_panic()) {
+                    tracing::error!("a delivery's task has panicked; if it was being sent it will stand as interrupted");
+                },
+            }
+        }
+    }
+}
