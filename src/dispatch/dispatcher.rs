@@ -34,7 +34,7 @@ use super::{
     heart::Heart,
     opened::Opened,
     recorder::Ended,
-    resting::Why,
+    resting::{Why, forget_ended},
     sending::{Sending, entry, log_settled},
     trouble::{Trouble, UNCERTAIN},
     wake_up::WakeUp,
@@ -152,7 +152,7 @@ impl Dispatcher {
             _ = self.stop.wait_for(|stop| *stop) => {}
             () = tokio::time::sleep(wait) => {}
         }
-        while tasks.try_join_next().is_some() {}
+        forget_ended(tasks);
     }
 
     /// Connects, looks at the leads table and opens the installation's key.
@@ -160,6 +160,7 @@ impl Dispatcher {
         let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected.client);
+        session.probe().await.map_err(explained)?;
         let installation = installation::read(&mut session).await.map_err(explained)?.ok_or(Obstacle::NotInstalled)?;
         let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
         let key = self
@@ -265,16 +266,14 @@ impl Dispatcher {
             self.ask(bell::call(ready.session.shared())).await?;
         }
         let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
-        let is_wrapped = ready.cursor.is_empty();
         // What was settled takes no room: there may be more where it was.
         let room_is_short = claimed.settled.is_empty() && request.holds_back(&claimed.picked);
-        ready.cursor = match claimed.picked.iter().max() {
-            Some(last) if all_permits_used => last.clone(),
-            _ => String::new(),
-        };
+        if let Some(last) = request.last_turn(&claimed.picked) {
+            ready.cursor = last;
+        }
         self.start(ready, claimed, claimed_at, tasks);
         Ok(match () {
-            () if all_permits_used || !is_wrapped => Next::ClaimAgain,
+            () if all_permits_used => Next::ClaimAgain,
             () if room_is_short => Next::Rest(Why::HeldBack { found_nothing: found == 0 }),
             () if found == 0 => Next::Rest(Why::Empty),
             // What was found may have been waited for by another event of the same lead.
@@ -304,6 +303,7 @@ impl Dispatcher {
         for entry in &claimed.settled {
             log_settled(entry);
         }
+        forget_ended(tasks);
         let pipeline = Arc::clone(&self.pipeline.borrow());
         for delivery in claimed.deliveries {
             let endpoint = ready.opened.open(&pipeline, &delivery);

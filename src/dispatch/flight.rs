@@ -1,5 +1,8 @@
 //! What is in flight: from the claim until the outcome is recorded. Bounds what a crash leaves in doubt, and tells
 //! each claim how much more may fly, in all and for each tenant.
+//!
+//! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written; what is
+//! claimed and not recorded is bounded as well, to [`UNRECORDED`] times as much.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -26,6 +29,9 @@ enum Phase {
     Recorded,
 }
 
+/// Times the attempts that may be in flight: the most that may be claimed and not recorded.
+const UNRECORDED: usize = 2;
+
 #[derive(Default)]
 struct State {
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
@@ -33,7 +39,22 @@ struct State {
     in_doubt: HashSet<Uuid>,
     /// Whether a delivery left without having been sent: its claim may still stand.
     has_unsent: bool,
+    /// Attempts that are to be made or under way.
+    attempts: usize,
     by_tenant: HashMap<String, usize>,
+}
+
+impl State {
+    /// One attempt less.
+    fn make_room(&mut self, tenant: &str) {
+        self.attempts -= 1;
+        if let Some(n) = self.by_tenant.get_mut(tenant) {
+            *n -= 1;
+            if *n == 0 {
+                self.by_tenant.remove(tenant);
+            }
+        }
+    }
 }
 
 /// All deliveries in flight.
@@ -53,7 +74,8 @@ impl Flight {
     /// What the next claim may pick; `None`: nothing more may fly now.
     pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
         let state = self.state();
-        let permits = self.concurrency.saturating_sub(state.deliveries.len());
+        let permits = self.concurrency.saturating_sub(state.attempts);
+        let permits = permits.min((self.concurrency * UNRECORDED).saturating_sub(state.deliveries.len()));
         if permits == 0 {
             return None;
         }
@@ -67,10 +89,16 @@ impl Flight {
         })
     }
 
+    /// How many attempts are to be made or under way.
+    pub fn attempts(&self) -> usize {
+        self.state().attempts
+    }
+
     /// Counts `delivery` as in flight until the seat is dropped.
     pub fn board(self: &Arc<Self>, delivery: Delivery) -> Seat {
         let delivery = Arc::new(delivery);
         let mut state = self.state();
+        state.attempts += 1;
         *state.by_tenant.entry(delivery.place.tenant_id.clone()).or_default() += 1;
         state.deliveries.insert(delivery.delivery_id, (Arc::clone(&delivery), Phase::Claimed));
         drop(state);
@@ -156,9 +184,11 @@ impl Seat {
         self.flight.state().has_unsent = true;
     }
 
-    /// The outcome is known.
+    /// The outcome is known: the attempt makes room.
     pub fn end(&self) {
         self.move_to(Phase::Ended);
+        self.flight.state().make_room(&self.delivery.place.tenant_id);
+        self.flight.left.notify_one();
     }
 
     fn move_to(&self, phase: Phase) {
@@ -171,15 +201,12 @@ impl Seat {
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.flight.state();
-        if let Some((_, Phase::Begun | Phase::Ended)) = state.deliveries.remove(&self.delivery.delivery_id) {
+        let phase = state.deliveries.remove(&self.delivery.delivery_id).map(|(_, phase)| phase);
+        if let Some(Phase::Begun | Phase::Ended) = phase {
             state.in_doubt.insert(self.delivery.delivery_id);
         }
-        let tenant = &self.delivery.place.tenant_id;
-        if let Some(n) = state.by_tenant.get_mut(tenant) {
-            *n -= 1;
-            if *n == 0 {
-                state.by_tenant.remove(tenant);
-            }
+        if let Some(Phase::Claimed | Phase::Begun) = phase {
+            state.make_room(&self.delivery.place.tenant_id);
         }
         drop(state);
         self.flight.left.notify_one();

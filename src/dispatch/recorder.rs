@@ -3,11 +3,11 @@
 //!
 //! What cannot be written because the database is away is kept and written when it is back; only the write is repeated.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{mpsc, watch},
-    time::{Instant, sleep_until},
+    time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
 
@@ -29,6 +29,10 @@ use super::{
 
 /// The most outcomes in one statement: beyond it a statement gets longer, not cheaper.
 const BATCH: usize = 500;
+
+/// While attempts are under way, this long after the first outcome the others are waited for: each statement that writes
+/// has a price of its own.
+const SWARM: Duration = Duration::from_millis(2);
 
 /// An outcome that is to be written. The seat is given up when it is.
 pub struct Ended {
@@ -60,7 +64,17 @@ impl Recorder {
         let mut batch: Vec<Ended> = Vec::new();
         loop {
             tokio::select! {
-                n = ended.recv_many(&mut batch, BATCH) => if n == 0 { break },
+                n = ended.recv_many(&mut batch, BATCH) => {
+                    if n == 0 {
+                        break;
+                    }
+                    if self.flight.attempts() > 0 {
+                        sleep(SWARM).await;
+                        while batch.len() < BATCH && let Ok(one) = ended.try_recv() {
+                            batch.push(one);
+                        }
+                    }
+                }
                 () = sleep_until(self.next_beat) => self.beat().await,
             }
             self.write(&mut batch).await;
@@ -135,7 +149,12 @@ impl Recorder {
             self.session = None;
             match connect::connect(&self.database.url, &self.database).await {
                 Ok(connected) => {
-                    self.session = Some(Session::new(connected.client));
+                    let session = Session::new(connected.client);
+                    if let Err(error) = session.probe().await {
+                        self.lost(&error).await;
+                        return None;
+                    }
+                    self.session = Some(session);
                 }
                 Err(error) => {
                     self.away(&error.to_string()).await;
@@ -169,7 +188,7 @@ impl Recorder {
             );
         }
         self.status.send_if_modified(|is_there| std::mem::replace(is_there, false));
-        tokio::time::sleep(self.backoff.next_wait()).await;
+        sleep(self.backoff.next_wait()).await;
     }
 }
 

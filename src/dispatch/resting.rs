@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::task::JoinSet;
+use tokio::task::{JoinError, JoinSet};
 
 use crate::store::bell;
 
@@ -30,6 +30,10 @@ pub(super) enum Why {
     /// Nothing more is pending.
     Empty,
 }
+
+/// What makes room comes in swarms: this long after the first the others are waited for, so that a claim is worth its
+/// round trips.
+const SWARM: Duration = Duration::from_millis(1);
 
 /// What ended a wait.
 enum Woken {
@@ -158,11 +162,26 @@ impl Dispatcher {
                 () = self.wake_up.heard(), if hears => return Woken::Rung,
                 () = &mut timer => return Woken::Timer,
                 // Somebody waits for the room that this one leaves.
-                () = self.flight.left(), if why != Why::Empty => return Woken::Room,
-                Some(ended) = tasks.join_next() => if ended.is_err_and(|error| error.is_panic()) {
-                    tracing::error!("a delivery's task has panicked; if it was being sent it will stand as interrupted");
-                },
+                () = self.flight.left(), if why != Why::Empty => break,
+                Some(ended) = tasks.join_next() => tell_panic(ended),
             }
         }
+        if self.flight.attempts() > 0 {
+            tokio::time::sleep(SWARM).await;
+        }
+        Woken::Room
+    }
+}
+
+/// Forgets the tasks that have ended: each is kept until then, and claims may follow each other without a rest.
+pub(super) fn forget_ended(tasks: &mut JoinSet<()>) {
+    while let Some(ended) = tasks.try_join_next() {
+        tell_panic(ended);
+    }
+}
+
+fn tell_panic(ended: Result<(), JoinError>) {
+    if ended.is_err_and(|error| error.is_panic()) {
+        tracing::error!("a delivery's task has panicked; if it was being sent it will stand as interrupted");
     }
 }

@@ -93,6 +93,11 @@ pub struct Request {
 }
 
 impl Request {
+    /// Whose turn was the last, given the tenant of each event that was `picked`.
+    pub fn last_turn(&self, picked: &[String]) -> Option<String> {
+        picked.iter().max_by_key(|tenant| (**tenant <= self.cursor, *tenant)).cloned()
+    }
+
     /// Whether one tenant got as many as it may have, given the tenant of each event that was `picked`: more of its
     /// events may be pending.
     pub fn holds_back(&self, picked: &[String]) -> bool {
@@ -104,19 +109,27 @@ impl Request {
     }
 }
 
-/// A loose scan over the tenants from the cursor on, each with as many of its oldest events as it has free permits.
+/// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
+/// permits.
 /// Rows that another daemon holds are skipped, rows in flight are stepped over.
 const PICK: &str = "\
 -- outbox::pick
-WITH RECURSIVE tenant AS (
+WITH RECURSIVE behind AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
      WHERE o.tenant_id > $4::text ORDER BY o.tenant_id LIMIT 1)
     UNION ALL
     SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
             WHERE o.tenant_id > t.tenant_id ORDER BY o.tenant_id LIMIT 1)
-    FROM tenant t WHERE t.tenant_id IS NOT NULL
+    FROM behind t WHERE t.tenant_id IS NOT NULL
+), before AS (
+    (SELECT o.tenant_id FROM lead_webhook.outbox o
+     WHERE o.tenant_id <= $4::text ORDER BY o.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
+            WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text ORDER BY o.tenant_id LIMIT 1)
+    FROM before t WHERE t.tenant_id IS NOT NULL
 ), picked AS MATERIALIZED (
-    SELECT p.* FROM tenant t CROSS JOIN LATERAL (
+    SELECT p.* FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t CROSS JOIN LATERAL (
         SELECT o.tenant_id, o.queued_at, o.event_id, o.lead_id, o.kind, o.previous_conversation_at, o.was_enabled,
                o.transaction_id, o.event, o.last_conversation_at
         FROM lead_webhook.outbox o
@@ -138,9 +151,12 @@ SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.was_enabled,
             THEN p.previous_conversation_at END AS previous_conversation_at,
        p.transaction_id::text AS transaction_id, p.event, p.last_conversation_at,
        coalesce(p.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
+       -- OFFSET 0 keeps these probes: else a plan hashes the whole table.
        p.kind = 'inserted' AND (
-           EXISTS (SELECT FROM lead_webhook.uniqueness u WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id)
-           OR EXISTS (SELECT FROM lead_webhook.deliveries d WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id)
+           EXISTS (SELECT FROM lead_webhook.uniqueness u
+                   WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id OFFSET 0)
+           OR EXISTS (SELECT FROM lead_webhook.deliveries d
+                      WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id OFFSET 0)
        ) AS is_moved_row,
        -- Another one whenever the row was written.
        e.ctid::text || ' ' || e.xmin::text AS endpoint_version

@@ -11,6 +11,17 @@ use super::said;
 /// A parameter of a statement.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
 
+/// The daemon's statements are probes by key, a few rows out of tables that may be empty when a plan is made and have
+/// millions of rows while it is in use. So the plan is made once, and is one that reads by index in the index's order,
+/// whatever the statistics say.
+const PROBE: &str = "-- session::probe
+SET plan_cache_mode = force_generic_plan;
+SET enable_seqscan = off;
+SET enable_bitmapscan = off;
+SET enable_sort = off;
+SET enable_hashjoin = off;
+SET enable_mergejoin = off";
+
 /// A connected session.
 pub struct Session {
     client: Client,
@@ -21,6 +32,14 @@ impl Session {
     /// Wraps a connected client.
     pub fn new(client: Client) -> Self {
         Self { client, prepared: HashMap::new() }
+    }
+
+    /// Plans statements as probes from here on.
+    ///
+    /// # Errors
+    /// That the connection is lost.
+    pub async fn probe(&self) -> Result<(), Error> {
+        self.client.batch_execute(PROBE).await
     }
 
     /// Whether the connection has ended; a new session is needed then.
