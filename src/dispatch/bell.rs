@@ -52,6 +52,8 @@ enum State {
 pub(super) struct Bell {
     state: State,
     fence: Option<(i64, u32)>,
+    /// Whether the last claim found nothing: it may have been a call of another daemon's, which has silenced it.
+    was_called: bool,
     streak: u32,
     heard: usize,
     futile: u32,
@@ -59,13 +61,14 @@ pub(super) struct Bell {
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { state: State::Unknown, fence: None, streak: 0, heard: 0, futile: 0 }
+        Self { state: State::Unknown, fence: None, was_called: false, streak: 0, heard: 0, futile: 0 }
     }
 }
 
 impl Bell {
     /// Notes what a claim found.
     pub(super) fn claimed(&mut self, found: usize) {
+        self.was_called = found == 0;
         self.streak = if found == 0 { 0 } else { self.streak.saturating_add(1) };
         self.heard = self.heard.saturating_add(found);
     }
@@ -99,17 +102,18 @@ impl Bell {
             self.fence = Some((armed.fence, 0));
         }
         self.state = State::Armed;
-        self.streak = 0;
+        self.was_called = false;
         self.heard = 0;
     }
 
-    /// Whether it should be looked at before this daemon rests, lest it run down unseen.
+    /// Whether it should be looked at before this daemon rests, lest it run down or was silenced unseen.
     pub(super) fn wants_a_look(&self) -> bool {
-        self.state == State::Armed && self.heard >= HEARD
+        self.state == State::Armed && (self.was_called || self.heard >= HEARD)
     }
 
     /// Notes a look.
     pub(super) fn looked(&mut self, look: Look) {
+        self.was_called = false;
         self.heard = 0;
         if look.rung >= RINGS / 2 {
             self.state = State::Unknown;

@@ -277,7 +277,8 @@ impl Dispatcher {
             () if room_is_short => Next::Rest(Why::HeldBack { found_nothing: found == 0 }),
             () if found == 0 => Next::Rest(Why::Empty),
             // What was found may have been waited for by another event of the same lead.
-            () => self.look(ready).await?,
+            () if self.look(ready).await? => Next::ClaimAgain,
+            () => Next::Rest(Why::Empty),
         })
     }
 
@@ -287,15 +288,6 @@ impl Dispatcher {
             Ok(answer) => answer.map_err(|error| explain(&error, &self.database.daemon_role)),
             Err(_) => Err(unanswered()),
         }
-    }
-
-    /// Whether more is pending.
-    async fn look(&self, ready: &mut Ready) -> Result<Next, String> {
-        let look = self.ask(bell::look(&mut ready.session)).await?;
-        if let Some(bell) = &mut ready.bell {
-            bell.looked(look);
-        }
-        Ok(if look.is_pending { Next::ClaimAgain } else { Next::Rest(Why::Empty) })
     }
 
     /// Steps 5 to 8 for each delivery, in a task of its own.

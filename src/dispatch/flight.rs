@@ -94,6 +94,13 @@ impl Flight {
         self.state().attempts
     }
 
+    /// Whether half of all attempts or more may begin.
+    pub fn has_much_room(&self) -> bool {
+        let state = self.state();
+        let unrecorded = (self.concurrency * UNRECORDED).saturating_sub(state.deliveries.len());
+        self.concurrency.saturating_sub(state.attempts).min(unrecorded) >= self.concurrency.div_ceil(2)
+    }
+
     /// Counts `delivery` as in flight until the seat is dropped.
     pub fn board(self: &Arc<Self>, delivery: Delivery) -> Seat {
         let delivery = Arc::new(delivery);

@@ -114,22 +114,11 @@ impl Dispatcher {
         why: Why,
         patience: Duration,
     ) -> Result<bool, String> {
-        let is_held_back = matches!(why, Why::HeldBack { .. });
         loop {
-            let mut look_now = false;
-            if let Some(bell) = &mut ready.bell {
-                if bell.must_be_armed() {
-                    let armed = self.ask(bell::arm(&mut ready.session)).await?;
-                    bell.armed(armed);
-                    look_now = bell.next_look().is_some();
-                } else {
-                    look_now = bell.wants_a_look();
-                }
-            }
-            if !look_now {
+            let look_at_once = self.make_sure_of_the_bell(ready).await?;
+            if !look_at_once {
                 let fence = ready.bell.as_ref().and_then(Bell::next_look);
-                let patience = fence.unwrap_or(patience).min(patience);
-                match self.wait(tasks, patience, why, true).await {
+                match self.wait(tasks, fence.unwrap_or(patience).min(patience), why, true).await {
                     Woken::Stopped => return Ok(false),
                     Woken::Room => return Ok(true),
                     Woken::Rung => {
@@ -141,15 +130,33 @@ impl Dispatcher {
                     Woken::Timer => {}
                 }
             }
-            let look = self.ask(bell::look(&mut ready.session)).await?;
-            if let Some(bell) = &mut ready.bell {
-                bell.looked(look);
-            }
             // Of what is held back something is always pending.
-            if look.is_pending || is_held_back {
+            if self.look(ready).await? || why != Why::Empty {
                 return Ok(true);
             }
         }
+    }
+
+    /// Sees to it that commits ring. Whether to look at once, for what came before they did.
+    async fn make_sure_of_the_bell(&self, ready: &mut Ready) -> Result<bool, String> {
+        if ready.bell.as_ref().is_some_and(Bell::wants_a_look) {
+            self.look(ready).await?;
+        }
+        let Some(bell) = &mut ready.bell else { return Ok(false) };
+        if !bell.must_be_armed() {
+            return Ok(false);
+        }
+        bell.armed(self.ask(bell::arm(&mut ready.session)).await?);
+        Ok(bell.next_look().is_some())
+    }
+
+    /// Whether anything is pending.
+    pub(super) async fn look(&self, ready: &mut Ready) -> Result<bool, String> {
+        let look = self.ask(bell::look(&mut ready.session)).await?;
+        if let Some(bell) = &mut ready.bell {
+            bell.looked(look);
+        }
+        Ok(look.is_pending)
     }
 
     /// Waits for the first reason to look again.
@@ -166,9 +173,13 @@ impl Dispatcher {
                 Some(ended) = tasks.join_next() => tell_panic(ended),
             }
         }
-        if self.flight.attempts() > 0 {
-            tokio::time::sleep(SWARM).await;
-        }
+        let swarm = async {
+            while !self.flight.has_much_room() {
+                self.flight.left().await;
+            }
+        };
+        // Where the swarm does not come, it is not waited for.
+        let _ = tokio::time::timeout(SWARM, swarm).await;
         Woken::Room
     }
 }

@@ -47,3 +47,5 @@ mod tells_systemd;
 mod the_log;
 /// What a receiver gets, and what each of its answers becomes.
 mod the_request;
+/// A lead that is committed is looked for at once, though commits ring only while a daemon waits for them.
+mod wakes_up;

@@ -1,7 +1,14 @@
 //! The triggers queue every lead that is new or comes back, once, whichever way the application writes it, and nothing
 //! else. What the claim makes of it is told in `delivers_once`.
 
-use lead_webhook::store::connect::connect_listening;
+use lead_webhook::{
+    config::Config,
+    store::{
+        bell,
+        connect::{connect, connect_listening},
+        session::Session,
+    },
+};
 use tokio::sync::mpsc;
 
 use crate::harness::{Application, patiently};
@@ -159,11 +166,13 @@ async fn a_partitioned_table_queues_whatever_partition_is_written() {
 }
 
 #[tokio::test]
-async fn the_daemon_is_rung_once_for_each_transaction_that_queued_something() {
+async fn while_a_daemon_waits_it_is_rung_once_for_each_transaction_that_queued_something() {
     let application = Application::installed().await;
     let (config, (sender, mut rings)) = (application.config(), mpsc::channel(8));
     let session = connect_listening(&config.database.url, &config.database, sender).await.unwrap();
     session.client.batch_execute("LISTEN lead_webhook").await.unwrap();
+    application.run("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'nobody waits yet')").await;
+    arm(&config).await;
     for statement in [
         "INSERT INTO leads (tenant_id, email) VALUES ('nobody', 'a'), ('acme', '')",
         "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a'), ('acme', 'b')",
@@ -176,4 +185,28 @@ async fn the_daemon_is_rung_once_for_each_transaction_that_queued_something() {
     for payload in ["", "", "the last"] {
         assert_eq!(patiently("a ring", rings.recv()).await.unwrap().payload(), payload);
     }
+}
+
+#[tokio::test]
+async fn a_daemon_that_died_costs_the_application_a_bounded_number_of_rings() {
+    let application = Application::installed().await;
+    let (config, (sender, mut rings)) = (application.config(), mpsc::channel(1024));
+    let session = connect_listening(&config.database.url, &config.database, sender).await.unwrap();
+    session.client.batch_execute("LISTEN lead_webhook").await.unwrap();
+    arm(&config).await;
+    for n in 0..bell::RINGS + 20 {
+        application.run(&format!("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a{n}')")).await;
+    }
+    application.run("NOTIFY lead_webhook, 'the last'").await;
+    let mut rung = 0;
+    while patiently("a ring", rings.recv()).await.unwrap().payload().is_empty() {
+        rung += 1;
+    }
+    assert_eq!(rung, bell::RINGS - 1);
+}
+
+/// Does what a daemon does before it rests.
+async fn arm(config: &Config) {
+    let connected = connect(&config.database.url, &config.database).await.unwrap();
+    bell::arm(&mut Session::new(connected.client)).await.unwrap();
 }

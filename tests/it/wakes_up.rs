@@ -1,0 +1,134 @@
+//! A lead that is committed is looked for at once, though commits ring only while a daemon waits for them. The poll is
+//! an hour away in all of these: what comes, comes by the doorbell.
+
+use serde_json::json;
+use tokio_postgres::Client;
+
+use crate::harness::{Answer, Gate, Process, Setup, patiently};
+
+/// An installation whose daemon polls once an hour.
+async fn without_poll() -> Setup {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("database.poll_interval", json!("1h"))]);
+    setup.endpoint("acme").await;
+    setup
+}
+
+/// A daemon that has come to rest: the first time, or since something else was seen of it.
+async fn resting(setup: &Setup) -> Process {
+    let daemon = setup.daemon();
+    until_armed(setup).await;
+    daemon
+}
+
+/// Waits until commits ring.
+async fn until_armed(setup: &Setup) {
+    until(setup, "the bell to be armed", "SELECT last_value = 1 FROM lead_webhook.bell").await;
+}
+
+/// Waits until commits do not ring.
+async fn until_silent(setup: &Setup) {
+    until(setup, "the bell to be silent", "SELECT last_value >= 256 FROM lead_webhook.bell").await;
+}
+
+async fn until(setup: &Setup, what: &str, sql: &str) {
+    let admin = setup.db.admin().await;
+    patiently(what, async { while !admin.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {} }).await;
+}
+
+/// A transaction of the application's that has written a lead and is not committed.
+async fn open_transaction(setup: &Setup, email: &str) -> Client {
+    let app = setup.db.app().await;
+    let insert = format!("BEGIN; INSERT INTO leads (tenant_id, email) VALUES ('acme', '{email}')");
+    app.batch_execute(&insert).await.unwrap();
+    app
+}
+
+#[tokio::test]
+async fn a_transaction_that_found_the_bell_silent_and_commits_after_the_last_look_is_not_forgotten() {
+    let setup = without_poll().await;
+    setup.edit_config(&[("delivery.concurrency", json!(1)), ("delivery.per_endpoint", json!(1))]);
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let _daemon = resting(&setup).await;
+    // As many attempts as may be are in flight: no commit needs to ring.
+    setup.db.insert_lead("acme", "first@example.com").await;
+    setup.receiver.wait_for(1).await;
+    until_silent(&setup).await;
+    let overlapping = open_transaction(&setup, "second@example.com").await;
+    gate.open();
+    setup.db.wait_for_log(1).await;
+    until_armed(&setup).await;
+    overlapping.batch_execute("COMMIT").await.unwrap();
+    setup.receiver.wait_for(2).await;
+}
+
+#[tokio::test]
+async fn a_transaction_that_rings_and_takes_long_or_rolls_back_delays_nobody() {
+    let setup = without_poll().await;
+    let _daemon = resting(&setup).await;
+    let long = open_transaction(&setup, "long@example.com").await;
+    let vain = open_transaction(&setup, "vain@example.com").await;
+    vain.batch_execute("ROLLBACK").await.unwrap();
+    for n in 1..=3 {
+        setup.db.insert_lead("acme", &format!("short{n}@example.com")).await;
+        setup.receiver.wait_for(n).await;
+    }
+    long.batch_execute("COMMIT").await.unwrap();
+    setup.receiver.wait_for(4).await;
+}
+
+#[tokio::test]
+async fn the_bell_does_not_run_down_while_a_daemon_lives() {
+    let setup = without_poll().await;
+    let _daemon = resting(&setup).await;
+    for n in 1..=300 {
+        setup.db.insert_lead("acme", &format!("lead{n}@example.com")).await;
+        setup.receiver.wait_for(n).await;
+    }
+}
+
+#[tokio::test]
+async fn a_tenant_that_waits_for_room_keeps_nobody_from_ringing() {
+    let setup = without_poll().await;
+    setup.edit_config(&[("delivery.per_endpoint", json!(2))]);
+    setup.endpoint("other").await;
+    let gate = Gate::closed();
+    let slow = gate.clone();
+    setup.receiver.answer_with(move |request| {
+        let answer = Answer::status(200);
+        if request.json()["tenantId"] == "acme" { answer.behind(&slow) } else { answer }
+    });
+    let _daemon = resting(&setup).await;
+    for n in 0..20 {
+        setup.db.insert_lead("acme", &format!("slow{n}@example.com")).await;
+    }
+    for n in 1..=5 {
+        setup.db.insert_lead("other", &format!("quick{n}@example.com")).await;
+        setup.receiver.wait_for(2 + n).await;
+    }
+    gate.open();
+    setup.db.wait_for_log(25).await;
+}
+
+#[tokio::test]
+async fn what_one_daemon_has_no_room_for_another_takes_at_once() {
+    let setup = without_poll().await;
+    setup.edit_config(&[("delivery.concurrency", json!(1)), ("delivery.per_endpoint", json!(1))]);
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let _daemons = [resting(&setup).await, setup.daemon()];
+    // Each knows of the other by its heartbeat.
+    until(
+        &setup,
+        "both daemons to have met",
+        "SELECT count(*) = 2 AND min(renewed_at) > max(started_at) FROM lead_webhook.instances",
+    )
+    .await;
+    for n in 1..=2 {
+        setup.db.insert_lead("acme", &format!("lead{n}@example.com")).await;
+        setup.receiver.wait_for(n).await;
+    }
+    gate.open();
+    setup.db.wait_for_log(2).await;
+}
