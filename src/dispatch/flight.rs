@@ -2,7 +2,7 @@
 //! each claim how much more may fly, in all and for each tenant.
 //!
 //! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written; what is
-//! claimed and not recorded is bounded as well, to [`UNRECORDED`] times as much.
+//! claimed and not recorded is bounded as well, to twice as many.
 
 use std::{
     collections::{HashMap, HashSet},

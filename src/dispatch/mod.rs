@@ -3,15 +3,17 @@
 //! Three tasks, each with a session of its own, and one short task for each delivery:
 //!
 //! - the [`listener`] hears NOTIFY and rings the [`wake_up`]; it listens before it rings, at every connect, so that
-//!   nothing is missed between two connections. NOTIFY is only a hint: a timer looks as well.
+//!   nothing is missed between two connections. NOTIFY is only a hint: a timer looks as well. Whether commits notify at
+//!   all is a matter of the bell, which is armed while the dispatcher rests.
 //! - the [`dispatcher`] is woken, makes a [`claim`] of as many events as may fly (the [`flight`] counts them, in all
 //!   and for each tenant), and starts the deliveries. In the claim, [`decide`] says whether an event is created,
 //!   re-engaged or a duplicate. A claim is committed before anything is sent.
 //! - the [`recorder`] writes outcomes in batches. It keeps the heartbeat too ([`heart`]), by which several daemons tell
 //!   who is alive, and logs the claims of dead ones as `interrupted`.
 //!
-//! No lock is held over an HTTP exchange. A delivery keeps its place in flight until its outcome is written, so that
-//! a database that is away stops the claims, and a crash leaves no more events in doubt than were in flight.
+//! No lock is held over an HTTP exchange. An attempt makes room when it ends, but no more than twice as many deliveries
+//! as attempts are claimed and not recorded: a database that is away stops the claims, and what a crash leaves in doubt
+//! is bounded.
 //!
 //! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
 //! claimed and not begun goes back to the queue, the heartbeat is removed.
