@@ -98,6 +98,8 @@ pub(super) struct Ready {
     opened: Opened,
     /// `None`: nobody notifies.
     pub(super) bell: Option<Bell>,
+    /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
+    pub(super) is_uncertain: bool,
 }
 
 /// What to do after a claim.
@@ -183,7 +185,7 @@ impl Dispatcher {
             Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
         };
         let (cursor, opened, bell) = (String::new(), Opened::default(), notifies.then(Bell::default));
-        Ok(Ready { session, statements, claimer, cursor, opened, bell })
+        Ok(Ready { session, statements, claimer, cursor, opened, bell, is_uncertain: false })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -220,7 +222,8 @@ impl Dispatcher {
             };
             trouble.is_over();
             let Next::Rest(why) = next else { continue };
-            let patience = if trouble.is_uncertain() { UNCERTAIN / 12 } else { self.database.poll_interval };
+            ready.is_uncertain = trouble.is_uncertain();
+            let patience = if ready.is_uncertain { UNCERTAIN / 12 } else { self.database.poll_interval };
             let rest = self.rest(&mut ready, tasks, why, patience.min(self.database.poll_interval));
             match unless_stopped(&mut stop, rest).await {
                 Some(Ok(true)) => {}

@@ -128,6 +128,11 @@ impl Flight {
         std::mem::take(&mut self.state().has_unsent)
     }
 
+    /// Whether [`Flight::take_unsent`] would say so.
+    pub fn has_unsent(&self) -> bool {
+        self.state().has_unsent
+    }
+
     /// How many are in flight.
     pub fn len(&self) -> usize {
         self.state().deliveries.len()

@@ -130,8 +130,9 @@ impl Dispatcher {
                     Woken::Timer => {}
                 }
             }
-            // Of what is held back something is always pending.
-            if self.look(ready).await? || why != Why::Empty {
+            // Of what is held back something is always pending; what was claimed and not begun is not.
+            let is_pending = self.look(ready).await?;
+            if is_pending || why != Why::Empty || ready.is_uncertain || self.flight.has_unsent() {
                 return Ok(true);
             }
         }
