@@ -30,6 +30,7 @@ mod contenders;
 mod harness;
 mod parts;
 mod pgbench;
+mod picture;
 mod receiver;
 mod report;
 mod stand;
@@ -57,7 +58,7 @@ struct Arguments {
     /// Smaller numbers, to see that everything works: the figures say little.
     #[arg(long)]
     quick: bool,
-    /// Write the tables to docs/benchmarks.md.
+    /// Write the tables to docs/benchmarks.md, with a picture beside it.
     #[arg(long)]
     write: bool,
     /// What `cargo bench` adds.
@@ -137,7 +138,7 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     for part in parts {
         for table in part.measure(&stand).await {
             writeln!(io::stdout(), "{table}")?;
-            report.add(&table);
+            report.add(table);
         }
     }
     if arguments.write { report.write() } else { Ok(()) }

@@ -1,21 +1,20 @@
 //! [`Report`]: what `docs/benchmarks.md` holds: where and how it was measured, then the tables.
 
-use std::{
-    fmt::Write as _,
-    fs, io,
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{fmt::Write as _, fs, io, path::Path, process::Command};
 
 use jiff::Timestamp;
 
 use super::{
+    picture::{self, Panel},
     stand::{SETTINGS, Stand},
     table::Table,
 };
 
-/// The page as far as it is written.
-pub(crate) struct Report(String);
+/// The page as far as it is written, and its picture.
+pub(crate) struct Report {
+    text: String,
+    panels: Vec<Panel>,
+}
 
 impl Report {
     /// The page's beginning.
@@ -40,24 +39,29 @@ impl Report {
         for (what, value) in rows {
             writeln!(text, "- {what}: {value}").unwrap();
         }
-        Self(text)
+        Self { text, panels: Vec::new() }
     }
 
     /// What is there so far.
     pub(crate) fn text(&self) -> &str {
-        &self.0
+        &self.text
     }
 
     /// Goes on with a table.
-    pub(crate) fn add(&mut self, table: &Table) {
-        write!(self.0, "\n{table}").unwrap();
+    pub(crate) fn add(&mut self, table: Table) {
+        write!(self.text, "\n{table}").unwrap();
+        self.panels.extend(table.panel);
     }
 
-    /// Writes the page.
-    pub(crate) fn write(&self) -> io::Result<()> {
-        let docs: PathBuf = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
+    /// Writes page and picture.
+    pub(crate) fn write(mut self) -> io::Result<()> {
+        let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs");
         fs::create_dir_all(&docs)?;
-        fs::write(docs.join("benchmarks.md"), &self.0)
+        if !self.panels.is_empty() {
+            picture::draw(&docs.join("benchmarks.svg"), &self.panels);
+            self.text.push_str("\n![Backlog and writers](benchmarks.svg)\n");
+        }
+        fs::write(docs.join("benchmarks.md"), self.text)
     }
 }
 

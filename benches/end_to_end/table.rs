@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use super::picture::Panel;
+
 /// A column: its heading, and how many decimals its figures are shown with.
 pub(crate) type Column = (&'static str, usize);
 
@@ -10,13 +12,21 @@ pub(crate) struct Table {
     heading: String,
     columns: Vec<Column>,
     rows: Vec<(String, Vec<Vec<f64>>)>,
-    ratios: Vec<(String, f64)>,
+    ratios: Vec<(String, Vec<String>)>,
+    /// What of it is drawn.
+    pub(crate) panel: Option<Panel>,
 }
 
 impl Table {
     /// An empty one.
     pub(crate) fn new(heading: &str, columns: &[Column]) -> Self {
-        Self { heading: heading.to_owned(), columns: columns.to_vec(), rows: Vec::new(), ratios: Vec::new() }
+        Self {
+            heading: heading.to_owned(),
+            columns: columns.to_vec(),
+            rows: Vec::new(),
+            ratios: Vec::new(),
+            panel: None,
+        }
     }
 
     /// Adds a round's figure.
@@ -31,9 +41,20 @@ impl Table {
 
     /// Notes how one row's median compares with another's; nothing, where one of them was not measured.
     pub(crate) fn compare(&mut self, column: &str, row: &str, with: &str) {
-        if let (Some(one), Some(other)) = (self.median(row, column), self.median(with, column)) {
-            self.ratios.push((format!("{column}, {row} / {with}"), one / other));
+        let (Some(one), Some(other)) = (self.median(row, column), self.median(with, column)) else { return };
+        let ratio = format!("{row} / {with} **{:.2}**", one / other);
+        match self.ratios.last_mut().filter(|(last, _)| last == column) {
+            Some((_, ratios)) => ratios.push(ratio),
+            None => self.ratios.push((column.to_owned(), vec![ratio])),
         }
+    }
+
+    /// Has some rows' medians in a column drawn, as they are or as parts of one row's.
+    pub(crate) fn draw(&mut self, heading: &str, column: &str, rows: &[&str], whole: Option<&str>) {
+        let whole = whole.map(|row| self.median(row, column).unwrap());
+        let medians = rows.iter().filter_map(|row| Some(((*row).to_owned(), self.median(row, column)?)));
+        let bars = medians.map(|(row, median)| (row, median / whole.unwrap_or(1.0))).collect();
+        self.panel = Some(Panel { heading: heading.to_owned(), bars, decimals: if whole.is_some() { 2 } else { 0 } });
     }
 
     /// The median of what was measured, if anything was.
@@ -61,7 +82,7 @@ impl fmt::Display for Table {
         if !self.ratios.is_empty() {
             writeln!(f)?;
         }
-        self.ratios.iter().try_for_each(|(what, ratio)| writeln!(f, "- {what}: **{ratio:.2}**"))
+        self.ratios.iter().try_for_each(|(column, ratios)| writeln!(f, "- {column}: {}", ratios.join("; ")))
     }
 }
 

@@ -1,4 +1,5 @@
-//! A backlog of leads waits while the daemon is down; then it is started. How fast it sends them, and what that costs.
+//! A backlog of leads waits while the daemon is down; then it is started. How fast it sends them, and what that costs,
+//! from the process's start on.
 
 use std::time::Duration;
 
@@ -66,6 +67,7 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     {
         table.compare(column, row, with);
     }
+    table.draw("Backlog: leads a second", RATE, &[LIMIT, OURS, OURS_OF_MANY, GRAPHILE], None);
     vec![table]
 }
 

@@ -38,10 +38,6 @@ pub(crate) struct Seen {
     pub(crate) first: u64,
     /// When the last request had arrived.
     pub(crate) last: u64,
-    /// Connections accepted.
-    pub(crate) connections: u64,
-    /// When the first of them was accepted; 0: none was.
-    pub(crate) first_connection: u64,
     /// The most connections open at once.
     pub(crate) most_open: u64,
     /// The most requests in flight at once.

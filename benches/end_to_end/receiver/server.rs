@@ -37,8 +37,6 @@ struct Book {
     arrivals: [Mutex<Vec<(u64, i64)>>; THREADS],
     count: AtomicU64,
     delay_ms: AtomicU64,
-    connections: AtomicU64,
-    first_connection: AtomicU64,
     open: Level,
     in_flight: Level,
 }
@@ -67,8 +65,7 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let book = Arc::new(Book::default());
     let threads: Vec<_> = (0..THREADS).map(|number| answering(number, tls.clone(), Arc::clone(&book))).collect();
-    let accepting = Arc::clone(&book);
-    thread::spawn(move || accept(&listener, &accepting, &threads));
+    thread::spawn(move || accept(&listener, &threads));
     writeln!(io::stdout(), "{port}")?;
     for command in io::stdin().lock().lines() {
         writeln!(io::stdout(), "{}", book.obey(&command?))?;
@@ -95,11 +92,9 @@ fn tls(ca_file: &Path) -> io::Result<TlsAcceptor> {
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Accepts on a thread that does nothing else, so that the time of it is exact, and deals connections out in turn.
-fn accept(listener: &TcpListener, book: &Book, threads: &[mpsc::UnboundedSender<TcpStream>]) {
+/// Accepts, and deals connections out in turn.
+fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>]) {
     for (socket, thread) in listener.incoming().zip(threads.iter().cycle()) {
-        let _ = book.first_connection.compare_exchange(0, clock::now(), Relaxed, Relaxed);
-        book.connections.fetch_add(1, Relaxed);
         let socket = socket.unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -173,8 +168,6 @@ impl Book {
             requests: self.count.load(Relaxed),
             first: at(arrivals.first()),
             last: at(arrivals.last()),
-            connections: self.connections.load(Relaxed),
-            first_connection: self.first_connection.load(Relaxed),
             most_open: self.open.most.load(Relaxed),
             most_in_flight: self.in_flight.most.load(Relaxed),
         }
@@ -183,9 +176,7 @@ impl Book {
     fn reset(&self, delay_ms: u64) -> String {
         self.delay_ms.store(delay_ms, Relaxed);
         self.arrivals.iter().for_each(|arrivals| arrivals.lock().unwrap().clear());
-        for counter in [&self.count, &self.connections, &self.first_connection] {
-            counter.store(0, Relaxed);
-        }
+        self.count.store(0, Relaxed);
         for level in [&self.open, &self.in_flight] {
             level.most.store(level.now.load(Relaxed), Relaxed);
         }
