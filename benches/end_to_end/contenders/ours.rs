@@ -1,0 +1,90 @@
+//! Ours: the built program, installed by its own commands.
+
+use std::time::Duration;
+
+use lead_webhook::{
+    keyring::{Column, KeyRing, Place},
+    secret::SigningSecret,
+};
+use serde_json::{Value, json};
+use tokio_postgres::Client;
+
+use crate::{
+    harness::{self, Process, Setup, patiently},
+    stand::{Stand, one},
+};
+
+/// Between two looks at a table.
+const LOOK: Duration = Duration::from_millis(10);
+
+/// An installation beside an application.
+pub(crate) struct Ours {
+    /// Its database and configuration.
+    pub(crate) setup: Setup,
+    /// A session of the superuser.
+    pub(crate) admin: Client,
+}
+
+impl Ours {
+    /// Installs it, with endpoints for so many tenants, under further keys of the configuration.
+    pub(crate) async fn install(stand: &Stand, tenants: u64, config: &[(&str, Value)]) -> Self {
+        let setup = Setup::prepare(stand.database().await, harness::Receiver::start()).await;
+        setup.edit_config(&[("egress.ca_file", json!(stand.receiver.ca_file())), ("log.level", json!("warn"))]);
+        setup.edit_config(config);
+        setup.run(&["migrate"]).await.ok();
+        let admin = setup.db.admin().await;
+        let ours = Self { setup, admin };
+        ours.make_endpoints(&stand.receiver.url(), tenants).await;
+        ours
+    }
+
+    /// As the commands make them, which for a thousand tenants would take a minute.
+    async fn make_endpoints(&self, url: &str, tenants: u64) {
+        let keyring = KeyRing::read(&self.setup.key_file()).unwrap();
+        let port: i32 = url.split([':', '/']).nth(4).unwrap().parse().unwrap();
+        let insert = "INSERT INTO lead_webhook.endpoints
+                          (tenant_id, url_sealed, host, port, secret_sealed, secret_set_at)
+                      VALUES ($1, $2, 'localhost', $3, $4, now())";
+        for number in 0..tenants {
+            let tenant = format!("t-{number}");
+            let seal = |column, text: &str| keyring.seal(&Place { tenant: &tenant, column }, text.as_bytes()).unwrap();
+            let secret = SigningSecret::generate().unwrap();
+            let (url, secret) = (seal(Column::EndpointUrl, url), seal(Column::EndpointSecret, secret.text().expose()));
+            self.admin.execute(insert, &[&tenant, &url, &port, &secret]).await.unwrap();
+        }
+    }
+
+    /// Starts the daemon; returns at once.
+    pub(crate) fn start(&self) -> Process {
+        self.setup.daemon()
+    }
+
+    /// Starts the daemon; returns when it looks into the outbox.
+    pub(crate) async fn start_and_wait(&self) -> Process {
+        self.admin.batch_execute("DELETE FROM lead_webhook.instances").await.unwrap();
+        let daemon = self.start();
+        self.until("the daemon's start", "SELECT count(*) > 0 FROM lead_webhook.instances").await;
+        daemon
+    }
+
+    /// Waits until nothing is pending or in flight.
+    pub(crate) async fn until_sent(&self) {
+        self.until("an empty outbox", "SELECT NOT EXISTS (SELECT FROM lead_webhook.outbox)").await;
+    }
+
+    /// Stops the daemon and waits until it has ended.
+    pub(crate) async fn stop(&self, mut daemon: Process) {
+        daemon.signal("TERM");
+        let ended = daemon.wait().await;
+        assert!(ended.success(), "{ended}: {:?}", daemon.log());
+    }
+
+    async fn until(&self, what: &str, sql: &str) {
+        let come = async {
+            while !one::<bool>(&self.admin, sql).await {
+                tokio::time::sleep(LOOK).await;
+            }
+        };
+        patiently(what, come).await;
+    }
+}

@@ -1,0 +1,7 @@
+//! What is measured, a file a part.
+
+pub(crate) mod backlog;
+pub(crate) mod burst;
+pub(crate) mod idle;
+pub(crate) mod light;
+pub(crate) mod writers;

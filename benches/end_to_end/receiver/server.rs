@@ -1,0 +1,192 @@
+//! The receiver's own process: hyper over rustls on two threads, and commands on the standard input.
+
+use std::{
+    convert::Infallible,
+    fs,
+    io::{self, BufRead as _, Write as _},
+    net::{TcpListener, TcpStream},
+    path::Path,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full};
+use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
+use hyper_util::rt::TokioIo;
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
+use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
+use tokio::{sync::mpsc, task::JoinSet};
+use tokio_rustls::TlsAcceptor;
+
+use super::Seen;
+use crate::clock;
+
+/// Threads that answer; each has the connections that it was given.
+const THREADS: usize = 2;
+
+/// What stands before the lead's id in every contender's body.
+const LEAD_ID: &[u8] = b"\"leadId\":";
+
+#[derive(Default)]
+struct Book {
+    arrivals: [Mutex<Vec<(u64, i64)>>; THREADS],
+    count: AtomicU64,
+    delay_ms: AtomicU64,
+    open: Level,
+    in_flight: Level,
+}
+
+/// A number that rises and falls, and its highest.
+#[derive(Default)]
+struct Level {
+    now: AtomicU64,
+    most: AtomicU64,
+}
+
+impl Level {
+    fn rise(&self) {
+        self.most.fetch_max(self.now.fetch_add(1, Relaxed) + 1, Relaxed);
+    }
+
+    fn fall(&self) {
+        self.now.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Prints its port, then serves until its input ends.
+pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
+    let tls = tls(ca_file)?;
+    let listener = TcpListener::bind("127.0.0.1:0")?;
+    let port = listener.local_addr()?.port();
+    let book = Arc::new(Book::default());
+    let threads: Vec<_> = (0..THREADS).map(|number| answering(number, tls.clone(), Arc::clone(&book))).collect();
+    thread::spawn(move || accept(&listener, &threads));
+    writeln!(io::stdout(), "{port}")?;
+    for command in io::stdin().lock().lines() {
+        writeln!(io::stdout(), "{}", book.obey(&command?))?;
+    }
+    Ok(())
+}
+
+/// With a certificate for `localhost`, by a CA made for it alone. Their names differ: OpenSSL takes a certificate for
+/// self-signed whose issuer is called as itself.
+fn tls(ca_file: &Path) -> io::Result<TlsAcceptor> {
+    let mut ca = CertificateParams::new(Vec::new()).unwrap();
+    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    ca.distinguished_name.push(DnType::CommonName, "CA of the benchmark's receiver");
+    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
+    let key = KeyPair::generate().unwrap();
+    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
+    fs::write(ca_file, ca.pem())?;
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+        .unwrap();
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Accepts, and deals connections out in turn.
+fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>]) {
+    for (socket, thread) in listener.incoming().zip(threads.iter().cycle()) {
+        let socket = socket.unwrap();
+        socket.set_nonblocking(true).unwrap();
+        socket.set_nodelay(true).unwrap();
+        thread.send(socket).unwrap();
+    }
+}
+
+/// A thread that answers the requests of the connections that it is sent.
+fn answering(number: usize, tls: TlsAcceptor, book: Arc<Book>) -> mpsc::UnboundedSender<TcpStream> {
+    let (sender, mut sockets) = mpsc::unbounded_channel();
+    let serve = async move {
+        let mut connections = JoinSet::new();
+        while let Some(socket) = sockets.recv().await {
+            connections.spawn(converse(socket, number, tls.clone(), Arc::clone(&book)));
+            while connections.try_join_next().is_some() {}
+        }
+    };
+    thread::spawn(move || {
+        tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(serve);
+    });
+    sender
+}
+
+async fn converse(socket: TcpStream, number: usize, tls: TlsAcceptor, book: Arc<Book>) {
+    let socket = tokio::net::TcpStream::from_std(socket).unwrap();
+    book.open.rise();
+    if let Ok(stream) = tls.accept(socket).await {
+        let service = service_fn(|request| book.receive(number, request));
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+    }
+    book.open.fall();
+}
+
+impl Book {
+    async fn receive(&self, number: usize, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        self.in_flight.rise();
+        if let Ok(body) = request.into_body().collect().await {
+            let arrival = (clock::now(), lead_id(&body.to_bytes()));
+            self.arrivals[number].lock().unwrap().push(arrival);
+            self.count.fetch_add(1, Relaxed);
+            let delay = self.delay_ms.load(Relaxed);
+            if delay > 0 {
+                tokio::time::sleep(Duration::from_millis(delay)).await;
+            }
+        }
+        self.in_flight.fall();
+        Ok(Response::new(Full::from("ok")))
+    }
+
+    /// Does what a line says; the answer.
+    fn obey(&self, command: &str) -> String {
+        match command.split_once(' ').unwrap_or((command, "")) {
+            ("count", _) => self.count.load(Relaxed).to_string(),
+            ("seen", _) => serde_json::to_string(&self.seen()).unwrap(),
+            ("arrivals", _) => serde_json::to_string(&self.in_order()).unwrap(),
+            ("reset", delay_ms) => self.reset(delay_ms.parse().unwrap()),
+            _ => panic!("unknown command: {command}"),
+        }
+    }
+
+    fn in_order(&self) -> Vec<(u64, i64)> {
+        let mut all: Vec<_> = self.arrivals.iter().flat_map(|arrivals| arrivals.lock().unwrap().clone()).collect();
+        all.sort_unstable();
+        all
+    }
+
+    fn seen(&self) -> Seen {
+        let arrivals = self.in_order();
+        let at = |arrival: Option<&(u64, i64)>| arrival.map_or(0, |(at, _)| *at);
+        Seen {
+            requests: self.count.load(Relaxed),
+            first: at(arrivals.first()),
+            last: at(arrivals.last()),
+            most_open: self.open.most.load(Relaxed),
+            most_in_flight: self.in_flight.most.load(Relaxed),
+        }
+    }
+
+    fn reset(&self, delay_ms: u64) -> String {
+        self.delay_ms.store(delay_ms, Relaxed);
+        self.arrivals.iter().for_each(|arrivals| arrivals.lock().unwrap().clear());
+        self.count.store(0, Relaxed);
+        for level in [&self.open, &self.in_flight] {
+            level.most.store(level.now.load(Relaxed), Relaxed);
+        }
+        "ok".to_owned()
+    }
+}
+
+/// The number behind `"leadId":`, in quotes or not; 0 where there is none.
+fn lead_id(body: &[u8]) -> i64 {
+    let Some(at) = body.windows(LEAD_ID.len()).position(|window| window == LEAD_ID) else { return 0 };
+    let digits = body[at + LEAD_ID.len()..].iter().skip_while(|byte| **byte == b'"');
+    digits.take_while(|byte| byte.is_ascii_digit()).fold(0, |id, digit| id * 10 + i64::from(digit - b'0'))
+}
