@@ -1,6 +1,10 @@
 -- The doorbell: says "look", carries nothing. A transaction that has notified lines up with all others that have, until
--- its commit is flushed; so it is done only while a daemon waits for it, and no more than @rings@ times if that daemon is gone.
-IF FOUND@unless@ AND pg_sequence_last_value('lead_webhook.bell'::regclass) < @rings@ THEN
+-- its commit is flushed; so it is done only while a daemon waits for it, and no more than @rings@ times if that daemon is
+-- gone. Once a transaction: a long one must not use the rings up that others need.
+IF FOUND@unless@ AND pg_sequence_last_value('lead_webhook.bell'::regclass) < @rings@
+    AND current_setting('lead_webhook.rung', true) IS DISTINCT FROM 'on'
+THEN
     PERFORM nextval('lead_webhook.bell');
+    PERFORM set_config('lead_webhook.rung', 'on', true);
     PERFORM pg_notify('lead_webhook', '');
 END IF;

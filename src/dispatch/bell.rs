@@ -11,8 +11,8 @@
 //! **Rings are counted down** ([`RINGS`] for each arming), so that the application does not pay for a daemon that died.
 //! A ringer that rolls back or takes long delays nobody: the next commit rings as well.
 //!
-//! Several daemons share one bell. Whoever rests arms it, whoever is busy silences it, and calls the others when it
-//! does: those that find nothing arm it again.
+//! Several daemons share one bell. Whoever rests arms it; whoever is busy silences it, which calls the others: those
+//! that find nothing arm it again.
 
 use std::time::Duration;
 
@@ -52,7 +52,7 @@ enum State {
 pub(super) struct Bell {
     state: State,
     fence: Option<(i64, u32)>,
-    /// Whether the last claim found nothing: it may have been a call of another daemon's, which has silenced it.
+    /// Whether it was heard since it was looked at: that may have been another daemon's call, which has silenced it.
     was_called: bool,
     streak: u32,
     heard: usize,
@@ -68,7 +68,6 @@ impl Default for Bell {
 impl Bell {
     /// Notes what a claim found.
     pub(super) fn claimed(&mut self, found: usize) {
-        self.was_called = found == 0;
         self.streak = if found == 0 { 0 } else { self.streak.saturating_add(1) };
         self.heard = self.heard.saturating_add(found);
     }
@@ -119,7 +118,10 @@ impl Bell {
             self.state = State::Unknown;
         }
         self.fence = match self.fence {
-            Some((fence, looks)) if look.oldest <= fence && looks + 1 < LOOKS => Some((fence, looks + 1)),
+            // What is pending in this look may not be claimed because of it.
+            Some((fence, looks)) if (look.oldest <= fence || look.is_pending) && looks + 1 < LOOKS => {
+                Some((fence, looks + 1))
+            }
             _ => None,
         };
     }
@@ -135,9 +137,10 @@ impl Bell {
         self.streak = 0;
     }
 
-    /// A ring brought nothing, because what it was for has to wait for room.
-    pub(super) fn was_futile(&mut self) {
-        self.futile = self.futile.saturating_add(1);
+    /// It rang, or another daemon called; `in_vain`: again while what it is for has to wait for room.
+    pub(super) fn heard(&mut self, in_vain: bool) {
+        self.was_called = true;
+        self.futile = self.futile.saturating_add(u32::from(in_vain));
     }
 
     /// Whether rings would mostly be for what has to wait for room: better to look by the clock for a while.

@@ -128,7 +128,7 @@ impl Claimer {
         let client = session.shared();
         let silenced = async { if silence { bell::silence(client).await } else { Ok(()) } };
         let picked = outbox::pick(client, &statements.pick, request);
-        let ((), (), picked) = try_join3(client.batch_execute(BEGIN), silenced, picked).await?;
+        let ((), (), picked) = try_join3(silenced, client.batch_execute(BEGIN), picked).await?;
         if picked.events.is_empty() {
             client.batch_execute("ROLLBACK").await?;
             return Ok(Claimed::default());

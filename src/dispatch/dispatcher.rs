@@ -265,9 +265,6 @@ impl Dispatcher {
             }
             bell.claimed(found);
         }
-        if silence && self.heart.has_others() {
-            self.ask(bell::call(ready.session.shared())).await?;
-        }
         let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
         // What was settled takes no room: there may be more where it was.
         let room_is_short = claimed.settled.is_empty() && request.holds_back(&claimed.picked);

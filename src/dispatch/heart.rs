@@ -34,8 +34,6 @@ struct Beat {
     at: Instant,
     /// The claims that still stood when a stale heartbeat was renewed, and when that was.
     resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
-    /// Whether other daemons run.
-    has_others: bool,
 }
 
 /// This daemon's heartbeat.
@@ -48,7 +46,7 @@ impl Heart {
     /// A heart that has not beaten yet: nothing is sent before its first beat.
     pub fn new(instance: Instance) -> Self {
         let long_ago = Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now);
-        Self { instance, beat: watch::Sender::new(Beat { at: long_ago, resumed: None, has_others: false }) }
+        Self { instance, beat: watch::Sender::new(Beat { at: long_ago, resumed: None }) }
     }
 
     /// The daemon.
@@ -62,7 +60,7 @@ impl Heart {
     /// What the database says, or that the connection is lost.
     pub async fn renew(&self, session: &mut Session) -> Result<(), Error> {
         let at = Instant::now();
-        let has_others = instances::renew(session, &self.instance).await? > 1;
+        instances::renew(session, &self.instance).await?;
         let before = self.beat.borrow().clone();
         let resumed = if at.duration_since(before.at) < STALE {
             before.resumed
@@ -70,7 +68,7 @@ impl Heart {
             let claims = outbox::claimed(session, self.instance.instance_id).await?;
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
-        self.beat.send_replace(Beat { at, resumed, has_others });
+        self.beat.send_replace(Beat { at, resumed });
         Ok(())
     }
 
@@ -80,11 +78,6 @@ impl Heart {
     /// What the database says, or that the connection is lost.
     pub async fn reap(&self, session: &mut Session) -> Result<Vec<Interrupted>, Error> {
         instances::reap(session, self.instance.instance_id).await
-    }
-
-    /// Whether other daemons were there at the last beat.
-    pub fn has_others(&self) -> bool {
-        self.beat.borrow().has_others
     }
 
     /// Waits until the heartbeat is fresh: nothing is claimed before, because it could not be sent.

@@ -198,7 +198,7 @@ async fn record_halving(session: &mut Session, flight: &Flight, own: Uuid, entri
     let mut batches = vec![entries];
     while let Some(batch) = batches.pop() {
         let Err(error) = delivery_log::record(session, own, batch).await else { continue };
-        let refused = error.code().is_some_and(|code| matches!(code.code().get(..2), Some("22" | "23")));
+        let refused = error.code().is_some_and(|code| matches!(code.code().get(..2), Some("21" | "22" | "23")));
         match batch {
             _ if !refused => return Err(error),
             [entry] => {

@@ -89,7 +89,7 @@ impl Dispatcher {
         if bell.may_ring() {
             self.silence(ready).await?;
         } else {
-            bell.was_futile();
+            bell.heard(true);
             if bell.has_been_futile_for(PACES) {
                 bell.is_worth_it_again();
                 return Ok(false);
@@ -103,7 +103,7 @@ impl Dispatcher {
         if let Some(bell) = &mut ready.bell {
             bell.silenced();
         }
-        if self.heart.has_others() { self.ask(bell::call(ready.session.shared())).await } else { Ok(()) }
+        Ok(())
     }
 
     /// Commits ring while we wait here.
@@ -122,8 +122,8 @@ impl Dispatcher {
                     Woken::Stopped => return Ok(false),
                     Woken::Room => return Ok(true),
                     Woken::Rung => {
-                        if let (Some(bell), Why::HeldBack { found_nothing: true }) = (&mut ready.bell, why) {
-                            bell.was_futile();
+                        if let Some(bell) = &mut ready.bell {
+                            bell.heard(why == Why::HeldBack { found_nothing: true });
                         }
                         return Ok(true);
                     }

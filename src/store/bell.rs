@@ -71,12 +71,16 @@ pub async fn arm(session: &mut Session) -> Result<Armed, Error> {
     Ok(Armed { rung_before: armed.try_get("rung_before")?, fence: fence.try_get("fence")? })
 }
 
-/// Silences it: commits do not ring until it is armed again. Within a transaction it takes effect at once.
+/// Silences it: commits do not ring until it is armed again. Every daemon is called to look, so that one that rests
+/// finds out.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn silence(client: &Client) -> Result<(), Error> {
-    client.batch_execute(&format!("-- bell::silence\nSELECT setval('lead_webhook.bell'::regclass, {RINGS})")).await
+    let sql = format!(
+        "-- bell::silence\nSELECT setval('lead_webhook.bell'::regclass, {RINGS}), pg_notify('lead_webhook', '')"
+    );
+    client.batch_execute(&sql).await
 }
 
 /// Calls every daemon to look, as a ring does.

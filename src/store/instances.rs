@@ -3,14 +3,13 @@
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::session::{Param, Session};
+use super::session::Session;
 
 const RENEW: &str = "\
 -- instances::renew
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version)
 VALUES ($1, $2, $3, $4)
-ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()
-RETURNING (SELECT count(*) FROM lead_webhook.instances) AS daemons";
+ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()";
 
 /// Who a daemon is.
 #[derive(Debug, Clone)]
@@ -23,16 +22,14 @@ pub struct Instance {
     pub process_id: i32,
 }
 
-/// Writes the heartbeat, also where the row was reaped in between. How many daemons there are, this one included
-/// unless it is new.
+/// Writes the heartbeat, also where the row was reaped in between.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn renew(session: &mut Session, instance: &Instance) -> Result<i64, Error> {
+pub async fn renew(session: &mut Session, instance: &Instance) -> Result<(), Error> {
     let version = env!("CARGO_PKG_VERSION");
-    let params: [Param<'_>; 4] = [&instance.instance_id, &instance.host, &instance.process_id, &version];
-    let row = session.query_opt(RENEW, &params).await?;
-    row.map_or(Ok(0), |row| row.try_get("daemons"))
+    session.execute(RENEW, &[&instance.instance_id, &instance.host, &instance.process_id, &version]).await?;
+    Ok(())
 }
 
 /// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a

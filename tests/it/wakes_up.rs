@@ -68,6 +68,11 @@ async fn a_transaction_that_rings_and_takes_long_or_rolls_back_delays_nobody() {
     let setup = without_poll().await;
     let _daemon = resting(&setup).await;
     let long = open_transaction(&setup, "long@example.com").await;
+    // As many statements as there are rings.
+    for n in 0..260 {
+        let insert = format!("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'long{n}@example.com')");
+        long.batch_execute(&insert).await.unwrap();
+    }
     let vain = open_transaction(&setup, "vain@example.com").await;
     vain.batch_execute("ROLLBACK").await.unwrap();
     for n in 1..=3 {
@@ -75,7 +80,7 @@ async fn a_transaction_that_rings_and_takes_long_or_rolls_back_delays_nobody() {
         setup.receiver.wait_for(n).await;
     }
     long.batch_execute("COMMIT").await.unwrap();
-    setup.receiver.wait_for(4).await;
+    setup.receiver.wait_for(3 + 261).await;
 }
 
 #[tokio::test]
@@ -118,13 +123,7 @@ async fn what_one_daemon_has_no_room_for_another_takes_at_once() {
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let _daemons = [resting(&setup).await, setup.daemon()];
-    // Each knows of the other by its heartbeat.
-    until(
-        &setup,
-        "both daemons to have met",
-        "SELECT count(*) = 2 AND min(renewed_at) > max(started_at) FROM lead_webhook.instances",
-    )
-    .await;
+    until(&setup, "both daemons to run", "SELECT count(*) = 2 FROM lead_webhook.instances").await;
     for n in 1..=2 {
         setup.db.insert_lead("acme", &format!("lead{n}@example.com")).await;
         setup.receiver.wait_for(n).await;
