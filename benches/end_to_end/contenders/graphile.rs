@@ -1,5 +1,5 @@
-//! graphile-worker: the PostgreSQL queue of the Node.js world, tuned as its documentation says for throughput, with a
-//! task that does what the daemon does: it signs, sends, and writes its outcome.
+//! graphile-worker: the PostgreSQL queue of the Node.js world, tuned for throughput (`graphile/run.js`), doing what the
+//! daemon does: it signs, sends, and writes its outcome.
 
 use std::path::{Path, PathBuf};
 
