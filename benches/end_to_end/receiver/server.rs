@@ -18,13 +18,11 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Request, Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair};
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tokio::{sync::mpsc, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use super::Seen;
-use crate::clock;
+use crate::{clock, harness::Identity};
 
 /// Threads that answer; each has the connections that it was given.
 const THREADS: usize = 2;
@@ -60,7 +58,9 @@ impl Level {
 
 /// Prints its port, then serves until its input ends.
 pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
-    let tls = tls(ca_file)?;
+    let identity = Identity::of(&["localhost"]);
+    fs::write(ca_file, &identity.ca)?;
+    let tls = identity.acceptor();
     let listener = TcpListener::bind("127.0.0.1:0")?;
     let port = listener.local_addr()?.port();
     let book = Arc::new(Book::default());
@@ -71,25 +71,6 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
         writeln!(io::stdout(), "{}", book.obey(&command?))?;
     }
     Ok(())
-}
-
-/// With a certificate for `localhost`, by a CA made for it alone. Their names differ: OpenSSL takes a certificate for
-/// self-signed whose issuer is called as itself.
-fn tls(ca_file: &Path) -> io::Result<TlsAcceptor> {
-    let mut ca = CertificateParams::new(Vec::new()).unwrap();
-    ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    ca.distinguished_name.push(DnType::CommonName, "CA of the benchmark's receiver");
-    let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
-    let key = KeyPair::generate().unwrap();
-    let certificate = CertificateParams::new(vec!["localhost".to_owned()]).unwrap().signed_by(&key, &ca).unwrap();
-    fs::write(ca_file, ca.pem())?;
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-        .unwrap();
-    Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
 /// Accepts, and deals connections out in turn.

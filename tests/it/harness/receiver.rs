@@ -21,7 +21,6 @@ use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full};
 use hyper::{Response, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::TokioIo;
-use rustls::{ServerConfig, crypto::ring, pki_types::PrivatePkcs8KeyDer};
 use tempfile::TempDir;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, ReadBuf},
@@ -152,15 +151,9 @@ impl Drop for Receiver {
 
 /// Makes a certificate for `names`, and writes its CA to `ca_file`.
 fn tls(names: &[&str], ca_file: &Path) -> TlsAcceptor {
-    let Identity { ca, certificate, key } = Identity::of(names);
-    std::fs::write(ca_file, ca).unwrap();
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.der().clone()], PrivatePkcs8KeyDer::from(key.serialize_der()).into())
-        .unwrap();
-    TlsAcceptor::from(Arc::new(config))
+    let identity = Identity::of(names);
+    std::fs::write(ca_file, &identity.ca).unwrap();
+    identity.acceptor()
 }
 
 async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) -> io::Result<()> {
