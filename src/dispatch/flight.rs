@@ -40,14 +40,23 @@ struct State {
     /// Whether a delivery left without having been sent: its claim may still stand.
     has_unsent: bool,
     /// Attempts that are to be made or under way.
-    attempts: usize,
     by_tenant: HashMap<String, usize>,
 }
 
 impl State {
+    /// Attempts that are to be made or under way, of all tenants.
+    fn attempts(&self) -> usize {
+        self.by_tenant.values().sum()
+    }
+
+    /// How many more may be claimed.
+    fn room(&self, concurrency: usize) -> usize {
+        let attempts = concurrency.saturating_sub(self.attempts());
+        attempts.min((concurrency * UNRECORDED).saturating_sub(self.deliveries.len()))
+    }
+
     /// One attempt less.
     fn make_room(&mut self, tenant: &str) {
-        self.attempts -= 1;
         if let Some(n) = self.by_tenant.get_mut(tenant) {
             *n -= 1;
             if *n == 0 {
@@ -74,8 +83,7 @@ impl Flight {
     /// What the next claim may pick; `None`: nothing more may fly now.
     pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
         let state = self.state();
-        let permits = self.concurrency.saturating_sub(state.attempts);
-        let permits = permits.min((self.concurrency * UNRECORDED).saturating_sub(state.deliveries.len()));
+        let permits = state.room(self.concurrency);
         if permits == 0 {
             return None;
         }
@@ -91,21 +99,18 @@ impl Flight {
 
     /// How many attempts are to be made or under way.
     pub fn attempts(&self) -> usize {
-        self.state().attempts
+        self.state().attempts()
     }
 
     /// Whether half of all attempts or more may begin.
     pub fn has_much_room(&self) -> bool {
-        let state = self.state();
-        let unrecorded = (self.concurrency * UNRECORDED).saturating_sub(state.deliveries.len());
-        self.concurrency.saturating_sub(state.attempts).min(unrecorded) >= self.concurrency.div_ceil(2)
+        self.state().room(self.concurrency) >= self.concurrency.div_ceil(2)
     }
 
     /// Counts `delivery` as in flight until the seat is dropped.
     pub fn board(self: &Arc<Self>, delivery: Delivery) -> Seat {
         let delivery = Arc::new(delivery);
         let mut state = self.state();
-        state.attempts += 1;
         *state.by_tenant.entry(delivery.place.tenant_id.clone()).or_default() += 1;
         state.deliveries.insert(delivery.delivery_id, (Arc::clone(&delivery), Phase::Claimed));
         drop(state);
