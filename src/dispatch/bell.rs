@@ -30,11 +30,11 @@ const LAST_LOOK: Duration = Duration::from_millis(200);
 /// Claims in a row that found something: then this daemon is busy.
 const BUSY: u32 = 2;
 
-/// Events claimed since the bell was last looked at: then it is looked at again, so that it does not run down.
-const HEARD: usize = 64;
-
 /// Rings for nothing, because their tenant may have no more in flight: then commits are not asked to ring for a while.
 const FUTILE: u32 = 4;
+
+/// That while, in looks by the clock: a second at the dispatcher's pace.
+const PACES: u32 = 100;
 
 /// What this daemon believes of the bell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,24 +52,22 @@ enum State {
 pub(super) struct Bell {
     state: State,
     fence: Option<(i64, u32)>,
-    /// Whether it was heard since it was looked at: that may have been another daemon's call, which has silenced it.
-    was_called: bool,
+    /// Whether it was heard since it was looked at: it may have run down, or another daemon has silenced it, and called.
+    was_heard: bool,
     streak: u32,
-    heard: usize,
     futile: u32,
 }
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { state: State::Unknown, fence: None, was_called: false, streak: 0, heard: 0, futile: 0 }
+        Self { state: State::Unknown, fence: None, was_heard: false, streak: 0, futile: 0 }
     }
 }
 
 impl Bell {
-    /// Notes what a claim found.
-    pub(super) fn claimed(&mut self, found: usize) {
-        self.streak = if found == 0 { 0 } else { self.streak.saturating_add(1) };
-        self.heard = self.heard.saturating_add(found);
+    /// Notes whether a claim found something.
+    pub(super) fn claimed(&mut self, found: bool) {
+        self.streak = if found { self.streak.saturating_add(1) } else { 0 };
     }
 
     /// Whether the next claim silences it: this daemon looks again without being told.
@@ -101,19 +99,17 @@ impl Bell {
             self.fence = Some((armed.fence, 0));
         }
         self.state = State::Armed;
-        self.was_called = false;
-        self.heard = 0;
+        self.was_heard = false;
     }
 
     /// Whether it should be looked at before this daemon rests, lest it run down or was silenced unseen.
     pub(super) fn wants_a_look(&self) -> bool {
-        self.state == State::Armed && (self.was_called || self.heard >= HEARD)
+        self.state == State::Armed && self.was_heard
     }
 
     /// Notes a look.
     pub(super) fn looked(&mut self, look: Look) {
-        self.was_called = false;
-        self.heard = 0;
+        self.was_heard = false;
         if look.rung >= RINGS / 2 {
             self.state = State::Unknown;
         }
@@ -139,7 +135,7 @@ impl Bell {
 
     /// It rang, or another daemon called; `in_vain`: again while what it is for has to wait for room.
     pub(super) fn heard(&mut self, in_vain: bool) {
-        self.was_called = true;
+        self.was_heard = true;
         self.futile = self.futile.saturating_add(u32::from(in_vain));
     }
 
@@ -148,12 +144,17 @@ impl Bell {
         self.futile >= FUTILE
     }
 
-    /// Whether it has been so for this many turns.
-    pub(super) fn has_been_futile_for(&self, turns: u32) -> bool {
-        self.futile >= FUTILE.saturating_add(turns)
+    /// It is looked by the clock once more. Whether that while is over.
+    pub(super) fn paced(&mut self) -> bool {
+        self.futile = self.futile.saturating_add(1);
+        let is_over = self.futile >= FUTILE + PACES;
+        if is_over {
+            self.is_worth_it_again();
+        }
+        is_over
     }
 
-    /// The while is over.
+    /// Nothing waits for room any more.
     pub(super) fn is_worth_it_again(&mut self) {
         self.futile = 0;
     }
@@ -174,9 +175,9 @@ mod tests {
     #[test]
     fn a_daemon_that_found_something_once_leaves_it_armed() {
         let mut bell = armed_at(1, RINGS);
-        bell.claimed(3);
+        bell.claimed(true);
         assert!(!bell.is_in_the_way());
-        bell.claimed(3);
+        bell.claimed(true);
         assert!(bell.is_in_the_way());
         bell.silenced();
         assert!(!bell.is_in_the_way() && bell.must_be_armed());
@@ -216,7 +217,7 @@ mod tests {
     #[test]
     fn it_is_armed_again_before_it_has_run_down() {
         let mut bell = armed_at(99, RINGS);
-        bell.claimed(HEARD);
+        bell.heard(false);
         assert!(bell.wants_a_look());
         bell.looked(Look { rung: RINGS / 2, ..NOTHING });
         assert!(bell.must_be_armed());

@@ -263,7 +263,7 @@ impl Dispatcher {
             if silence {
                 bell.silenced();
             }
-            bell.claimed(found);
+            bell.claimed(found > 0);
         }
         let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
         // What was settled takes no room: there may be more where it was.

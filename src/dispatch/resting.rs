@@ -14,9 +14,6 @@ use super::{
 /// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
 const PACE: Duration = Duration::from_millis(10);
 
-/// So many looks at that pace before commits are asked to ring again: a second.
-const PACES: u32 = 100;
-
 /// Why nothing more can be claimed now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Why {
@@ -86,15 +83,10 @@ impl Dispatcher {
         if !bell.is_futile() {
             return Ok(false);
         }
-        if bell.may_ring() {
-            self.silence(ready).await?;
-        } else {
-            bell.heard(true);
-            if bell.has_been_futile_for(PACES) {
-                bell.is_worth_it_again();
-                return Ok(false);
-            }
+        if !bell.may_ring() {
+            return Ok(!bell.paced());
         }
+        self.silence(ready).await?;
         Ok(true)
     }
 
