@@ -28,6 +28,7 @@ use crate::{
 
 use super::{
     decide::Verdict,
+    endpoints::Endpoints,
     keys::{Keys, Present, observed},
 };
 
@@ -103,15 +104,12 @@ pub struct Claimer {
     pub key: UniquenessKey,
     /// How long a lead must have been silent.
     pub silence: Duration,
-    /// The endpoints as they were last seen, by tenant, with their versions.
-    pub endpoints: HashMap<String, (String, Arc<SealedEndpoint>)>,
+    /// The endpoints as they were last seen.
+    pub endpoints: Endpoints,
 }
 
 /// A claim waits no longer than 1 s for a lock on the leads table (or anything else).
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
-
-/// Beyond so many endpoints they are forgotten and loaded anew: a template may have 64 KiB.
-const ENDPOINTS: usize = 256;
 
 impl Claimer {
     /// Makes one claim; with `silence` no commit rings the doorbell from here on.
@@ -141,7 +139,7 @@ impl Claimer {
         ids.sort_unstable();
         ids.dedup();
         let (endpoints, loaded) = join(
-            self.known_endpoints(client, statements, &picked.endpoints),
+            self.endpoints.load(client, &statements.endpoints, &picked.endpoints),
             leads::load(client, &statements.load, &ids),
         )
         .await;
@@ -150,30 +148,6 @@ impl Claimer {
         self.settle(client, statements, present, &endpoints, &mut claimed).await?;
         self.write(client, statements, &claimed).await?;
         Ok(claimed)
-    }
-
-    /// The endpoints of these tenants and versions: those that are new or have changed are loaded.
-    async fn known_endpoints(
-        &mut self,
-        client: &Client,
-        statements: &Statements,
-        wanted: &HashMap<String, String>,
-    ) -> Result<HashMap<String, Arc<SealedEndpoint>>, Error> {
-        if self.endpoints.len() > ENDPOINTS {
-            self.endpoints.clear();
-        }
-        let is_known =
-            |tenant: &String, version: &String| self.endpoints.get(tenant).is_some_and(|(v, _)| v == version);
-        let changed: Vec<&str> =
-            wanted.iter().filter(|(tenant, version)| !is_known(tenant, version)).map(|(t, _)| t.as_str()).collect();
-        for tenant in &changed {
-            self.endpoints.remove(*tenant);
-        }
-        for loaded in endpoints::load(client, &statements.endpoints, &changed).await? {
-            self.endpoints.insert(loaded.tenant_id, (loaded.version, Arc::new(loaded.sealed)));
-        }
-        let known = |tenant: &String| Some((tenant.clone(), Arc::clone(&self.endpoints.get(tenant)?.1)));
-        Ok(wanted.keys().filter_map(known).collect())
     }
 
     /// Step 4: the leads' values; events without any are settled.

@@ -2,7 +2,6 @@
 //! only one that claims, on a session of its own.
 
 use std::{
-    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -30,9 +29,9 @@ use crate::{
 use super::{
     bell::Bell,
     claim::{ClaimError, Claimed, Claimer, Statements},
+    endpoints::Endpoints,
     flight::Flight,
     heart::Heart,
-    opened::Opened,
     recorder::Ended,
     resting::{Why, forget_ended},
     sending::{Sending, entry, log_settled},
@@ -95,7 +94,6 @@ pub(super) struct Ready {
     claimer: Claimer,
     /// Tenants up to and including this one had their turn.
     cursor: String,
-    opened: Opened,
     /// `None`: nobody notifies.
     pub(super) bell: Option<Bell>,
     /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
@@ -177,15 +175,15 @@ impl Dispatcher {
             instance_id: self.heart.instance_id(),
             key: UniquenessKey::new(key),
             silence: self.leads.silence,
-            endpoints: HashMap::new(),
+            endpoints: Endpoints::default(),
         };
         let notifies = match self.database.notify {
             Notify::Off => false,
             Notify::On => true,
             Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
         };
-        let (cursor, opened, bell) = (String::new(), Opened::default(), notifies.then(Bell::default));
-        Ok(Ready { session, statements, claimer, cursor, opened, bell, is_uncertain: false })
+        let (cursor, bell) = (String::new(), notifies.then(Bell::default));
+        Ok(Ready { session, statements, claimer, cursor, bell, is_uncertain: false })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -298,7 +296,7 @@ impl Dispatcher {
         forget_ended(tasks);
         let pipeline = Arc::clone(&self.pipeline.borrow());
         for delivery in claimed.deliveries {
-            let endpoint = ready.opened.open(&pipeline, &delivery);
+            let endpoint = ready.claimer.endpoints.open(&pipeline, &delivery);
             let span = tracing::info_span!(
                 "delivery",
                 event.id = %delivery.place.event_id, event.kind = %delivery.event.kind,
