@@ -19,7 +19,7 @@ use crate::{
         endpoints::{self, SealedEndpoint},
         leads::{self, Lead, Leads, LoadError, Loaded},
         mapping::MappedSql,
-        outbox::{self, Claim, Pending},
+        outbox::{self, Decision, Pending},
         session::Session,
         uniqueness::{self, Key, Known},
     },
@@ -72,7 +72,7 @@ pub enum ClaimError {
 /// The statements of a claim, prepared once a session.
 pub struct Statements {
     pick: Statement,
-    mark: Statement,
+    decide: Statement,
     record: Statement,
     endpoints: Statement,
     load: Statement,
@@ -87,7 +87,7 @@ impl Statements {
     pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
         Ok(Self {
             pick: outbox::pick_statement(session).await?,
-            mark: outbox::mark_statement(session).await?,
+            decide: outbox::decide_statement(session).await?,
             record: delivery_log::record_statement(session).await?,
             endpoints: endpoints::load_statement(session).await?,
             load: leads::load_statement(session, mapped).await?,
@@ -125,7 +125,7 @@ impl Claimer {
     ) -> Result<Claimed, ClaimError> {
         let client = session.shared();
         let silenced = async { if silence { bell::silence(client).await } else { Ok(()) } };
-        let picked = outbox::pick(client, &statements.pick, request);
+        let picked = outbox::pick(client, &statements.pick, self.instance_id, request);
         let ((), (), picked) = try_join3(silenced, client.batch_execute(BEGIN), picked).await?;
         if picked.events.is_empty() {
             client.batch_execute("ROLLBACK").await?;
@@ -145,8 +145,8 @@ impl Claimer {
         .await;
         let endpoints = endpoints?;
         let present = self.present(&loaded?, picked.events, &endpoints, &mut claimed);
-        self.settle(client, statements, present, &endpoints, &mut claimed).await?;
-        self.write(client, statements, &claimed).await?;
+        let decisions = self.settle(client, statements, present, &endpoints, &mut claimed).await?;
+        self.write(client, statements, &claimed, &decisions).await?;
         Ok(claimed)
     }
 
@@ -183,7 +183,8 @@ impl Claimer {
         present
     }
 
-    /// Created, re-engaged or duplicate, under the keys' locks.
+    /// Created, re-engaged or duplicate, under the keys' locks. What turned out to be something else than it was presumed
+    /// to be.
     async fn settle(
         &self,
         client: &Client,
@@ -191,7 +192,8 @@ impl Claimer {
         present: Vec<Present>,
         endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
-    ) -> Result<(), ClaimError> {
+    ) -> Result<Vec<Decision>, ClaimError> {
+        let mut decisions = Vec::new();
         let mut keys = Keys::lock(client, &statements.uniqueness, &present).await?;
         let named = self.named_conversations(client, statements, &keys).await?;
         for Present { event, lead, key, obstacle } in present {
@@ -210,6 +212,7 @@ impl Claimer {
             };
             match (verdict, endpoint) {
                 (Ok((kind, last_conversation_at)), Some(endpoint)) => {
+                    decisions.extend(decision(&event, kind, last_conversation_at));
                     claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, Arc::clone(endpoint)));
                 }
                 (Ok(_), None) => claimed.settled.push(skipped(&event, lead.captured_at, SkipReason::NoEndpoint, None)),
@@ -220,7 +223,7 @@ impl Claimer {
         if !changed.is_empty() {
             uniqueness::store(client, &statements.uniqueness, &changed).await?;
         }
-        Ok(())
+        Ok(decisions)
     }
 
     /// The last conversations of the leads that known keys name.
@@ -243,8 +246,14 @@ impl Claimer {
         Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
     }
 
-    /// Writes what was settled and what is claimed, and commits.
-    async fn write(&self, client: &Client, statements: &Statements, claimed: &Claimed) -> Result<(), ClaimError> {
+    /// Writes what was settled and decided, and commits.
+    async fn write(
+        &self,
+        client: &Client,
+        statements: &Statements,
+        claimed: &Claimed,
+        decisions: &[Decision],
+    ) -> Result<(), ClaimError> {
         let settled = async {
             if claimed.settled.is_empty() {
                 return Ok(());
@@ -252,28 +261,26 @@ impl Claimer {
             let entries: Vec<&Entry> = claimed.settled.iter().collect();
             delivery_log::record_within(client, &statements.record, self.instance_id, &entries).await
         };
-        let marked = async {
-            if claimed.deliveries.is_empty() {
+        let decided = async {
+            if decisions.is_empty() {
                 return Ok(0);
             }
-            let claims: Vec<Claim> = claimed.deliveries.iter().map(Delivery::claim).collect();
-            outbox::mark(client, &statements.mark, self.instance_id, &claims).await
+            outbox::decide(client, &statements.decide, decisions).await
         };
         // What fails aborts the transaction, which COMMIT then rolls back.
-        try_join3(settled, marked, client.batch_execute("COMMIT")).await?;
+        try_join3(settled, decided, client.batch_execute("COMMIT")).await?;
         Ok(())
     }
 }
 
-impl Delivery {
-    fn claim(&self) -> Claim {
-        Claim {
-            place: self.place.clone(),
-            delivery_id: self.delivery_id,
-            event: self.event.kind,
-            last_conversation_at: self.event.last_conversation_at,
-        }
-    }
+/// What is to be noted of an event that the pick has marked as what it is presumed to be.
+fn decision(event: &Pending, kind: EventKind, last_conversation_at: Option<Timestamp>) -> Option<Decision> {
+    let presumed = match event.decided {
+        Some(decided) => decided,
+        None => (event.kind.presumed(), event.previous_conversation_at),
+    };
+    let place = || event.place.clone();
+    (presumed != (kind, last_conversation_at)).then(|| Decision { place: place(), event: kind, last_conversation_at })
 }
 
 /// What keeps an event from being sent, whatever its lead says.
@@ -309,7 +316,7 @@ fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) 
 fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
     Entry {
         place: event.place.clone(),
-        delivery_id: Uuid::new_v4(),
+        delivery_id: event.delivery_id,
         lead_id: event.lead_id.clone(),
         event: event_of(event),
         captured_at,
@@ -329,7 +336,7 @@ fn delivery(
     endpoint: Arc<SealedEndpoint>,
 ) -> Delivery {
     Delivery {
-        delivery_id: Uuid::new_v4(),
+        delivery_id: event.delivery_id,
         captured_at: lead.captured_at,
         event: Event {
             event_id: event.place.event_id,

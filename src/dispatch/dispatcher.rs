@@ -219,7 +219,10 @@ impl Dispatcher {
                 }
             };
             trouble.is_over();
-            let Next::Rest(why) = next else { continue };
+            let Next::Rest(why) = next else {
+                self.gather_room().await;
+                continue;
+            };
             ready.is_uncertain = trouble.is_uncertain();
             let patience = if ready.is_uncertain { UNCERTAIN / 12 } else { self.database.poll_interval };
             let rest = self.rest(&mut ready, tasks, why, patience.min(self.database.poll_interval));
@@ -252,6 +255,7 @@ impl Dispatcher {
         let claimed_at = Instant::now();
         let silence = ready.bell.as_ref().is_some_and(Bell::is_in_the_way);
         let claimed = ready.claimer.claim(&ready.session, &ready.statements, &request, silence).await;
+        self.flight.claimed();
         let claimed = claimed.map_err(|error| match error {
             ClaimError::Leads(error) => error.to_string(),
             ClaimError::Database(error) => explained(error),

@@ -1,15 +1,16 @@
 //! What is in flight: from the claim until the outcome is recorded. Bounds what a crash leaves in doubt, and tells
 //! each claim how much more may fly, in all and for each tenant.
 //!
-//! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written; what is
-//! claimed and not recorded is bounded as well, to twice as many.
+//! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. Where
+//! attempts end while a claim is under way, as many more are claimed ahead: they are admitted, the longest claimed
+//! first, when the same number has ended again. What is claimed and not recorded is bounded as well.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use tokio::sync::Notify;
+use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
 use crate::store::outbox;
@@ -19,8 +20,10 @@ use super::claim::Delivery;
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
-    /// Claimed; nothing was sent.
-    Claimed,
+    /// Claimed ahead; waits until an attempt ends.
+    Waiting,
+    /// Its attempt may begin; nothing was sent.
+    Admitted,
     /// Its attempt has begun.
     Begun,
     /// Its outcome waits to be written.
@@ -30,37 +33,101 @@ enum Phase {
 }
 
 /// Times the attempts that may be in flight: the most that may be claimed and not recorded.
-const UNRECORDED: usize = 2;
+const UNRECORDED: usize = 4;
 
+/// One tenant's part of what is in flight.
 #[derive(Default)]
+struct Share {
+    /// Attempts that are admitted or under way.
+    attempts: usize,
+    /// Claimed ahead.
+    waiting: usize,
+    /// Attempts that have ended since the latest claim began.
+    ended: usize,
+    /// How many may be claimed ahead.
+    ahead: usize,
+}
+
+impl Share {
+    fn is_nothing(&self) -> bool {
+        self.attempts + self.waiting + self.ended + self.ahead == 0
+    }
+}
+
+/// A delivery that waits to be admitted.
+struct Turn {
+    delivery: Arc<Delivery>,
+    admit: oneshot::Sender<()>,
+}
+
 struct State {
+    concurrency: usize,
+    per_endpoint: usize,
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
     /// Deliveries that may have been sent and have no outcome: they stay claimed, and are never given back.
     in_doubt: HashSet<Uuid>,
     /// Whether a delivery left without having been sent: its claim may still stand.
     has_unsent: bool,
-    /// Attempts that are to be made or under way.
-    by_tenant: HashMap<String, usize>,
+    tenants: HashMap<String, Share>,
+    /// Of all tenants, the longest claimed first.
+    waiting: VecDeque<Turn>,
+    /// Of all tenants.
+    attempts: usize,
+    /// Of all tenants.
+    ahead: usize,
 }
 
 impl State {
-    /// Attempts that are to be made or under way, of all tenants.
-    fn attempts(&self) -> usize {
-        self.by_tenant.values().sum()
-    }
-
     /// How many more may be claimed.
-    fn room(&self, concurrency: usize) -> usize {
-        let attempts = concurrency.saturating_sub(self.attempts());
-        attempts.min((concurrency * UNRECORDED).saturating_sub(self.deliveries.len()))
+    fn room(&self) -> usize {
+        let most = self.concurrency + self.ahead.min(2 * self.concurrency);
+        let unrecorded = self.concurrency * UNRECORDED;
+        most.saturating_sub(self.attempts + self.waiting.len()).min(unrecorded.saturating_sub(self.deliveries.len()))
     }
 
-    /// One attempt less.
-    fn make_room(&mut self, tenant: &str) {
-        if let Some(n) = self.by_tenant.get_mut(tenant) {
-            *n -= 1;
-            if *n == 0 {
-                self.by_tenant.remove(tenant);
+    /// How many more of one tenant's.
+    fn room_of(&self, share: &Share) -> usize {
+        let most = self.per_endpoint + share.ahead.min(2 * self.per_endpoint);
+        most.saturating_sub(share.attempts + share.waiting)
+    }
+
+    fn may_begin(&self, tenant_id: &str) -> bool {
+        let own = self.tenants.get(tenant_id).map_or(0, |share| share.attempts);
+        self.attempts < self.concurrency && own < self.per_endpoint
+    }
+
+    /// Counts an attempt that is admitted.
+    fn admit(&mut self, tenant_id: &str) {
+        self.tenants.entry(tenant_id.to_owned()).or_default().attempts += 1;
+        self.attempts += 1;
+    }
+
+    /// One attempt less: others that wait are admitted.
+    fn make_room(&mut self, tenant_id: &str) {
+        self.attempts -= 1;
+        self.change(tenant_id, |share| share.attempts -= 1);
+        let next = |state: &Self| state.waiting.iter().position(|turn| state.may_begin(&turn.delivery.place.tenant_id));
+        while let Some(Turn { delivery, admit }) = next(self).and_then(|at| self.waiting.remove(at)) {
+            self.admit(&delivery.place.tenant_id);
+            self.change(&delivery.place.tenant_id, |share| share.waiting -= 1);
+            self.move_to(&delivery, Phase::Admitted);
+            // Its task waits for this, or is about to drop its seat.
+            let _ = admit.send(());
+        }
+    }
+
+    fn move_to(&mut self, delivery: &Delivery, phase: Phase) {
+        if let Some((_, p)) = self.deliveries.get_mut(&delivery.delivery_id) {
+            *p = phase;
+        }
+    }
+
+    /// Changes a tenant's share, and forgets it where nothing is left of it.
+    fn change(&mut self, tenant_id: &str, change: impl FnOnce(&mut Share)) {
+        if let Some(share) = self.tenants.get_mut(tenant_id) {
+            change(share);
+            if share.is_nothing() {
+                self.tenants.remove(tenant_id);
             }
         }
     }
@@ -68,53 +135,87 @@ impl State {
 
 /// All deliveries in flight.
 pub struct Flight {
-    concurrency: usize,
-    per_endpoint: usize,
     state: Mutex<State>,
     left: Notify,
 }
 
 impl Flight {
-    /// Nothing in flight yet; `concurrency` in all, `per_endpoint` for one tenant.
+    /// Nothing in flight yet; `concurrency` attempts at once in all, `per_endpoint` for one tenant.
     pub fn new(concurrency: usize, per_endpoint: usize) -> Self {
-        Self { concurrency, per_endpoint, state: Mutex::default(), left: Notify::new() }
+        let state = State {
+            concurrency,
+            per_endpoint,
+            deliveries: HashMap::new(),
+            in_doubt: HashSet::new(),
+            has_unsent: false,
+            tenants: HashMap::new(),
+            waiting: VecDeque::new(),
+            attempts: 0,
+            ahead: 0,
+        };
+        Self { state: Mutex::new(state), left: Notify::new() }
     }
 
-    /// What the next claim may pick; `None`: nothing more may fly now.
+    /// What the claim that now begins may pick; `None`: nothing more may fly now.
     pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
-        let state = self.state();
-        let permits = state.room(self.concurrency);
+        let mut state = self.state();
+        let permits = state.room();
         if permits == 0 {
             return None;
         }
-        let free = |n: &usize| i32::try_from(self.per_endpoint.saturating_sub(*n)).unwrap_or(i32::MAX);
-        Some(outbox::Request {
+        let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
+        let free = state.tenants.iter().map(|(tenant, share)| (tenant.clone(), number(state.room_of(share)))).collect();
+        let request = outbox::Request {
             permits: i64::try_from(permits).unwrap_or(i64::MAX),
-            per_endpoint: i32::try_from(self.per_endpoint).unwrap_or(i32::MAX),
-            free: state.by_tenant.iter().map(|(tenant, n)| (tenant.clone(), free(n))).collect(),
+            per_endpoint: number(state.per_endpoint),
+            free,
             cursor: cursor.to_owned(),
             max_age_us,
-        })
+        };
+        state.tenants.values_mut().for_each(|share| share.ended = 0);
+        Some(request)
     }
 
-    /// How many attempts are to be made or under way.
+    /// The claim is made: what ended meanwhile is what may be claimed ahead by the next one.
+    pub fn claimed(&self) {
+        let mut state = self.state();
+        let mut ahead = 0;
+        state.tenants.retain(|_, share| {
+            share.ahead = 2 * std::mem::take(&mut share.ended);
+            ahead += share.ahead;
+            !share.is_nothing()
+        });
+        state.ahead = ahead;
+    }
+
+    /// How many attempts are admitted or under way.
     pub fn attempts(&self) -> usize {
-        self.state().attempts()
+        self.state().attempts
     }
 
-    /// Whether half of all attempts or more may begin.
+    /// Whether half of all attempts or more may be claimed.
     pub fn has_much_room(&self) -> bool {
-        self.state().room(self.concurrency) >= self.concurrency.div_ceil(2)
+        let state = self.state();
+        state.room() >= state.concurrency.div_ceil(2)
     }
 
     /// Counts `delivery` as in flight until the seat is dropped.
     pub fn board(self: &Arc<Self>, delivery: Delivery) -> Seat {
         let delivery = Arc::new(delivery);
+        let tenant_id = &delivery.place.tenant_id;
         let mut state = self.state();
-        *state.by_tenant.entry(delivery.place.tenant_id.clone()).or_default() += 1;
-        state.deliveries.insert(delivery.delivery_id, (Arc::clone(&delivery), Phase::Claimed));
+        let (phase, turn) = if state.may_begin(tenant_id) {
+            state.admit(tenant_id);
+            (Phase::Admitted, None)
+        } else {
+            let (admit, turn) = oneshot::channel();
+            state.tenants.entry(tenant_id.clone()).or_default().waiting += 1;
+            state.waiting.push_back(Turn { delivery: Arc::clone(&delivery), admit });
+            (Phase::Waiting, Some(turn))
+        };
+        state.deliveries.insert(delivery.delivery_id, (Arc::clone(&delivery), phase));
         drop(state);
-        Seat { flight: Arc::clone(self), delivery }
+        Seat { flight: Arc::clone(self), delivery, turn }
     }
 
     /// The deliveries that must not be given back to the queue: those in flight, and those in doubt.
@@ -178,6 +279,8 @@ impl Flight {
 pub struct Seat {
     flight: Arc<Flight>,
     delivery: Arc<Delivery>,
+    /// `None`: it is admitted.
+    turn: Option<oneshot::Receiver<()>>,
 }
 
 impl Seat {
@@ -186,14 +289,23 @@ impl Seat {
         &self.delivery
     }
 
+    /// Waits until its attempt may begin.
+    pub async fn admitted(&mut self) {
+        if let Some(turn) = &mut self.turn {
+            // The other half is dropped only when it has answered: the flight lives as long as we do.
+            let _ = turn.await;
+            self.turn = None;
+        }
+    }
+
     /// From here on a request may have left.
     pub fn begin(&self) {
-        self.move_to(Phase::Begun);
+        self.flight.state().move_to(&self.delivery, Phase::Begun);
     }
 
     /// Its outcome is written: nothing is in doubt.
     pub fn leave_recorded(self) {
-        self.move_to(Phase::Recorded);
+        self.flight.state().move_to(&self.delivery, Phase::Recorded);
     }
 
     /// It was not sent, and will not be: the claim may be given back.
@@ -203,27 +315,34 @@ impl Seat {
 
     /// The outcome is known: the attempt makes room.
     pub fn end(&self) {
-        self.move_to(Phase::Ended);
-        self.flight.state().make_room(&self.delivery.place.tenant_id);
+        let tenant_id = &self.delivery.place.tenant_id;
+        let mut state = self.flight.state();
+        state.move_to(&self.delivery, Phase::Ended);
+        state.change(tenant_id, |share| share.ended += 1);
+        state.make_room(tenant_id);
+        drop(state);
         self.flight.left.notify_one();
-    }
-
-    fn move_to(&self, phase: Phase) {
-        if let Some((_, p)) = self.flight.state().deliveries.get_mut(&self.delivery.delivery_id) {
-            *p = phase;
-        }
     }
 }
 
 impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.flight.state();
-        let phase = state.deliveries.remove(&self.delivery.delivery_id).map(|(_, phase)| phase);
-        if let Some(Phase::Begun | Phase::Ended) = phase {
-            state.in_doubt.insert(self.delivery.delivery_id);
-        }
-        if let Some(Phase::Claimed | Phase::Begun) = phase {
-            state.make_room(&self.delivery.place.tenant_id);
+        let tenant_id = &self.delivery.place.tenant_id;
+        match state.deliveries.remove(&self.delivery.delivery_id).map(|(_, phase)| phase) {
+            Some(Phase::Waiting) => {
+                state.waiting.retain(|turn| turn.delivery.delivery_id != self.delivery.delivery_id);
+                state.change(tenant_id, |share| share.waiting -= 1);
+            }
+            Some(Phase::Admitted) => state.make_room(tenant_id),
+            Some(Phase::Begun) => {
+                state.in_doubt.insert(self.delivery.delivery_id);
+                state.make_room(tenant_id);
+            }
+            Some(Phase::Ended) => {
+                state.in_doubt.insert(self.delivery.delivery_id);
+            }
+            Some(Phase::Recorded) | None => {}
         }
         drop(state);
         self.flight.left.notify_one();

@@ -28,8 +28,7 @@ pub(super) enum Why {
     Empty,
 }
 
-/// What makes room comes in swarms: this long after the first the others are waited for, so that a claim is worth its
-/// round trips.
+/// Room comes in swarms: for so long more of it is waited for, so that a claim is worth its round trips.
 const SWARM: Duration = Duration::from_millis(1);
 
 /// What ended a wait.
@@ -152,6 +151,16 @@ impl Dispatcher {
         Ok(look.is_pending)
     }
 
+    /// Waits for the swarm, where there is little room. Where it does not come, it is not waited for.
+    pub(super) async fn gather_room(&self) {
+        let swarm = async {
+            while !self.flight.has_much_room() {
+                self.flight.left().await;
+            }
+        };
+        let _ = tokio::time::timeout(SWARM, swarm).await;
+    }
+
     /// Waits for the first reason to look again.
     async fn wait(&mut self, tasks: &mut JoinSet<()>, patience: Duration, why: Why, hears: bool) -> Woken {
         let timer = tokio::time::sleep(patience);
@@ -166,13 +175,7 @@ impl Dispatcher {
                 Some(ended) = tasks.join_next() => tell_panic(ended),
             }
         }
-        let swarm = async {
-            while !self.flight.has_much_room() {
-                self.flight.left().await;
-            }
-        };
-        // Where the swarm does not come, it is not waited for.
-        let _ = tokio::time::timeout(SWARM, swarm).await;
+        self.gather_room().await;
         Woken::Room
     }
 }

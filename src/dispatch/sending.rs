@@ -34,21 +34,25 @@ pub(super) struct Sending {
 impl Sending {
     /// Steps 6 to 8, then on to the recorder.
     pub(super) async fn run(mut self) {
+        // The next claim goes out first: the server works on it while all these are sent.
+        tokio::task::yield_now().await;
         let delivery = Arc::clone(self.seat.delivery());
+        let may_send = async {
+            self.seat.admitted().await;
+            self.endpoint.is_err() || self.heart.may_send(delivery.delivery_id, self.claimed_at).await
+        };
+        let may_send = tokio::select! {
+            may_send = may_send => may_send,
+            _ = self.stop.wait_for(|stop| *stop) => return,
+        };
+        if !may_send {
+            tracing::warn!("not sent: this daemon was away for so long that its claim may have been taken over");
+            self.seat.leave_unsent();
+            return;
+        }
         let outcome = match &self.endpoint {
             Err(unusable) => Pipeline::refuse(&delivery.endpoint, unusable),
             Ok(endpoint) => {
-                let may_send = tokio::select! {
-                    may_send = self.heart.may_send(delivery.delivery_id, self.claimed_at) => may_send,
-                    _ = self.stop.wait_for(|stop| *stop) => return,
-                };
-                if !may_send {
-                    tracing::warn!(
-                        "not sent: this daemon was away for so long that its claim may have been taken over"
-                    );
-                    self.seat.leave_unsent();
-                    return;
-                }
                 self.seat.begin();
                 self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await
             }

@@ -1,9 +1,9 @@
 //! The log: one row an event, written once. Only `interrupted` may be replaced, by the daemon whose attempt it was.
 
-use std::{net::IpAddr, time::Duration};
+use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::{Client, Error, error::SqlState};
 use uuid::Uuid;
 
 use crate::{
@@ -33,8 +33,7 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-/// The outbox row goes and the log row comes in one statement. Written again after a lost answer it changes nothing;
-/// an `interrupted` that another daemon wrote of this very delivery gives way to the real outcome.
+/// The outbox row goes and the log row comes in one statement.
 const RECORD: &str = "\
 -- delivery_log::record
 WITH u AS (
@@ -57,7 +56,11 @@ INSERT INTO lead_webhook.deliveries AS d
 SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
      u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27
-FROM u
+FROM u";
+
+/// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
+/// this very delivery gives way to the real outcome.
+const OR_REPLACE: &str = "
 ON CONFLICT (delivery_id) DO UPDATE SET
     status = excluded.status, failure = excluded.failure, reason = excluded.reason, http_status = excluded.http_status,
     error = excluded.error, response_content_type = excluded.response_content_type,
@@ -68,13 +71,23 @@ ON CONFLICT (delivery_id) DO UPDATE SET
     total_us = excluded.total_us
 WHERE d.status = 'interrupted' AND d.instance_id = excluded.instance_id";
 
-/// Writes outcomes, many in one statement.
+/// [`RECORD`] where a row may stand already. The check for it costs every row something, so it is made where it must be.
+static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLACE].concat());
+
+/// Writes outcomes, many in one statement, whatever stands there already.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
     let columns = Columns::of(entries);
-    session.execute(RECORD, &columns.params(&Some(instance_id), &false)).await?;
+    let (instance_id, is_test) = (Some(instance_id), false);
+    let params = columns.params(&instance_id, &is_test);
+    match session.execute(RECORD, &params).await {
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
+            session.execute(&RECORD_OR_REPLACE, &params).await?;
+        }
+        recorded => drop(recorded?),
+    }
     Ok(())
 }
 
@@ -93,7 +106,7 @@ pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Err
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
-    session.statement(RECORD).await
+    session.statement(&RECORD_OR_REPLACE).await
 }
 
 /// Writes outcomes that the claim itself decided, in its transaction.

@@ -1,5 +1,5 @@
-//! The outbox: what is pending or in flight. Picking is fair between tenants, marking commits a claim, releasing
-//! gives it back. It knows nothing of what a lead's values mean.
+//! The outbox: what is pending or in flight. Picking is fair between tenants and marks what it picks, releasing gives it
+//! back. It knows nothing of what a lead's values mean.
 
 use std::collections::HashMap;
 
@@ -54,11 +54,13 @@ pub struct Place {
     pub event_id: Uuid,
 }
 
-/// One pending event, locked by the claim's transaction.
+/// One event that was pending and is marked as claimed, once the claim's transaction is committed.
 #[derive(Debug, Clone)]
 pub struct Pending {
     /// Its primary key.
     pub place: Place,
+    /// The delivery that it is claimed for.
+    pub delivery_id: Uuid,
     /// The lead, as text.
     pub lead_id: String,
     /// What the trigger saw.
@@ -112,6 +114,8 @@ impl Request {
 /// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
 /// permits.
 /// Rows that another daemon holds are skipped, rows in flight are stepped over.
+///
+/// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
 const PICK: &str = "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
@@ -130,8 +134,10 @@ WITH RECURSIVE behind AS (
     FROM before t WHERE t.tenant_id IS NOT NULL
 ), picked AS MATERIALIZED (
     SELECT p.* FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t CROSS JOIN LATERAL (
-        SELECT o.tenant_id, o.queued_at, o.event_id, o.lead_id, o.kind, o.previous_conversation_at, o.was_enabled,
-               o.transaction_id, o.event, o.last_conversation_at
+        SELECT o.ctid AS row, o.tenant_id, o.event, o.last_conversation_at,
+               -- A time beyond the years that we can write counts as absent.
+               CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
+                    THEN o.previous_conversation_at END AS previous_conversation_at
         FROM lead_webhook.outbox o
         WHERE o.tenant_id = t.tenant_id AND o.claimed_by IS NULL
           -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
@@ -145,41 +151,55 @@ WITH RECURSIVE behind AS (
     WHERE t.tenant_id IS NOT NULL
     LIMIT $1::bigint
 )
-SELECT p.tenant_id, p.queued_at, p.event_id, p.lead_id, p.kind, p.was_enabled,
-       -- A time beyond the years that we can write counts as absent.
-       CASE WHEN p.previous_conversation_at >= '0001-01-01Z' AND p.previous_conversation_at < '9999-01-01Z'
-            THEN p.previous_conversation_at END AS previous_conversation_at,
-       p.transaction_id::text AS transaction_id, p.event, p.last_conversation_at,
-       coalesce(p.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
-       -- OFFSET 0 keeps these probes: else a plan hashes the whole table.
-       p.kind = 'inserted' AND (
+UPDATE lead_webhook.outbox o
+SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
+    event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
+    last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
+FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
+WHERE o.ctid = p.row
+RETURNING o.tenant_id, o.queued_at, o.event_id, o.lead_id, o.kind, o.was_enabled, o.delivery_id,
+       p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided, p.last_conversation_at,
+       coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
+       -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a plan
+       -- made while the log is empty would read all of the tenant's rows.
+       o.kind = 'inserted' AND (
            EXISTS (SELECT FROM lead_webhook.uniqueness u
-                   WHERE u.lead_id = p.lead_id AND u.tenant_id = p.tenant_id OFFSET 0)
+                   WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
            OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                      WHERE d.lead_id = p.lead_id AND d.tenant_id = p.tenant_id OFFSET 0)
+                      WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
        ) AS is_moved_row,
        -- Another one whenever the row was written.
-       e.ctid::text || ' ' || e.xmin::text AS endpoint_version
-FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
-ORDER BY p.queued_at, p.event_id";
+       e.ctid::text || ' ' || e.xmin::text AS endpoint_version";
 
 /// What one pick found.
 #[derive(Debug, Default)]
 pub struct Picked {
-    /// The events, oldest first.
+    /// The events, each tenant's oldest first.
     pub events: Vec<Pending>,
     /// The versions of their tenants' endpoints, where those take part.
     pub endpoints: HashMap<String, String>,
 }
 
-/// Locks and reads pending events, within the claim's transaction.
+/// Marks pending events as claimed by `instance_id` and reads them, within the claim's transaction.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn pick(client: &Client, statement: &tokio_postgres::Statement, request: &Request) -> Result<Picked, Error> {
+pub async fn pick(
+    client: &Client,
+    statement: &tokio_postgres::Statement,
+    instance_id: Uuid,
+    request: &Request,
+) -> Result<Picked, Error> {
     let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
-    let params: [super::session::Param<'_>; 6] =
-        [&request.permits, &tenants, &free, &request.cursor, &request.per_endpoint, &request.max_age_us];
+    let params: [super::session::Param<'_>; 7] = [
+        &request.permits,
+        &tenants,
+        &free,
+        &request.cursor,
+        &request.per_endpoint,
+        &request.max_age_us,
+        &instance_id,
+    ];
     let rows = client.query(statement, &params).await?;
     let mut picked = Picked::default();
     for row in &rows {
@@ -203,7 +223,7 @@ pub async fn pick_statement(session: &mut Session) -> Result<tokio_postgres::Sta
 }
 
 fn pending(row: &Row) -> Result<Pending, Error> {
-    let event: Option<&str> = row.try_get("event")?;
+    let decided: Option<&str> = row.try_get("decided")?;
     let last_conversation_at: Option<Timestamp> = row.try_get("last_conversation_at")?;
     Ok(Pending {
         place: Place {
@@ -211,64 +231,60 @@ fn pending(row: &Row) -> Result<Pending, Error> {
             queued_at: row.try_get("queued_at")?,
             event_id: row.try_get("event_id")?,
         },
+        delivery_id: row.try_get("delivery_id")?,
         lead_id: row.try_get("lead_id")?,
         kind: Kind::parse(row.try_get("kind")?),
         previous_conversation_at: row.try_get("previous_conversation_at")?,
         was_enabled: row.try_get("was_enabled")?,
         transaction_id: row.try_get("transaction_id")?,
-        decided: event.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
+        decided: decided.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
         expired: row.try_get("expired")?,
         is_moved_row: row.try_get("is_moved_row")?,
     })
 }
 
-/// A claim that is to be written: the event's place, its delivery and what was decided.
+/// What an event turned out to be, where it is not what it was presumed to be.
 #[derive(Debug, Clone)]
-pub struct Claim {
+pub struct Decision {
     /// The event's place.
     pub place: Place,
-    /// The delivery that it is claimed for.
-    pub delivery_id: Uuid,
     /// What it is.
     pub event: EventKind,
     /// With [`EventKind::ReEngaged`]: the last conversation before the silence.
     pub last_conversation_at: Option<Timestamp>,
 }
 
-const MARK: &str = "\
--- outbox::mark
+const DECIDE: &str = "\
+-- outbox::decide
 UPDATE lead_webhook.outbox o
-SET claimed_by = $1, claimed_at = clock_timestamp(), delivery_id = u.delivery_id, event = u.event,
-    last_conversation_at = u.last_conversation_at
-FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $7::timestamptz[])
-     AS u (tenant_id, queued_at, event_id, delivery_id, event, last_conversation_at)
+SET event = u.event, last_conversation_at = u.last_conversation_at
+FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[], $5::timestamptz[])
+     AS u (tenant_id, queued_at, event_id, event, last_conversation_at)
 WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id";
 
-/// The statement that [`mark`] runs.
+/// The statement that [`decide`] runs.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn mark_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
-    session.statement(MARK).await
+pub async fn decide_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+    session.statement(DECIDE).await
 }
 
-/// Marks events as claimed by `instance_id`.
+/// Notes what picked events turned out to be: it stands, also where they go back to the queue.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn mark(
+pub async fn decide(
     client: &Client,
     statement: &tokio_postgres::Statement,
-    instance_id: Uuid,
-    claims: &[Claim],
+    decisions: &[Decision],
 ) -> Result<u64, Error> {
-    let tenants: Vec<&str> = claims.iter().map(|c| c.place.tenant_id.as_str()).collect();
-    let queued: Vec<Timestamp> = claims.iter().map(|c| c.place.queued_at).collect();
-    let events: Vec<Uuid> = claims.iter().map(|c| c.place.event_id).collect();
-    let deliveries: Vec<Uuid> = claims.iter().map(|c| c.delivery_id).collect();
-    let kinds: Vec<&str> = claims.iter().map(|c| c.event.as_str()).collect();
-    let last: Vec<Option<Timestamp>> = claims.iter().map(|c| c.last_conversation_at).collect();
-    client.execute(statement, &[&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &last]).await
+    let tenants: Vec<&str> = decisions.iter().map(|d| d.place.tenant_id.as_str()).collect();
+    let queued: Vec<Timestamp> = decisions.iter().map(|d| d.place.queued_at).collect();
+    let events: Vec<Uuid> = decisions.iter().map(|d| d.place.event_id).collect();
+    let kinds: Vec<&str> = decisions.iter().map(|d| d.event.as_str()).collect();
+    let last: Vec<Option<Timestamp>> = decisions.iter().map(|d| d.last_conversation_at).collect();
+    client.execute(statement, &[&tenants, &queued, &events, &kinds, &last]).await
 }
 
 const RELEASE: &str = "\
