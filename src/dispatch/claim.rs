@@ -1,12 +1,12 @@
 //! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
 //! anything is sent. Own tables first, then the leads by id, then the uniqueness keys in key order.
 //!
-//! What needs no answer travels together, so that a claim of new leads is four round trips. A claim that fails leaves
+//! What needs no answer travels together, so that a claim of new leads is three round trips. A claim that fails leaves
 //! its transaction open: the session must be given up then.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::{join, try_join3};
+use futures_util::future::{join, try_join, try_join3};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -19,7 +19,7 @@ use crate::{
         endpoints::{self, SealedEndpoint},
         leads::{self, Lead, Leads, LoadError, Loaded},
         mapping::MappedSql,
-        outbox::{self, Decision, Pending},
+        outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
         uniqueness::{self, Key, Known},
     },
@@ -71,7 +71,7 @@ pub enum ClaimError {
 
 /// The statements of a claim, prepared once a session.
 pub struct Statements {
-    pick: Statement,
+    pick: PickStatements,
     decide: Statement,
     record: Statement,
     endpoints: Statement,
@@ -86,7 +86,7 @@ impl Statements {
     /// What the database says of a statement, or that the connection is lost.
     pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
         Ok(Self {
-            pick: outbox::pick_statement(session).await?,
+            pick: PickStatements::prepare(session, mapped).await?,
             decide: outbox::decide_statement(session).await?,
             record: delivery_log::record_statement(session).await?,
             endpoints: endpoints::load_statement(session).await?,
@@ -125,29 +125,43 @@ impl Claimer {
     ) -> Result<Claimed, ClaimError> {
         let client = session.shared();
         let silenced = async { if silence { bell::silence(client).await } else { Ok(()) } };
-        let picked = outbox::pick(client, &statements.pick, self.instance_id, request);
-        let ((), (), picked) = try_join3(silenced, client.batch_execute(BEGIN), picked).await?;
-        if picked.events.is_empty() {
+        let (silenced, picked) = join(silenced, self.pick(client, statements, request)).await;
+        silenced?;
+        let Picked { events, endpoints, leads } = picked?;
+        if events.is_empty() {
             client.batch_execute("ROLLBACK").await?;
             return Ok(Claimed::default());
         }
-        let mut claimed = Claimed {
-            picked: picked.events.iter().map(|event| event.place.tenant_id.clone()).collect(),
-            ..Claimed::default()
+        let tenants = events.iter().map(|event| event.place.tenant_id.clone()).collect();
+        let mut claimed = Claimed { picked: tenants, ..Claimed::default() };
+        let loaded = async {
+            match leads {
+                Some(leads) => Ok(leads),
+                None => load(client, statements, &events).await,
+            }
         };
-        let mut ids: Vec<&str> = picked.events.iter().map(|e| e.lead_id.as_str()).collect();
-        ids.sort_unstable();
-        ids.dedup();
-        let (endpoints, loaded) = join(
-            self.endpoints.load(client, &statements.endpoints, &picked.endpoints),
-            leads::load(client, &statements.load, &ids),
-        )
-        .await;
-        let endpoints = endpoints?;
-        let present = self.present(&loaded?, picked.events, &endpoints, &mut claimed);
+        let (endpoints, loaded) = join(self.endpoints.load(client, &statements.endpoints, &endpoints), loaded).await;
+        let (endpoints, loaded) = (endpoints?, loaded?);
+        let present = self.present(&loaded, events, &endpoints, &mut claimed);
         let decisions = self.settle(client, statements, present, &endpoints, &mut claimed).await?;
         self.write(client, statements, &claimed, &decisions).await?;
         Ok(claimed)
+    }
+
+    /// Begins the transaction and picks, the leads with their events where all of them can be read.
+    async fn pick(&self, client: &Client, statements: &Statements, request: &outbox::Request) -> Result<Picked, Error> {
+        let pick = async |with_leads| {
+            let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
+            try_join(client.batch_execute(BEGIN), picked).await.map(|((), picked)| picked)
+        };
+        match pick(true).await {
+            // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
+            Err(error) if error.code().is_some() => {
+                client.batch_execute("ROLLBACK").await?;
+                pick(false).await
+            }
+            picked => picked,
+        }
     }
 
     /// Step 4: the leads' values; events without any are settled.
@@ -195,7 +209,7 @@ impl Claimer {
     ) -> Result<Vec<Decision>, ClaimError> {
         let mut decisions = Vec::new();
         let mut keys = Keys::lock(client, &statements.uniqueness, &present).await?;
-        let named = self.named_conversations(client, statements, &keys).await?;
+        let named = named_conversations(client, statements, &keys).await?;
         for Present { event, lead, key, obstacle } in present {
             let endpoint = endpoints.get(&event.place.tenant_id);
             let observed = observed(&event, &lead);
@@ -226,26 +240,6 @@ impl Claimer {
         Ok(decisions)
     }
 
-    /// The last conversations of the leads that known keys name.
-    async fn named_conversations(
-        &self,
-        client: &Client,
-        statements: &Statements,
-        keys: &Keys,
-    ) -> Result<HashMap<Key, Timestamp>, ClaimError> {
-        let named: Vec<(Key, &Known)> = keys.known_before().collect();
-        if named.is_empty() {
-            return Ok(HashMap::new());
-        }
-        let ids: Vec<&str> = named.iter().map(|(_, known)| known.lead_id.as_str()).collect();
-        let loaded = leads::load(client, &statements.load, &ids).await?;
-        let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
-            Loaded::Found(lead) => lead.last_conversation_at,
-            Loaded::Broken(_) | Loaded::Gone => None,
-        };
-        Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
-    }
-
     /// Writes what was settled and decided, and commits.
     async fn write(
         &self,
@@ -271,6 +265,33 @@ impl Claimer {
         try_join3(settled, decided, client.batch_execute("COMMIT")).await?;
         Ok(())
     }
+}
+
+/// The events' leads, where they could not all be read with their events.
+async fn load(client: &Client, statements: &Statements, events: &[Pending]) -> Result<Leads, LoadError> {
+    let mut ids: Vec<&str> = events.iter().map(|event| event.lead_id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    leads::load(client, &statements.load, &ids).await
+}
+
+/// The last conversations of the leads that known keys name.
+async fn named_conversations(
+    client: &Client,
+    statements: &Statements,
+    keys: &Keys,
+) -> Result<HashMap<Key, Timestamp>, ClaimError> {
+    let named: Vec<(Key, &Known)> = keys.known_before().collect();
+    if named.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let ids: Vec<&str> = named.iter().map(|(_, known)| known.lead_id.as_str()).collect();
+    let loaded = leads::load(client, &statements.load, &ids).await?;
+    let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
+        Loaded::Found(lead) => lead.last_conversation_at,
+        Loaded::Broken(_) | Loaded::Gone => None,
+    };
+    Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
 }
 
 /// What is to be noted of an event that the pick has marked as what it is presumed to be.

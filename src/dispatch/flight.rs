@@ -1,13 +1,15 @@
 //! What is in flight: from the claim until the outcome is recorded. Bounds what a crash leaves in doubt, and tells
 //! each claim how much more may fly, in all and for each tenant.
 //!
-//! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. Where
-//! attempts end while a claim is under way, as many more are claimed ahead: they are admitted, the longest claimed
-//! first, when the same number has ended again. What is claimed and not recorded is bounded as well.
+//! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. As many
+//! more as end within [`AHEAD`] are claimed ahead, and admitted as others end, the longest claimed first: so a claim is
+//! not waited for where answers are quick, and nothing waits long where they are slow. What is claimed and not recorded
+//! is bounded as well.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
 use tokio::sync::{Notify, oneshot};
@@ -35,6 +37,9 @@ enum Phase {
 /// Times the attempts that may be in flight: the most that may be claimed and not recorded.
 const UNRECORDED: usize = 4;
 
+/// For about so long may a delivery that is claimed ahead wait; a claim takes some milliseconds.
+const AHEAD: Duration = Duration::from_millis(12);
+
 /// One tenant's part of what is in flight.
 #[derive(Default)]
 struct Share {
@@ -42,7 +47,7 @@ struct Share {
     attempts: usize,
     /// Claimed ahead.
     waiting: usize,
-    /// Attempts that have ended since the latest claim began.
+    /// Attempts that have ended since they were last counted.
     ended: usize,
     /// How many may be claimed ahead.
     ahead: usize,
@@ -75,20 +80,36 @@ struct State {
     attempts: usize,
     /// Of all tenants.
     ahead: usize,
+    /// When the attempts that ended were last counted.
+    counted_at: Instant,
 }
 
 impl State {
     /// How many more may be claimed.
     fn room(&self) -> usize {
-        let most = self.concurrency + self.ahead.min(2 * self.concurrency);
-        let unrecorded = self.concurrency * UNRECORDED;
-        most.saturating_sub(self.attempts + self.waiting.len()).min(unrecorded.saturating_sub(self.deliveries.len()))
+        let attempts = (self.concurrency + self.ahead).saturating_sub(self.attempts + self.waiting.len());
+        attempts.min((self.concurrency * UNRECORDED).saturating_sub(self.deliveries.len()))
     }
 
     /// How many more of one tenant's.
     fn room_of(&self, share: &Share) -> usize {
-        let most = self.per_endpoint + share.ahead.min(2 * self.per_endpoint);
-        most.saturating_sub(share.attempts + share.waiting)
+        (self.per_endpoint + share.ahead).saturating_sub(share.attempts + share.waiting)
+    }
+
+    /// How many of each tenant's attempts ended within [`AHEAD`]: so many of its events may be claimed ahead.
+    fn count(&mut self) {
+        let elapsed = self.counted_at.elapsed();
+        if elapsed < AHEAD {
+            return;
+        }
+        self.counted_at = Instant::now();
+        self.ahead = 0;
+        self.tenants.retain(|_, share| {
+            let ended = u128::try_from(std::mem::take(&mut share.ended)).unwrap_or_default();
+            share.ahead = usize::try_from(ended * AHEAD.as_micros() / elapsed.as_micros()).unwrap_or_default();
+            self.ahead += share.ahead;
+            !share.is_nothing()
+        });
     }
 
     fn may_begin(&self, tenant_id: &str) -> bool {
@@ -152,6 +173,7 @@ impl Flight {
             waiting: VecDeque::new(),
             attempts: 0,
             ahead: 0,
+            counted_at: Instant::now(),
         };
         Self { state: Mutex::new(state), left: Notify::new() }
     }
@@ -159,6 +181,7 @@ impl Flight {
     /// What the claim that now begins may pick; `None`: nothing more may fly now.
     pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
         let mut state = self.state();
+        state.count();
         let permits = state.room();
         if permits == 0 {
             return None;
@@ -172,20 +195,7 @@ impl Flight {
             cursor: cursor.to_owned(),
             max_age_us,
         };
-        state.tenants.values_mut().for_each(|share| share.ended = 0);
         Some(request)
-    }
-
-    /// The claim is made: what ended meanwhile is what may be claimed ahead by the next one.
-    pub fn claimed(&self) {
-        let mut state = self.state();
-        let mut ahead = 0;
-        state.tenants.retain(|_, share| {
-            share.ahead = 2 * std::mem::take(&mut share.ended);
-            ahead += share.ahead;
-            !share.is_nothing()
-        });
-        state.ahead = ahead;
     }
 
     /// How many attempts are admitted or under way.
@@ -193,10 +203,10 @@ impl Flight {
         self.state().attempts
     }
 
-    /// Whether half of all attempts or more may be claimed.
+    /// Whether half or more of what may ever be claimed may be claimed now.
     pub fn has_much_room(&self) -> bool {
         let state = self.state();
-        state.room() >= state.concurrency.div_ceil(2)
+        4 * state.room() >= state.concurrency + state.ahead
     }
 
     /// Counts `delivery` as in flight until the seat is dropped.

@@ -30,8 +30,10 @@ use super::{
 /// The most outcomes in one statement: beyond it a statement gets longer, not cheaper.
 const BATCH: usize = 500;
 
-/// While attempts are under way, this long after the first outcome the others are waited for: each statement that writes
-/// has a price of its own.
+/// So many outcomes are worth a statement: each has a price of its own.
+const ENOUGH: usize = 50;
+
+/// Where there are fewer, others are waited for so long while attempts are under way.
 const SWARM: Duration = Duration::from_millis(2);
 
 /// An outcome that is to be written. The seat is given up when it is.
@@ -68,7 +70,7 @@ impl Recorder {
                     if n == 0 {
                         break;
                     }
-                    if self.flight.attempts() > 0 {
+                    if batch.len() < ENOUGH && self.flight.attempts() > 0 {
                         sleep(SWARM).await;
                         while batch.len() < BATCH && let Ok(one) = ended.try_recv() {
                             batch.push(one);

@@ -124,7 +124,10 @@ pub async fn record_within(
     Ok(())
 }
 
-/// Entries as the arrays that the statement unnests.
+/// A column of which every value may be null.
+type Sparse<T> = Option<Vec<Option<T>>>;
+
+/// Entries as the arrays that the statement unnests; `None`: null in every entry, which then costs nothing.
 struct Columns<'a> {
     tenant: Vec<&'a str>,
     queued: Vec<Timestamp>,
@@ -132,31 +135,35 @@ struct Columns<'a> {
     delivery: Vec<Uuid>,
     lead: Vec<&'a str>,
     event: Vec<&'a str>,
-    captured: Vec<Option<Timestamp>>,
+    captured: Sparse<Timestamp>,
     status: Vec<&'a str>,
-    failure: Vec<Option<&'a str>>,
-    reason: Vec<Option<&'a str>>,
-    http_status: Vec<Option<i16>>,
-    error: Vec<Option<String>>,
-    content_type: Vec<Option<&'a str>>,
-    length: Vec<Option<i64>>,
-    error_code: Vec<Option<&'a str>>,
-    excerpt: Vec<Option<&'a str>>,
-    host: Vec<Option<&'a str>>,
-    port: Vec<Option<i32>>,
-    address: Vec<Option<IpAddr>>,
-    sent: Vec<Option<Timestamp>>,
+    failure: Sparse<&'a str>,
+    reason: Sparse<&'a str>,
+    http_status: Sparse<i16>,
+    error: Sparse<String>,
+    content_type: Sparse<&'a str>,
+    length: Sparse<i64>,
+    error_code: Sparse<&'a str>,
+    excerpt: Sparse<&'a str>,
+    host: Sparse<&'a str>,
+    port: Sparse<i32>,
+    address: Sparse<IpAddr>,
+    sent: Sparse<Timestamp>,
     finished: Vec<Timestamp>,
-    dns: Vec<Option<i32>>,
-    connect: Vec<Option<i32>>,
-    first_byte: Vec<Option<i32>>,
-    total: Vec<Option<i32>>,
+    dns: Sparse<i32>,
+    connect: Sparse<i32>,
+    first_byte: Sparse<i32>,
+    total: Sparse<i32>,
 }
 
 impl<'a> Columns<'a> {
     fn of(entries: &[&'a Entry]) -> Self {
         fn each<'e, T>(entries: &[&'e Entry], value: impl Fn(&'e Entry) -> T) -> Vec<T> {
             entries.iter().map(|entry| value(entry)).collect()
+        }
+        fn some<'e, T>(entries: &[&'e Entry], value: impl Fn(&'e Entry) -> Option<T>) -> Sparse<T> {
+            let values = each(entries, value);
+            values.iter().any(Option::is_some).then_some(values)
         }
         let answer = |e: &'a Entry| e.outcome.answer.as_ref();
         Self {
@@ -166,25 +173,25 @@ impl<'a> Columns<'a> {
             delivery: each(entries, |e| e.delivery_id),
             lead: each(entries, |e| e.lead_id.as_str()),
             event: each(entries, |e| e.event.as_str()),
-            captured: each(entries, |e| e.captured_at),
+            captured: some(entries, |e| e.captured_at),
             status: each(entries, |e| e.outcome.status.as_str()),
-            failure: each(entries, |e| e.outcome.status.failure()),
-            reason: each(entries, |e| e.outcome.status.reason()),
-            http_status: each(entries, |e| answer(e).and_then(|a| i16::try_from(a.http_status).ok())),
-            error: each(entries, |e| e.outcome.error.as_deref().map(error_text)),
-            content_type: each(entries, |e| answer(e).and_then(|a| a.content_type.as_deref())),
-            length: each(entries, |e| answer(e).and_then(|a| a.length).and_then(|n| i64::try_from(n).ok())),
-            error_code: each(entries, |e| answer(e).and_then(|a| a.error_code.as_deref())),
-            excerpt: each(entries, |e| answer(e).and_then(|a| a.excerpt.as_deref())),
-            host: each(entries, |e| e.outcome.destination.as_ref().map(|d| d.host.as_str())),
-            port: each(entries, |e| e.outcome.destination.as_ref().map(|d| i32::from(d.port))),
-            address: each(entries, |e| e.outcome.address),
-            sent: each(entries, |e| e.outcome.sent_at),
+            failure: some(entries, |e| e.outcome.status.failure()),
+            reason: some(entries, |e| e.outcome.status.reason()),
+            http_status: some(entries, |e| answer(e).and_then(|a| i16::try_from(a.http_status).ok())),
+            error: some(entries, |e| e.outcome.error.as_deref().map(error_text)),
+            content_type: some(entries, |e| answer(e).and_then(|a| a.content_type.as_deref())),
+            length: some(entries, |e| answer(e).and_then(|a| a.length).and_then(|n| i64::try_from(n).ok())),
+            error_code: some(entries, |e| answer(e).and_then(|a| a.error_code.as_deref())),
+            excerpt: some(entries, |e| answer(e).and_then(|a| a.excerpt.as_deref())),
+            host: some(entries, |e| e.outcome.destination.as_ref().map(|d| d.host.as_str())),
+            port: some(entries, |e| e.outcome.destination.as_ref().map(|d| i32::from(d.port))),
+            address: some(entries, |e| e.outcome.address),
+            sent: some(entries, |e| e.outcome.sent_at),
             finished: each(entries, |e| e.outcome.finished_at),
-            dns: each(entries, |e| e.outcome.timing.dns.map(micros)),
-            connect: each(entries, |e| e.outcome.timing.connect.map(micros)),
-            first_byte: each(entries, |e| e.outcome.timing.first_byte.map(micros)),
-            total: each(entries, |e| e.outcome.timing.total.map(micros)),
+            dns: some(entries, |e| e.outcome.timing.dns.map(micros)),
+            connect: some(entries, |e| e.outcome.timing.connect.map(micros)),
+            first_byte: some(entries, |e| e.outcome.timing.first_byte.map(micros)),
+            total: some(entries, |e| e.outcome.timing.total.map(micros)),
         }
     }
 

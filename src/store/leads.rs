@@ -86,6 +86,13 @@ impl Leads {
         self.broken.iter().map(|(lead_id, error)| (lead_id.as_str(), error.as_str()))
     }
 
+    /// Those of a statement that joined them to events ([`of_event_sql`]); an event without a lead has nulls.
+    pub(super) fn of_events(rows: &[Row]) -> Self {
+        let mut leads = Self::default();
+        leads.take(rows);
+        leads
+    }
+
     fn take(&mut self, rows: &[Row]) {
         for row in rows {
             let Ok(lead_id) = row.try_get::<_, String>("lead_id") else { continue };
@@ -125,6 +132,18 @@ pub fn load_sql(mapped: &MappedSql) -> String {
         mapped.table,
         mapped.id_key,
         mapped.id_type
+    )
+}
+
+/// The query that finds the lead of an `event`, a row with `event_lead_id` and `event_tenant_id`.
+pub(super) fn of_event_sql(mapped: &MappedSql, event: &str) -> String {
+    format!(
+        "SELECT {} FROM {} lead WHERE {} = {event}.event_lead_id::text::{} AND ({}) = {event}.event_tenant_id",
+        select_list(mapped),
+        mapped.table,
+        mapped.id_key,
+        mapped.id_type,
+        mapped.tenant_id
     )
 }
 

@@ -4,12 +4,16 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Client, Error, Row, Statement};
 use uuid::Uuid;
 
 use crate::event::EventKind;
 
-use super::session::Session;
+use super::{
+    leads::{self, Leads},
+    mapping::MappedSql,
+    session::Session,
+};
 
 /// What the trigger saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +120,7 @@ impl Request {
 /// Rows that another daemon holds are skipped, rows in flight are stepped over.
 ///
 /// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
-const PICK: &str = "\
+const MARKED: &str = "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
@@ -150,58 +154,78 @@ WITH RECURSIVE behind AS (
         FOR UPDATE SKIP LOCKED) p
     WHERE t.tenant_id IS NOT NULL
     LIMIT $1::bigint
+), marked AS (
+    UPDATE lead_webhook.outbox o
+    SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
+        event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
+        last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
+    FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
+    WHERE o.ctid = p.row
+    RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled, o.delivery_id,
+           p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
+           p.last_conversation_at AS decided_conversation_at,
+           coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
+           -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
+           -- plan made while the log is empty would read all of the tenant's rows.
+           o.kind = 'inserted' AND (
+               EXISTS (SELECT FROM lead_webhook.uniqueness u
+                       WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
+               OR EXISTS (SELECT FROM lead_webhook.deliveries d
+                          WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
+           ) AS is_moved_row,
+           -- Another one whenever the row was written.
+           e.ctid::text || ' ' || e.xmin::text AS endpoint_version
 )
-UPDATE lead_webhook.outbox o
-SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
-    event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
-    last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
-FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
-WHERE o.ctid = p.row
-RETURNING o.tenant_id, o.queued_at, o.event_id, o.lead_id, o.kind, o.was_enabled, o.delivery_id,
-       p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided, p.last_conversation_at,
-       coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
-       -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a plan
-       -- made while the log is empty would read all of the tenant's rows.
-       o.kind = 'inserted' AND (
-           EXISTS (SELECT FROM lead_webhook.uniqueness u
-                   WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-           OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                      WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-       ) AS is_moved_row,
-       -- Another one whenever the row was written.
-       e.ctid::text || ' ' || e.xmin::text AS endpoint_version";
+";
 
 /// What one pick found.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub struct Picked {
     /// The events, each tenant's oldest first.
     pub events: Vec<Pending>,
     /// The versions of their tenants' endpoints, where those take part.
     pub endpoints: HashMap<String, String>,
+    /// Their leads, where they were read at once.
+    pub leads: Option<Leads>,
 }
 
-/// Marks pending events as claimed by `instance_id` and reads them, within the claim's transaction.
+/// The two statements of [`pick`].
+pub struct PickStatements {
+    with_leads: Statement,
+    alone: Statement,
+}
+
+impl PickStatements {
+    /// Prepares them.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost.
+    pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
+        let lead = leads::of_event_sql(mapped, "m");
+        let with_leads = format!("{MARKED}SELECT m.*, l.* FROM marked m LEFT JOIN LATERAL ({lead}) l ON true");
+        let alone = format!("{MARKED}SELECT * FROM marked");
+        Ok(Self { with_leads: session.statement(&with_leads).await?, alone: session.statement(&alone).await? })
+    }
+}
+
+/// Marks pending events as claimed by `instance_id` and reads them, within the claim's transaction; their leads too,
+/// where `with_leads` says so. One lead that cannot be read fails the whole statement then.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn pick(
     client: &Client,
-    statement: &tokio_postgres::Statement,
+    statements: &PickStatements,
     instance_id: Uuid,
     request: &Request,
+    with_leads: bool,
 ) -> Result<Picked, Error> {
     let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
-    let params: [super::session::Param<'_>; 7] = [
-        &request.permits,
-        &tenants,
-        &free,
-        &request.cursor,
-        &request.per_endpoint,
-        &request.max_age_us,
-        &instance_id,
-    ];
+    let params: [super::session::Param<'_>; 7] =
+        [&request.permits, &tenants, &free, &request.cursor, &request.per_endpoint, &request.max_age_us, &instance_id];
+    let statement = if with_leads { &statements.with_leads } else { &statements.alone };
     let rows = client.query(statement, &params).await?;
-    let mut picked = Picked::default();
+    let mut picked = Picked { leads: with_leads.then(|| Leads::of_events(&rows)), ..Picked::default() };
     for row in &rows {
         let event = pending(row)?;
         if let Some(version) = row.try_get::<_, Option<&str>>("endpoint_version")?
@@ -214,25 +238,17 @@ pub async fn pick(
     Ok(picked)
 }
 
-/// The statement that [`pick`] runs.
-///
-/// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn pick_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
-    session.statement(PICK).await
-}
-
 fn pending(row: &Row) -> Result<Pending, Error> {
-    let decided: Option<&str> = row.try_get("decided")?;
-    let last_conversation_at: Option<Timestamp> = row.try_get("last_conversation_at")?;
+    let decided: Option<&str> = row.try_get("decided_event")?;
+    let last_conversation_at: Option<Timestamp> = row.try_get("decided_conversation_at")?;
     Ok(Pending {
         place: Place {
-            tenant_id: row.try_get("tenant_id")?,
+            tenant_id: row.try_get("event_tenant_id")?,
             queued_at: row.try_get("queued_at")?,
             event_id: row.try_get("event_id")?,
         },
         delivery_id: row.try_get("delivery_id")?,
-        lead_id: row.try_get("lead_id")?,
+        lead_id: row.try_get("event_lead_id")?,
         kind: Kind::parse(row.try_get("kind")?),
         previous_conversation_at: row.try_get("previous_conversation_at")?,
         was_enabled: row.try_get("was_enabled")?,
@@ -266,7 +282,7 @@ WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn decide_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+pub async fn decide_statement(session: &mut Session) -> Result<Statement, Error> {
     session.statement(DECIDE).await
 }
 
@@ -274,11 +290,7 @@ pub async fn decide_statement(session: &mut Session) -> Result<tokio_postgres::S
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn decide(
-    client: &Client,
-    statement: &tokio_postgres::Statement,
-    decisions: &[Decision],
-) -> Result<u64, Error> {
+pub async fn decide(client: &Client, statement: &Statement, decisions: &[Decision]) -> Result<u64, Error> {
     let tenants: Vec<&str> = decisions.iter().map(|d| d.place.tenant_id.as_str()).collect();
     let queued: Vec<Timestamp> = decisions.iter().map(|d| d.place.queued_at).collect();
     let events: Vec<Uuid> = decisions.iter().map(|d| d.place.event_id).collect();
