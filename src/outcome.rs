@@ -191,7 +191,7 @@ pub struct Answer {
 }
 
 /// Where an attempt went. Never a path or query: those are credentials.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Destination {
     /// The host's name in ASCII, or its address.
     pub host: String,

@@ -8,7 +8,6 @@ use std::{
     io,
     path::Path,
     sync::Arc,
-    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -22,8 +21,6 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
-use tower_layer::Layer;
-use tower_service::Service;
 
 use crate::{
     egress::{ResolveError, Resolver},
@@ -32,13 +29,10 @@ use crate::{
 
 use super::{
     answer,
+    kept::{KEPT_FOR, Kept},
     request::Request,
-    trace::{Connection, Trace},
+    trace::{Connection, Timed, Trace},
 };
-
-/// A connection that was idle for longer is not used again: receivers close theirs after a few seconds, and a request
-/// that meets a closing connection is lost.
-const POOL_IDLE: Duration = Duration::from_secs(1);
 
 /// No more of an answer is read than this: enough for any error message, and no receiver can fill our memory.
 const ANSWER_BYTES: usize = 16 * 1024;
@@ -58,10 +52,12 @@ pub enum ClientError {
 }
 
 /// Sends requests, each once.
-#[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    resolver: Resolver,
+    tls: ClientConfig,
+    connect_timeout: Duration,
     keep_excerpt: bool,
+    kept: Kept<reqwest::Client>,
 }
 
 impl Client {
@@ -69,15 +65,23 @@ impl Client {
     ///
     /// # Errors
     /// [`ClientError`]; the operator must act.
-    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is made")]
     pub fn new(
         resolver: Resolver,
         ca_file: Option<&Path>,
         connect_timeout: Duration,
         keep_excerpt: bool,
     ) -> Result<Self, ClientError> {
-        let http = reqwest::Client::builder()
-            .tls_backend_preconfigured(tls(ca_file)?)
+        let client =
+            Self { resolver, tls: tls(ca_file)?, connect_timeout, keep_excerpt, kept: Kept::new(Instant::now()) };
+        client.http()?;
+        Ok(client)
+    }
+
+    /// An HTTP client for one attempt at a time; see [`kept`](super::kept).
+    #[expect(clippy::disallowed_methods, reason = "the one place where an HTTP client is made")]
+    fn http(&self) -> Result<reqwest::Client, ClientError> {
+        reqwest::Client::builder()
+            .tls_backend_preconfigured(self.tls.clone())
             .https_only(true)
             .http1_only()
             .http1_title_case_headers()
@@ -85,14 +89,14 @@ impl Client {
             .retry(retry::never())
             .referer(false)
             .no_proxy()
-            .pool_idle_timeout(POOL_IDLE)
-            .connect_timeout(connect_timeout)
+            .pool_max_idle_per_host(1)
+            .pool_idle_timeout(KEPT_FOR)
+            .connect_timeout(self.connect_timeout)
             .tcp_nodelay(true)
-            .dns_resolver(Guarded(resolver))
+            .dns_resolver(Guarded(self.resolver.clone()))
             .connector_layer(Timed)
             .build()
-            .map_err(|error| ClientError::Library(error.into()))?;
-        Ok(Self { http, keep_excerpt })
+            .map_err(|error| ClientError::Library(error.into()))
     }
 
     /// Makes one attempt.
@@ -102,9 +106,14 @@ impl Client {
             let error = "a header's name or value is not allowed in HTTP".to_owned();
             return Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination));
         };
+        let kept = self.kept.take(&destination, Instant::now());
+        let Ok(http) = kept.map_or_else(|| self.http(), Ok) else {
+            let error = "the HTTP client cannot be made".to_owned();
+            return Outcome::unsent(Status::Failed(Failure::Connect), Some(error), Some(destination));
+        };
         let trace = Arc::new(Trace::default());
         let mut attempt = Attempt {
-            destination,
+            destination: destination.clone(),
             literal: request.url.literal(),
             sent_at: Timestamp::now(),
             began: Instant::now(),
@@ -113,14 +122,16 @@ impl Client {
             trace: Arc::clone(&trace),
         };
         let deadline = tokio::time::Instant::now() + request.timeout;
-        let sending = self.http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
+        let sending = http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
         match tokio::time::timeout_at(deadline, trace.scope(sending)).await {
             Err(_) => attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None),
             Ok(Err(error)) => attempt.failed(&error),
             Ok(Ok(response)) => {
                 attempt.first_byte = Some(attempt.began.elapsed());
                 attempt.remote = response.remote_addr().map(|address| address.ip());
-                self.answered(attempt, response, deadline, &request).await
+                let outcome = self.answered(attempt, response, deadline, &request).await;
+                self.kept.keep(destination, http, Instant::now());
+                outcome
             }
         }
     }
@@ -343,50 +354,6 @@ impl Resolve for Guarded {
             }
             let addresses: Addrs = Box::new(resolved?.into_iter());
             Ok(addresses)
-        })
-    }
-}
-
-/// Notes how long connecting took in the attempt's trace.
-#[derive(Clone)]
-struct Timed;
-
-impl<S> Layer<S> for Timed {
-    type Service = TimedConnector<S>;
-
-    fn layer(&self, inner: S) -> Self::Service {
-        TimedConnector(inner)
-    }
-}
-
-#[derive(Clone)]
-struct TimedConnector<S>(S);
-
-impl<S, R> Service<R> for TimedConnector<S>
-where
-    S: Service<R>,
-    S::Future: Send + 'static,
-    S::Response: 'static,
-    S::Error: 'static,
-{
-    type Response = S::Response;
-    type Error = S::Error;
-    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
-
-    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
-        self.0.poll_ready(context)
-    }
-
-    fn call(&mut self, request: R) -> Self::Future {
-        let trace = Trace::current();
-        let began = Instant::now();
-        let connecting = self.0.call(request);
-        Box::pin(async move {
-            let connected = connecting.await;
-            if let (Some(trace), true) = (trace, connected.is_ok()) {
-                trace.note(|connection| connection.connect = Some(began.elapsed()));
-            }
-            connected
         })
     }
 }

@@ -24,6 +24,7 @@ pub mod answer;
 pub mod client;
 mod excerpt;
 pub mod headers;
+mod kept;
 pub mod payload;
 pub mod request;
 pub mod signature;

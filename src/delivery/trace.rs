@@ -4,8 +4,12 @@
 use std::{
     net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    task::{Context, Poll},
+    time::{Duration, Instant},
 };
+
+use tower_layer::Layer;
+use tower_service::Service;
 
 tokio::task_local! {
     /// The attempt that the present task makes.
@@ -46,5 +50,50 @@ impl Trace {
     /// What was noted.
     pub fn connection(&self) -> Connection {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Notes how long connecting took in the attempt's trace.
+#[derive(Debug, Clone)]
+pub struct Timed;
+
+impl<S> Layer<S> for Timed {
+    type Service = TimedConnector<S>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        TimedConnector(inner)
+    }
+}
+
+/// A connector that does so.
+#[derive(Debug, Clone)]
+pub struct TimedConnector<S>(S);
+
+impl<S, R> Service<R> for TimedConnector<S>
+where
+    S: Service<R>,
+    S::Future: Send + 'static,
+    S::Response: 'static,
+    S::Error: 'static,
+{
+    type Response = S::Response;
+    type Error = S::Error;
+    type Future = std::pin::Pin<Box<dyn Future<Output = Result<S::Response, S::Error>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        self.0.poll_ready(context)
+    }
+
+    fn call(&mut self, request: R) -> Self::Future {
+        let trace = Trace::current();
+        let began = Instant::now();
+        let connecting = self.0.call(request);
+        Box::pin(async move {
+            let connected = connecting.await;
+            if let (Some(trace), true) = (trace, connected.is_ok()) {
+                trace.note(|connection| connection.connect = Some(began.elapsed()));
+            }
+            connected
+        })
     }
 }

@@ -37,6 +37,8 @@ mod queues_what_counts;
 mod refuses_private_addresses;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;
+/// A receiver never has more connections open than attempts were in flight to it.
+mod spares_receivers;
 /// Imports point one way, and what is dangerous stands in one place.
 mod structure;
 /// Crashes, restarts and stops: never a second request, never an event without a row.

@@ -65,7 +65,7 @@ async fn a_name_that_resolves_to_a_forbidden_address_is_blocked_at_send() {
     let row = setup.db.wait_for_log(1).await.remove(0);
     assert_eq!((row.status.as_str(), row.failure.as_deref()), ("failed", Some("blocked")));
     assert!(setup.receiver.requests().is_empty());
-    assert_eq!(setup.receiver.connections(), 0);
+    assert_eq!(setup.receiver.connections().accepted, 0);
 }
 
 #[tokio::test]

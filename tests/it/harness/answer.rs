@@ -102,7 +102,7 @@ impl Gate {
         self.0.send_replace(true);
     }
 
-    async fn opened(&self) {
+    pub(super) async fn opened(&self) {
         let _ = self.0.subscribe().wait_for(|open| *open).await;
     }
 }

@@ -39,7 +39,7 @@ pub use self::{
     daemon::{Output, Process, signal},
     database::{Database, LogRow},
     identity::Identity,
-    receiver::Receiver,
+    receiver::{Connections, Receiver},
     request::Request,
     setup::Setup,
 };

@@ -6,12 +6,10 @@
 use std::{
     io,
     net::{SocketAddr, TcpListener},
+    ops::Range,
     path::{Path, PathBuf},
     pin::Pin,
-    sync::{
-        Arc, Mutex,
-        atomic::{AtomicUsize, Ordering},
-    },
+    sync::{Arc, Mutex},
     task::{Context, Poll, ready},
     thread::{self, JoinHandle},
     time::Instant,
@@ -31,7 +29,7 @@ use tokio::{
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use super::{
-    Answer, Identity, Request,
+    Answer, Gate, Identity, Request,
     answer::{Programme, Reply},
     patiently,
 };
@@ -49,7 +47,19 @@ pub struct Receiver {
 struct Shared {
     requests: watch::Sender<Vec<Request>>,
     programme: Mutex<Programme>,
-    connections: AtomicUsize,
+    connections: watch::Sender<Connections>,
+    held: Mutex<Option<(Range<usize>, Gate)>>,
+}
+
+/// How many connections there are.
+#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+pub struct Connections {
+    /// Accepted until now, also those whose TLS handshake failed.
+    pub accepted: usize,
+    /// Open now.
+    pub open: usize,
+    /// The most that were open at once.
+    pub most: usize,
 }
 
 impl Receiver {
@@ -136,9 +146,21 @@ impl Receiver {
         let _ = arrivals.wait_for(|requests| requests.len() >= n).await;
     }
 
-    /// How many connections were accepted, also those whose TLS handshake failed.
-    pub fn connections(&self) -> usize {
-        self.shared.connections.load(Ordering::SeqCst)
+    /// How many connections there were and are.
+    pub fn connections(&self) -> Connections {
+        *self.shared.connections.borrow()
+    }
+
+    /// Waits until every connection is closed.
+    pub async fn quiet(&self) {
+        let mut connections = self.shared.connections.subscribe();
+        let closed = connections.wait_for(|connections| connections.open == 0);
+        let _ = patiently("the end of all connections", closed).await;
+    }
+
+    /// Shakes hands on the connections of these numbers only once the gate is open. They are accepted before.
+    pub fn hold_handshakes(&self, numbers: Range<usize>, gate: &Gate) {
+        *self.shared.held.lock().unwrap() = Some((numbers, gate.clone()));
     }
 }
 
@@ -161,12 +183,14 @@ async fn serve(listener: TcpListener, tls: TlsAcceptor, shared: Arc<Shared>) -> 
     let mut connections = JoinSet::new();
     loop {
         let (socket, _) = listener.accept().await?;
-        let number = shared.connections.fetch_add(1, Ordering::SeqCst);
+        let number = shared.accepted();
         let (tls, shared) = (tls.clone(), shared.clone());
         connections.spawn(async move {
+            shared.hold_back(number).await;
             if let Ok(stream) = tls.accept(socket).await {
                 let _ = converse(stream, number, &shared).await;
             }
+            shared.connections.send_modify(|connections| connections.open -= 1);
         });
         while connections.try_join_next().is_some() {}
     }
@@ -218,6 +242,26 @@ fn http(reply: Reply) -> Result<Response<Full<Bytes>>, Reply> {
 }
 
 impl Shared {
+    /// Counts a new connection; its number.
+    fn accepted(&self) -> usize {
+        let mut number = 0;
+        self.connections.send_modify(|connections| {
+            number = connections.accepted;
+            connections.accepted += 1;
+            connections.open += 1;
+            connections.most = connections.most.max(connections.open);
+        });
+        number
+    }
+
+    /// Waits before this connection's handshake as told.
+    async fn hold_back(&self, number: usize) {
+        let held = self.held.lock().unwrap().clone();
+        if let Some((_, gate)) = held.filter(|(numbers, _)| numbers.contains(&number)) {
+            gate.opened().await;
+        }
+    }
+
     /// Reads a request to its end, records it, and chooses the answer.
     async fn receive(&self, request: hyper::Request<Incoming>, connection: usize, tape: &Tape) -> io::Result<Answer> {
         let arrived_at = Instant::now();
