@@ -15,6 +15,7 @@
 //! - [`parts::burst`]: leads come faster than they can be sent.
 //! - [`parts::light`]: how long one lead takes when there are few.
 //! - [`parts::idle`]: what the daemon costs when there are none.
+//! - [`parts::fairness`]: what tenants notice of another one's backlog.
 
 #![expect(
     clippy::unwrap_used,
@@ -28,6 +29,7 @@ mod clock;
 mod contenders;
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
+mod latency;
 mod parts;
 mod pgbench;
 mod picture;
@@ -104,6 +106,7 @@ enum Part {
     Burst,
     Light,
     Idle,
+    Fairness,
 }
 
 impl Part {
@@ -114,6 +117,7 @@ impl Part {
             Self::Burst => parts::burst::measure(stand).await,
             Self::Light => parts::light::measure(stand).await,
             Self::Idle => parts::idle::measure(stand).await,
+            Self::Fairness => parts::fairness::measure(stand).await,
         }
     }
 }
