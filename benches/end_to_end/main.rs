@@ -16,6 +16,7 @@
 //! - [`parts::light`]: how long one lead takes when there are few.
 //! - [`parts::idle`]: what the daemon costs when there are none.
 //! - [`parts::fairness`]: what tenants notice of another one's backlog.
+//! - [`parts::daemons`]: what several daemons send together.
 
 #![expect(
     clippy::unwrap_used,
@@ -27,6 +28,7 @@
 mod child;
 mod clock;
 mod contenders;
+mod drain;
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
 mod latency;
@@ -107,6 +109,7 @@ enum Part {
     Light,
     Idle,
     Fairness,
+    Daemons,
 }
 
 impl Part {
@@ -118,6 +121,7 @@ impl Part {
             Self::Light => parts::light::measure(stand).await,
             Self::Idle => parts::idle::measure(stand).await,
             Self::Fairness => parts::fairness::measure(stand).await,
+            Self::Daemons => parts::daemons::measure(stand).await,
         }
     }
 }

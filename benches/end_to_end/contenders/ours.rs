@@ -20,6 +20,11 @@ const LOOK: Duration = Duration::from_millis(10);
 /// Endpoints in one statement.
 const BATCH: usize = 1_000;
 
+/// Whether every lead stands in the log as delivered, and once.
+const EACH_DELIVERED_ONCE: &str = "
+SELECT count(*) = (SELECT count(*) FROM leads) AND count(*) = count(DISTINCT l.id)
+FROM leads l JOIN lead_webhook.deliveries d ON d.lead_id = l.id::text AND d.status = 'delivered'";
+
 /// An installation beside an application.
 pub(crate) struct Ours {
     /// Its database and configuration.
@@ -77,6 +82,11 @@ impl Ours {
     /// Waits until nothing is pending or in flight.
     pub(crate) async fn until_sent(&self) {
         self.until("an empty outbox", "SELECT NOT EXISTS (SELECT FROM lead_webhook.outbox)").await;
+    }
+
+    /// Asserts that the log has every lead as delivered, once.
+    pub(crate) async fn assert_delivered_once(&self) {
+        assert!(one::<bool>(&self.admin, EACH_DELIVERED_ONCE).await, "each lead is logged as delivered once");
     }
 
     /// Stops the daemon and waits until it has ended.
