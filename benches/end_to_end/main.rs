@@ -17,6 +17,7 @@
 //! - [`parts::idle`]: what the daemon costs when there are none.
 //! - [`parts::fairness`]: what tenants notice of another one's backlog.
 //! - [`parts::daemons`]: what several daemons send together.
+//! - [`parts::growth`]: what a large log, many tenants and old transactions cost.
 
 #![expect(
     clippy::unwrap_used,
@@ -110,6 +111,7 @@ enum Part {
     Idle,
     Fairness,
     Daemons,
+    Growth,
 }
 
 impl Part {
@@ -122,6 +124,7 @@ impl Part {
             Self::Idle => parts::idle::measure(stand).await,
             Self::Fairness => parts::fairness::measure(stand).await,
             Self::Daemons => parts::daemons::measure(stand).await,
+            Self::Growth => parts::growth::measure(stand).await,
         }
     }
 }
