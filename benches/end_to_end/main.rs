@@ -14,6 +14,7 @@
 //! - [`parts::writers`]: what the application's own commits cost once there is a trigger on its table.
 //! - [`parts::burst`]: leads come faster than they can be sent.
 //! - [`parts::light`]: how long one lead takes when there are few.
+//! - [`parts::first`]: how long the first lead takes after there were none.
 //! - [`parts::idle`]: what the daemon costs when there are none.
 //! - [`parts::fairness`]: what tenants notice of another one's backlog.
 //! - [`parts::daemons`]: what several daemons send together.
@@ -108,6 +109,7 @@ enum Part {
     Writers,
     Burst,
     Light,
+    First,
     Idle,
     Fairness,
     Daemons,
@@ -121,6 +123,7 @@ impl Part {
             Self::Writers => parts::writers::measure(stand).await,
             Self::Burst => parts::burst::measure(stand).await,
             Self::Light => parts::light::measure(stand).await,
+            Self::First => parts::first::measure(stand).await,
             Self::Idle => parts::idle::measure(stand).await,
             Self::Fairness => parts::fairness::measure(stand).await,
             Self::Daemons => parts::daemons::measure(stand).await,

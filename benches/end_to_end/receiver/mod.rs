@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) first: u64,
     /// When the last request had arrived.
     pub(crate) last: u64,
+    /// When the latest connection was accepted; 0: none was.
+    pub(crate) accepted: u64,
     /// The most connections open at once.
     pub(crate) most_open: u64,
     /// The most requests in flight at once.

@@ -38,6 +38,8 @@ struct Book {
     ordinary: Page,
     slow: Page,
     open: Level,
+    /// When the latest connection was accepted; 0: none since the last reset.
+    accepted: AtomicU64,
 }
 
 /// The requests for one path.
@@ -79,7 +81,8 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let book = Arc::new(Book::default());
     let threads: Vec<_> = (0..THREADS).map(|number| answering(number, tls.clone(), Arc::clone(&book))).collect();
-    thread::spawn(move || accept(&listener, &threads));
+    let doorman = Arc::clone(&book);
+    thread::spawn(move || accept(&listener, &threads, &doorman.accepted));
     writeln!(io::stdout(), "{port}")?;
     for command in io::stdin().lock().lines() {
         writeln!(io::stdout(), "{}", book.obey(&command?))?;
@@ -88,8 +91,9 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
 }
 
 /// Accepts, and deals connections out in turn.
-fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>]) {
+fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>], accepted: &AtomicU64) {
     for (socket, thread) in listener.incoming().zip(threads.iter().cycle()) {
+        accepted.store(clock::now(), Relaxed);
         let socket = socket.unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -150,6 +154,7 @@ impl Book {
             requests: page.count.load(Relaxed),
             first: at(arrivals.first()),
             last: at(arrivals.last()),
+            accepted: self.accepted.load(Relaxed),
             most_open: self.open.most.load(Relaxed),
             most_in_flight: page.in_flight.most.load(Relaxed),
         }
@@ -161,6 +166,7 @@ impl Book {
         page.count.store(0, Relaxed);
         page.in_flight.reset();
         self.open.reset();
+        self.accepted.store(0, Relaxed);
         "ok".to_owned()
     }
 }
