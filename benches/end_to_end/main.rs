@@ -14,7 +14,11 @@
 //! - [`parts::writers`]: what the application's own commits cost once there is a trigger on its table.
 //! - [`parts::burst`]: leads come faster than they can be sent.
 //! - [`parts::light`]: how long one lead takes when there are few.
+//! - [`parts::first`]: how long the first lead takes after there were none.
 //! - [`parts::idle`]: what the daemon costs when there are none.
+//! - [`parts::fairness`]: what tenants notice of another one's backlog.
+//! - [`parts::daemons`]: what several daemons send together.
+//! - [`parts::growth`]: what a large log, many tenants and old transactions cost.
 
 #![expect(
     clippy::unwrap_used,
@@ -26,8 +30,10 @@
 mod child;
 mod clock;
 mod contenders;
+mod drain;
 #[path = "../../tests/it/harness/mod.rs"]
 mod harness;
+mod latency;
 mod parts;
 mod pgbench;
 mod picture;
@@ -103,7 +109,11 @@ enum Part {
     Writers,
     Burst,
     Light,
+    First,
     Idle,
+    Fairness,
+    Daemons,
+    Growth,
 }
 
 impl Part {
@@ -113,7 +123,11 @@ impl Part {
             Self::Writers => parts::writers::measure(stand).await,
             Self::Burst => parts::burst::measure(stand).await,
             Self::Light => parts::light::measure(stand).await,
+            Self::First => parts::first::measure(stand).await,
             Self::Idle => parts::idle::measure(stand).await,
+            Self::Fairness => parts::fairness::measure(stand).await,
+            Self::Daemons => parts::daemons::measure(stand).await,
+            Self::Growth => parts::growth::measure(stand).await,
         }
     }
 }

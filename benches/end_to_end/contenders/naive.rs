@@ -36,8 +36,6 @@ CREATE TRIGGER notify_lead AFTER INSERT ON leads FOR EACH ROW EXECUTE FUNCTION n
 pub(crate) struct Naive {
     /// Where they are.
     pub(crate) database: Database,
-    /// A session of the superuser.
-    pub(crate) admin: Client,
 }
 
 impl Naive {
@@ -49,7 +47,7 @@ impl Naive {
         let configure = "INSERT INTO webhook_config
                          SELECT 't-' || n, $1, 'whsec_' || md5(n::text) FROM generate_series(0, $2::bigint - 1) AS n";
         admin.execute(configure, &[&stand.receiver.url(), &tenants]).await.unwrap();
-        Self { database, admin }
+        Self { database }
     }
 
     /// Starts it; returns when it listens.

@@ -17,6 +17,14 @@ use crate::{
 /// Between two looks at a table.
 const LOOK: Duration = Duration::from_millis(10);
 
+/// Endpoints in one statement.
+const BATCH: usize = 1_000;
+
+/// Whether every lead stands in the log as delivered, and once.
+const EACH_DELIVERED_ONCE: &str = "
+SELECT count(*) = (SELECT count(*) FROM leads) AND count(*) = count(DISTINCT l.id)
+FROM leads l JOIN lead_webhook.deliveries d ON d.lead_id = l.id::text AND d.status = 'delivered'";
+
 /// An installation beside an application.
 pub(crate) struct Ours {
     /// Its database and configuration.
@@ -34,23 +42,27 @@ impl Ours {
         setup.run(&["migrate"]).await.ok();
         let admin = setup.db.admin().await;
         let ours = Self { setup, admin };
-        ours.make_endpoints(&stand.receiver.url(), tenants).await;
+        let tenants: Vec<_> = (0..tenants).map(|number| format!("t-{number}")).collect();
+        ours.make_endpoints(&stand.receiver.url(), &tenants).await;
         ours
     }
 
     /// As the commands make them, which for a thousand tenants would take a minute.
-    async fn make_endpoints(&self, url: &str, tenants: u64) {
+    pub(crate) async fn make_endpoints(&self, url: &str, tenants: &[String]) {
         let keyring = KeyRing::read(&self.setup.key_file()).unwrap();
         let port: i32 = url.split([':', '/']).nth(4).unwrap().parse().unwrap();
         let insert = "INSERT INTO lead_webhook.endpoints
                           (tenant_id, url_sealed, host, port, secret_sealed, secret_set_at)
-                      VALUES ($1, $2, 'localhost', $3, $4, now())";
-        for number in 0..tenants {
-            let tenant = format!("t-{number}");
-            let seal = |column, text: &str| keyring.seal(&Place { tenant: &tenant, column }, text.as_bytes()).unwrap();
-            let secret = SigningSecret::generate().unwrap();
-            let (url, secret) = (seal(Column::EndpointUrl, url), seal(Column::EndpointSecret, secret.text().expose()));
-            self.admin.execute(insert, &[&tenant, &url, &port, &secret]).await.unwrap();
+                      SELECT tenant, url, 'localhost', $4, secret, now()
+                      FROM unnest($1::text[], $2::bytea[], $3::bytea[]) AS u (tenant, url, secret)";
+        let seal =
+            |tenant: &String, column, text: &str| keyring.seal(&Place { tenant, column }, text.as_bytes()).unwrap();
+        for tenants in tenants.chunks(BATCH) {
+            let urls: Vec<_> = tenants.iter().map(|tenant| seal(tenant, Column::EndpointUrl, url)).collect();
+            let secret =
+                |tenant| seal(tenant, Column::EndpointSecret, SigningSecret::generate().unwrap().text().expose());
+            let secrets: Vec<_> = tenants.iter().map(secret).collect();
+            self.admin.execute(insert, &[&tenants, &urls, &secrets, &port]).await.unwrap();
         }
     }
 
@@ -70,6 +82,11 @@ impl Ours {
     /// Waits until nothing is pending or in flight.
     pub(crate) async fn until_sent(&self) {
         self.until("an empty outbox", "SELECT NOT EXISTS (SELECT FROM lead_webhook.outbox)").await;
+    }
+
+    /// Asserts that the log has every lead as delivered, once.
+    pub(crate) async fn assert_delivered_once(&self) {
+        assert!(one::<bool>(&self.admin, EACH_DELIVERED_ONCE).await, "each lead is logged as delivered once");
     }
 
     /// Stops the daemon and waits until it has ended.

@@ -6,12 +6,12 @@ use std::time::Duration;
 use serde_json::json;
 
 use crate::{
-    clock,
     contenders::{
         graphile::{self, Graphile},
         limit,
         ours::Ours,
     },
+    drain::{Drain, Drained, per_10k},
     receiver::Seen,
     stand::{Stand, insert_leads, one},
     table::Table,
@@ -90,7 +90,7 @@ async fn ours(stand: &Stand, table: &mut Table, row: &str, leads: u64, tenants: 
     let daemon = ours.start();
     let seen = stand.receiver.wait_for(leads).await;
     ours.until_sent().await;
-    drain.end(stand, table, row, daemon.id(), &seen);
+    add_drained(table, row, &drain.end(stand, &[daemon.id()], &seen), &seen);
     settle(table, row, daemon.id()).await;
     // A receiver that answers at once never has more in its hands than it has threads.
     if !answer.is_zero() {
@@ -112,38 +112,19 @@ async fn graphile(stand: &Stand, table: &mut Table, leads: u64) {
     while one::<i64>(&graphile.admin, graphile::PENDING).await > 0 {
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
-    drain.end(stand, table, GRAPHILE, child.id(), &seen);
+    add_drained(table, GRAPHILE, &drain.end(stand, &[child.id()], &seen), &seen);
     settle(table, GRAPHILE, child.id()).await;
     let logged: i64 = one(&graphile.admin, "SELECT count(*) FROM webhook_log").await;
     add_logged(table, GRAPHILE, logged, leads);
     child.stop();
 }
 
-/// From just before a contender's start until it has sent everything.
-struct Drain {
-    began: u64,
-    server_cpu: f64,
-}
-
-impl Drain {
-    async fn begin(stand: &Stand, admin: &tokio_postgres::Client, answer: Duration) -> Self {
-        // What was written before must not be flushed meanwhile, nor planned for without statistics.
-        admin.batch_execute("VACUUM ANALYZE").await.unwrap();
-        admin.batch_execute("CHECKPOINT").await.unwrap();
-        stand.receiver.reset(answer);
-        Self { server_cpu: usage::cpu_of_server(&stand.cluster), began: clock::now() }
-    }
-
-    fn end(self, stand: &Stand, table: &mut Table, row: &str, process: u32, seen: &Seen) {
-        let n = seen.requests;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let rate = |since| n as f64 / clock::seconds(since, seen.last);
-        table.add(row, RATE, rate(seen.first));
-        table.add(row, RATE_FROM_START, rate(self.began));
-        table.add(row, CPU, per_10k(usage::cpu(process), n));
-        table.add(row, SERVER_CPU, per_10k(usage::cpu_of_server(&stand.cluster) - self.server_cpu, n));
-        add_connections(table, row, seen);
-    }
+fn add_drained(table: &mut Table, row: &str, drained: &Drained, seen: &Seen) {
+    table.add(row, RATE, drained.rate);
+    table.add(row, RATE_FROM_START, drained.rate_from_start);
+    table.add(row, CPU, drained.cpu);
+    table.add(row, SERVER_CPU, drained.server_cpu);
+    add_connections(table, row, seen);
 }
 
 /// Memory once it has nothing to do any more.
@@ -162,9 +143,4 @@ fn add_connections(table: &mut Table, row: &str, seen: &Seen) {
 fn add_logged(table: &mut Table, row: &str, logged: i64, leads: u64) {
     assert_eq!(u64::try_from(logged), Ok(leads), "{row}: leads that were logged as delivered");
     table.add(row, LOGGED, logged as f64);
-}
-
-#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-fn per_10k(cpu: f64, leads: u64) -> f64 {
-    cpu * 10_000.0 / leads as f64
 }

@@ -38,6 +38,8 @@ pub(crate) struct Seen {
     pub(crate) first: u64,
     /// When the last request had arrived.
     pub(crate) last: u64,
+    /// When the latest connection was accepted; 0: none was.
+    pub(crate) accepted: u64,
     /// The most connections open at once.
     pub(crate) most_open: u64,
     /// The most requests in flight at once.
@@ -57,6 +59,11 @@ impl Receiver {
         format!("https://localhost:{}/hook", self.port)
     }
 
+    /// Where the leads of a tenant are sent whose receiver is slow: they count by themselves.
+    pub(crate) fn slow_url(&self) -> String {
+        format!("https://localhost:{}/slow", self.port)
+    }
+
     /// PEM file of its CA.
     pub(crate) fn ca_file(&self) -> &Path {
         &self.ca_file
@@ -67,9 +74,19 @@ impl Receiver {
         self.ask(&format!("reset {}", delay.as_millis()));
     }
 
+    /// The same for [`Receiver::slow_url`].
+    pub(crate) fn reset_slow(&self, delay: Duration) {
+        self.ask(&format!("reset_slow {}", delay.as_millis()));
+    }
+
     /// What it has seen since the last reset.
     pub(crate) fn seen(&self) -> Seen {
         serde_json::from_str(&self.ask("seen")).unwrap()
+    }
+
+    /// What it has seen at [`Receiver::slow_url`].
+    pub(crate) fn seen_slow(&self) -> Seen {
+        serde_json::from_str(&self.ask("seen_slow")).unwrap()
     }
 
     /// When each lead first arrived since the last reset, by its id.

@@ -30,12 +30,24 @@ const THREADS: usize = 2;
 /// What stands before the lead's id in every contender's body.
 const LEAD_ID: &[u8] = b"\"leadId\":";
 
+/// What is asked for under this path goes to a page of its own.
+const SLOW: &str = "/slow";
+
 #[derive(Default)]
 struct Book {
+    ordinary: Page,
+    slow: Page,
+    open: Level,
+    /// When the latest connection was accepted; 0: none since the last reset.
+    accepted: AtomicU64,
+}
+
+/// The requests for one path.
+#[derive(Default)]
+struct Page {
     arrivals: [Mutex<Vec<(u64, i64)>>; THREADS],
     count: AtomicU64,
     delay_ms: AtomicU64,
-    open: Level,
     in_flight: Level,
 }
 
@@ -54,6 +66,10 @@ impl Level {
     fn fall(&self) {
         self.now.fetch_sub(1, Relaxed);
     }
+
+    fn reset(&self) {
+        self.most.store(self.now.load(Relaxed), Relaxed);
+    }
 }
 
 /// Prints its port, then serves until its input ends.
@@ -65,7 +81,8 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
     let port = listener.local_addr()?.port();
     let book = Arc::new(Book::default());
     let threads: Vec<_> = (0..THREADS).map(|number| answering(number, tls.clone(), Arc::clone(&book))).collect();
-    thread::spawn(move || accept(&listener, &threads));
+    let doorman = Arc::clone(&book);
+    thread::spawn(move || accept(&listener, &threads, &doorman.accepted));
     writeln!(io::stdout(), "{port}")?;
     for command in io::stdin().lock().lines() {
         writeln!(io::stdout(), "{}", book.obey(&command?))?;
@@ -74,8 +91,9 @@ pub(crate) fn run(ca_file: &Path) -> io::Result<()> {
 }
 
 /// Accepts, and deals connections out in turn.
-fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>]) {
+fn accept(listener: &TcpListener, threads: &[mpsc::UnboundedSender<TcpStream>], accepted: &AtomicU64) {
     for (socket, thread) in listener.incoming().zip(threads.iter().cycle()) {
+        accepted.store(clock::now(), Relaxed);
         let socket = socket.unwrap();
         socket.set_nonblocking(true).unwrap();
         socket.set_nodelay(true).unwrap();
@@ -111,6 +129,51 @@ async fn converse(socket: TcpStream, number: usize, tls: TlsAcceptor, book: Arc<
 
 impl Book {
     async fn receive(&self, number: usize, request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+        let page = if request.uri().path() == SLOW { &self.slow } else { &self.ordinary };
+        page.receive(number, request).await;
+        Ok(Response::new(Full::from("ok")))
+    }
+
+    /// Does what a line says; the answer.
+    fn obey(&self, command: &str) -> String {
+        match command.split_once(' ').unwrap_or((command, "")) {
+            ("count", _) => self.ordinary.count.load(Relaxed).to_string(),
+            ("seen", _) => serde_json::to_string(&self.seen(&self.ordinary)).unwrap(),
+            ("seen_slow", _) => serde_json::to_string(&self.seen(&self.slow)).unwrap(),
+            ("arrivals", _) => serde_json::to_string(&self.ordinary.in_order()).unwrap(),
+            ("reset", delay_ms) => self.reset(&self.ordinary, delay_ms.parse().unwrap()),
+            ("reset_slow", delay_ms) => self.reset(&self.slow, delay_ms.parse().unwrap()),
+            _ => panic!("unknown command: {command}"),
+        }
+    }
+
+    fn seen(&self, page: &Page) -> Seen {
+        let arrivals = page.in_order();
+        let at = |arrival: Option<&(u64, i64)>| arrival.map_or(0, |(at, _)| *at);
+        Seen {
+            requests: page.count.load(Relaxed),
+            first: at(arrivals.first()),
+            last: at(arrivals.last()),
+            accepted: self.accepted.load(Relaxed),
+            most_open: self.open.most.load(Relaxed),
+            most_in_flight: page.in_flight.most.load(Relaxed),
+        }
+    }
+
+    fn reset(&self, page: &Page, delay_ms: u64) -> String {
+        page.delay_ms.store(delay_ms, Relaxed);
+        page.arrivals.iter().for_each(|arrivals| arrivals.lock().unwrap().clear());
+        page.count.store(0, Relaxed);
+        page.in_flight.reset();
+        self.open.reset();
+        self.accepted.store(0, Relaxed);
+        "ok".to_owned()
+    }
+}
+
+impl Page {
+    /// Reads a request, notes it, and waits as long as its answer is to take.
+    async fn receive(&self, number: usize, request: Request<Incoming>) {
         self.in_flight.rise();
         if let Ok(body) = request.into_body().collect().await {
             let arrival = (clock::now(), lead_id(&body.to_bytes()));
@@ -122,46 +185,12 @@ impl Book {
             }
         }
         self.in_flight.fall();
-        Ok(Response::new(Full::from("ok")))
-    }
-
-    /// Does what a line says; the answer.
-    fn obey(&self, command: &str) -> String {
-        match command.split_once(' ').unwrap_or((command, "")) {
-            ("count", _) => self.count.load(Relaxed).to_string(),
-            ("seen", _) => serde_json::to_string(&self.seen()).unwrap(),
-            ("arrivals", _) => serde_json::to_string(&self.in_order()).unwrap(),
-            ("reset", delay_ms) => self.reset(delay_ms.parse().unwrap()),
-            _ => panic!("unknown command: {command}"),
-        }
     }
 
     fn in_order(&self) -> Vec<(u64, i64)> {
         let mut all: Vec<_> = self.arrivals.iter().flat_map(|arrivals| arrivals.lock().unwrap().clone()).collect();
         all.sort_unstable();
         all
-    }
-
-    fn seen(&self) -> Seen {
-        let arrivals = self.in_order();
-        let at = |arrival: Option<&(u64, i64)>| arrival.map_or(0, |(at, _)| *at);
-        Seen {
-            requests: self.count.load(Relaxed),
-            first: at(arrivals.first()),
-            last: at(arrivals.last()),
-            most_open: self.open.most.load(Relaxed),
-            most_in_flight: self.in_flight.most.load(Relaxed),
-        }
-    }
-
-    fn reset(&self, delay_ms: u64) -> String {
-        self.delay_ms.store(delay_ms, Relaxed);
-        self.arrivals.iter().for_each(|arrivals| arrivals.lock().unwrap().clear());
-        self.count.store(0, Relaxed);
-        for level in [&self.open, &self.in_flight] {
-            level.most.store(level.now.load(Relaxed), Relaxed);
-        }
-        "ok".to_owned()
     }
 }
 
