@@ -54,13 +54,16 @@ pub(super) struct Bell {
     fence: Option<(i64, u32)>,
     /// Whether it was heard since it was looked at: it may have run down, or another daemon has silenced it, and called.
     was_heard: bool,
+    /// Whether the next claim is made because of a ring.
+    is_rung: bool,
     streak: u32,
+    /// Rings in a row that were for nothing.
     futile: u32,
 }
 
 impl Default for Bell {
     fn default() -> Self {
-        Self { state: State::Unknown, fence: None, was_heard: false, streak: 0, futile: 0 }
+        Self { state: State::Unknown, fence: None, was_heard: false, is_rung: false, streak: 0, futile: 0 }
     }
 }
 
@@ -68,6 +71,9 @@ impl Bell {
     /// Notes whether a claim found something.
     pub(super) fn claimed(&mut self, found: bool) {
         self.streak = if found { self.streak.saturating_add(1) } else { 0 };
+        if std::mem::take(&mut self.is_rung) {
+            self.futile = if found { 0 } else { self.futile.saturating_add(1) };
+        }
     }
 
     /// Whether the next claim silences it: this daemon looks again without being told.
@@ -114,10 +120,8 @@ impl Bell {
             self.state = State::Unknown;
         }
         self.fence = match self.fence {
-            // What is pending in this look may not be claimed because of it.
-            Some((fence, looks)) if (look.oldest <= fence || look.is_pending) && looks + 1 < LOOKS => {
-                Some((fence, looks + 1))
-            }
+            Some((fence, looks)) if look.oldest <= fence && looks + 1 < LOOKS => Some((fence, looks + 1)),
+            // What is pending is claimed after this look, or waits for something else.
             _ => None,
         };
     }
@@ -133,10 +137,10 @@ impl Bell {
         self.streak = 0;
     }
 
-    /// It rang, or another daemon called; `in_vain`: again while what it is for has to wait for room.
-    pub(super) fn heard(&mut self, in_vain: bool) {
+    /// It rang, or another daemon called.
+    pub(super) fn heard(&mut self) {
         self.was_heard = true;
-        self.futile = self.futile.saturating_add(u32::from(in_vain));
+        self.is_rung = true;
     }
 
     /// Whether rings would mostly be for what has to wait for room: better to look by the clock for a while.
@@ -215,9 +219,26 @@ mod tests {
     }
 
     #[test]
+    fn rings_are_futile_only_where_the_claims_they_cause_find_nothing() {
+        let mut bell = armed_at(99, RINGS);
+        let ring = |bell: &mut Bell, found| {
+            bell.heard();
+            bell.claimed(found);
+        };
+        for _ in 0..10 * FUTILE {
+            ring(&mut bell, true);
+            bell.claimed(false);
+            bell.claimed(false);
+        }
+        assert!(!bell.is_futile(), "claims made by the clock say nothing of the rings");
+        (0..FUTILE).for_each(|_| ring(&mut bell, false));
+        assert!(bell.is_futile());
+    }
+
+    #[test]
     fn it_is_armed_again_before_it_has_run_down() {
         let mut bell = armed_at(99, RINGS);
-        bell.heard(false);
+        bell.heard();
         assert!(bell.wants_a_look());
         bell.looked(Look { rung: RINGS / 2, ..NOTHING });
         assert!(bell.must_be_armed());

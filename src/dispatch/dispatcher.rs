@@ -275,7 +275,7 @@ impl Dispatcher {
         self.start(ready, claimed, claimed_at, tasks);
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,
-            () if room_is_short => Next::Rest(Why::HeldBack { found_nothing: found == 0 }),
+            () if room_is_short => Next::Rest(Why::HeldBack),
             () if found == 0 => Next::Rest(Why::Empty),
             // What was found may have been waited for by another event of the same lead.
             () if self.look(ready).await? => Next::ClaimAgain,

@@ -20,10 +20,7 @@ pub(super) enum Why {
     /// As many are in flight as may be.
     Full,
     /// As many are in flight as may be of those tenants that have more pending.
-    HeldBack {
-        /// The claim found nothing.
-        found_nothing: bool,
-    },
+    HeldBack,
     /// Nothing more is pending.
     Empty,
 }
@@ -56,10 +53,10 @@ impl Dispatcher {
         }
         match why {
             Why::Full => self.rest_full(ready, tasks, patience).await,
-            Why::HeldBack { .. } if self.is_paced(ready).await? => {
+            Why::HeldBack if self.is_paced(ready).await? => {
                 Ok(!matches!(self.wait(tasks, PACE, why, false).await, Woken::Stopped))
             }
-            Why::HeldBack { .. } | Why::Empty => self.rest_on_the_bell(ready, tasks, why, patience).await,
+            Why::HeldBack | Why::Empty => self.rest_on_the_bell(ready, tasks, why, patience).await,
         }
     }
 
@@ -114,7 +111,7 @@ impl Dispatcher {
                     Woken::Room => return Ok(true),
                     Woken::Rung => {
                         if let Some(bell) = &mut ready.bell {
-                            bell.heard(why == Why::HeldBack { found_nothing: true });
+                            bell.heard();
                         }
                         return Ok(true);
                     }
