@@ -219,6 +219,7 @@ CREATE TABLE lead_webhook.deliveries (
 );
 -- One log row an event, ever: the last guard behind the claim.
 CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries (event_id) WHERE redelivery_of IS NULL;
+CREATE INDEX deliveries_finished ON lead_webhook.deliveries (finished_at DESC, delivery_id);
 CREATE INDEX deliveries_tenant ON lead_webhook.deliveries (tenant_id, finished_at DESC, delivery_id);
 CREATE INDEX deliveries_lead ON lead_webhook.deliveries (lead_id, tenant_id);
 COMMENT ON TABLE lead_webhook.deliveries IS 'The log: one row an event, written once, when its outcome is known. Only `interrupted` may still be replaced, by the daemon that made the attempt. Holds no email, phone, name, body, secret, header value or URL path.';

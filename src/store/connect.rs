@@ -42,7 +42,8 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
 /// One statement, so that a session is set up in one round trip. A process that is frozen inside a transaction loses its
-/// session after 10 s, and with it the locks that others wait for.
+/// session after 10 s, and with it the locks that others wait for. A claim must outlive the server's crash before it is
+/// sent: `synchronous_commit = off`, which some databases have, would have it sent twice.
 ///
 /// Not by the startup packet's `options`: poolers refuse those. Behind a transaction pooler a SET may not last; set the
 /// same there by `ALTER ROLE … SET`.
@@ -57,7 +58,8 @@ SET standard_conforming_strings = on;
 SET statement_timeout = 0;
 SET idle_session_timeout = 0;
 SET idle_in_transaction_session_timeout = '10s';
-SET lock_timeout = '10s'";
+SET lock_timeout = '10s';
+SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
 
 /// A connected client, and the task that moves its bytes.
 #[derive(Debug)]
