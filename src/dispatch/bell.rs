@@ -68,12 +68,14 @@ impl Default for Bell {
 }
 
 impl Bell {
-    /// Notes whether a claim found something.
-    pub(super) fn claimed(&mut self, found: bool) {
+    /// Notes whether a claim found something. Tells whether a ring was for nothing.
+    pub(super) fn claimed(&mut self, found: bool) -> bool {
         self.streak = if found { self.streak.saturating_add(1) } else { 0 };
-        if std::mem::take(&mut self.is_rung) {
+        let is_rung = std::mem::take(&mut self.is_rung);
+        if is_rung {
             self.futile = if found { 0 } else { self.futile.saturating_add(1) };
         }
+        is_rung && !found
     }
 
     /// Whether the next claim silences it: this daemon looks again without being told.
@@ -223,7 +225,7 @@ mod tests {
         let mut bell = armed_at(99, RINGS);
         let ring = |bell: &mut Bell, found| {
             bell.heard();
-            bell.claimed(found);
+            assert_ne!(bell.claimed(found), found);
         };
         for _ in 0..10 * FUTILE {
             ring(&mut bell, true);

@@ -32,6 +32,7 @@ use super::{
     endpoints::Endpoints,
     flight::Flight,
     heart::Heart,
+    horizon::Horizon,
     recorder::Ended,
     resting::{Why, forget_ended},
     sending::{Sending, entry, log_settled},
@@ -98,6 +99,8 @@ pub(super) struct Ready {
     pub(super) bell: Option<Bell>,
     /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
     pub(super) is_uncertain: bool,
+    /// How far back a claim looks.
+    pub(super) horizon: Horizon,
 }
 
 /// What to do after a claim.
@@ -183,7 +186,7 @@ impl Dispatcher {
             Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
         };
         let (cursor, bell) = (String::new(), notifies.then(Bell::default));
-        Ok(Ready { session, statements, claimer, cursor, bell, is_uncertain: false })
+        Ok(Ready { session, statements, claimer, cursor, bell, is_uncertain: false, horizon: Horizon::default() })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -247,11 +250,17 @@ impl Dispatcher {
             let given_back = outbox::release(&mut ready.session, own, &held).await.map_err(explained)?;
             if given_back > 0 {
                 tracing::info!(events = given_back, "gave claims back that were not begun");
+                ready.horizon.forget();
             }
             trouble.looked();
         }
+        if ready.horizon.is_overdue(Instant::now()) {
+            self.look(ready).await?;
+        }
         let max_age_us = self.max_age.and_then(|age| i64::try_from(age.as_micros()).ok());
-        let Some(request) = self.flight.request(&ready.cursor, max_age_us) else { return Ok(Next::Rest(Why::Full)) };
+        let Some(request) = self.flight.request(&ready.cursor, max_age_us, ready.horizon.since()) else {
+            return Ok(Next::Rest(Why::Full));
+        };
         let claimed_at = Instant::now();
         let silence = ready.bell.as_ref().is_some_and(Bell::is_in_the_way);
         let claimed = ready.claimer.claim(&ready.session, &ready.statements, &request, silence).await;
@@ -264,7 +273,9 @@ impl Dispatcher {
             if silence {
                 bell.silenced();
             }
-            bell.claimed(found > 0);
+            if bell.claimed(found > 0) {
+                ready.horizon.owe();
+            }
         }
         let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
         // What was settled takes no room: there may be more where it was.

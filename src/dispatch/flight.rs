@@ -12,6 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use jiff::Timestamp;
 use tokio::sync::{Notify, oneshot};
 use uuid::Uuid;
 
@@ -179,7 +180,7 @@ impl Flight {
     }
 
     /// What the claim that now begins may pick; `None`: nothing more may fly now.
-    pub fn request(&self, cursor: &str, max_age_us: Option<i64>) -> Option<outbox::Request> {
+    pub fn request(&self, cursor: &str, max_age_us: Option<i64>, since: Option<Timestamp>) -> Option<outbox::Request> {
         let mut state = self.state();
         state.count();
         let permits = state.room();
@@ -194,6 +195,7 @@ impl Flight {
             free,
             cursor: cursor.to_owned(),
             max_age_us,
+            since,
         };
         Some(request)
     }
@@ -356,5 +358,125 @@ impl Drop for Seat {
         }
         drop(state);
         self.flight.left.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        event::{Event, EventKind},
+        store::endpoints::SealedEndpoint,
+    };
+
+    fn delivery(tenant_id: &str) -> Delivery {
+        let event_id = Uuid::new_v4();
+        let at = Timestamp::UNIX_EPOCH;
+        Delivery {
+            place: outbox::Place { tenant_id: tenant_id.to_owned(), queued_at: at, event_id },
+            delivery_id: Uuid::new_v4(),
+            event: Event {
+                event_id,
+                kind: EventKind::Created,
+                tenant_id: tenant_id.to_owned(),
+                lead_id: "1".to_owned(),
+                email: None,
+                phone: None,
+                first_name: None,
+                conversation_id: None,
+                captured_at: at,
+                last_conversation_at: None,
+            },
+            captured_at: None,
+            endpoint: Arc::new(SealedEndpoint {
+                enabled: true,
+                url_sealed: None,
+                host: None,
+                port: None,
+                secret_sealed: None,
+                headers_sealed: None,
+                template: None,
+                omit_empty: false,
+                timeout_ms: None,
+            }),
+        }
+    }
+
+    fn board<const N: usize>(flight: &Arc<Flight>, tenants: [&str; N]) -> [Seat; N] {
+        tenants.map(|tenant| flight.board(delivery(tenant)))
+    }
+
+    fn permits(flight: &Flight) -> i64 {
+        flight.request("", None, None).map_or(0, |request| request.permits)
+    }
+
+    /// As if so much time had passed since attempts that ended were last counted.
+    fn pass(flight: &Flight, time: Duration) {
+        let mut state = flight.state();
+        state.counted_at = state.counted_at.checked_sub(time).unwrap();
+    }
+
+    fn is_admitted(seat: &mut Seat) -> bool {
+        seat.turn.as_mut().is_none_or(|turn| turn.try_recv().is_ok())
+    }
+
+    #[test]
+    fn attempts_are_bounded_in_all_and_for_each_tenant_and_the_longest_claimed_is_admitted_first() {
+        let flight = Arc::new(Flight::new(3, 2));
+        let [a, b, mut waits, c, mut last] = board(&flight, ["t", "t", "t", "u", "v"]);
+        assert_eq!(flight.attempts(), 3);
+        c.end();
+        assert!(!is_admitted(&mut waits) && is_admitted(&mut last), "its tenant has no room, another one has");
+        a.begin();
+        a.end();
+        assert!(is_admitted(&mut waits));
+        assert_eq!(flight.attempts(), 3);
+        drop((a, b, c, waits, last));
+        assert!(flight.is_empty());
+        assert_eq!(flight.attempts(), 0);
+        assert!(flight.state().waiting.is_empty());
+    }
+
+    #[test]
+    fn a_seat_that_is_given_up_while_it_waits_admits_nobody() {
+        let flight = Arc::new(Flight::new(1, 1));
+        let [first, gone, mut next] = board(&flight, ["t", "u", "v"]);
+        drop(gone);
+        assert_eq!(flight.attempts(), 1);
+        drop(first);
+        assert!(is_admitted(&mut next));
+        assert_eq!(flight.attempts(), 1);
+    }
+
+    #[test]
+    fn as_many_are_claimed_ahead_as_end_in_a_moment() {
+        let flight = Arc::new(Flight::new(4, 4));
+        assert_eq!(permits(&flight), 4);
+        for seat in board(&flight, ["t"; 4]) {
+            seat.end();
+            seat.leave_recorded();
+        }
+        pass(&flight, AHEAD);
+        assert!((7..=8).contains(&permits(&flight)), "they were quick");
+        for seat in board(&flight, ["t"; 4]) {
+            seat.end();
+            seat.leave_recorded();
+        }
+        pass(&flight, 100 * AHEAD);
+        assert_eq!(permits(&flight), 4, "they were slow");
+        pass(&flight, AHEAD);
+        assert_eq!(permits(&flight), 4);
+        assert!(flight.state().tenants.is_empty(), "nothing is kept of tenants that are done");
+    }
+
+    #[test]
+    fn what_is_not_recorded_is_bounded() {
+        let flight = Arc::new(Flight::new(2, 2));
+        let ended: Vec<Seat> = (0..2 * UNRECORDED).map(|_| flight.board(delivery("t"))).collect();
+        ended.iter().for_each(Seat::end);
+        assert_eq!((flight.attempts(), permits(&flight)), (0, 0));
+        let in_doubt = ended.len();
+        drop(ended);
+        assert_eq!((flight.held().len(), permits(&flight)), (in_doubt, 2));
     }
 }

@@ -1,6 +1,6 @@
 //! Between two claims: what the dispatcher waits for, and what it asks of the doorbell meanwhile.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
@@ -103,10 +103,12 @@ impl Dispatcher {
         patience: Duration,
     ) -> Result<bool, String> {
         loop {
-            let look_at_once = self.make_sure_of_the_bell(ready).await?;
+            let look_at_once = self.make_sure_of_the_bell(ready, why).await?;
             if !look_at_once {
                 let fence = ready.bell.as_ref().and_then(Bell::next_look);
-                match self.wait(tasks, fence.unwrap_or(patience).min(patience), why, true).await {
+                let owed = ready.horizon.owed_in(Instant::now());
+                let patience = [fence, owed].into_iter().flatten().fold(patience, Duration::min);
+                match self.wait(tasks, patience, why, true).await {
                     Woken::Stopped => return Ok(false),
                     Woken::Room => return Ok(true),
                     Woken::Rung => {
@@ -127,9 +129,13 @@ impl Dispatcher {
     }
 
     /// Sees to it that commits ring. Whether to look at once, for what came before they did.
-    async fn make_sure_of_the_bell(&self, ready: &mut Ready) -> Result<bool, String> {
+    async fn make_sure_of_the_bell(&self, ready: &mut Ready, why: Why) -> Result<bool, String> {
         if ready.bell.as_ref().is_some_and(Bell::wants_a_look) {
-            self.look(ready).await?;
+            let is_pending = self.look(ready).await?;
+            // Of what is held back something is always pending.
+            if is_pending && (why == Why::Empty || ready.horizon.has_receded()) {
+                return Ok(true);
+            }
         }
         let Some(bell) = &mut ready.bell else { return Ok(false) };
         if !bell.must_be_armed() {
@@ -139,9 +145,17 @@ impl Dispatcher {
         Ok(bell.next_look().is_some())
     }
 
-    /// Whether anything is pending.
+    /// Whether anything is pending. Looks over the whole outbox where that is due.
     pub(super) async fn look(&self, ready: &mut Ready) -> Result<bool, String> {
-        let look = self.ask(bell::look(&mut ready.session)).await?;
+        let began = Instant::now();
+        let look = if ready.horizon.is_due(began) {
+            let (look, since) = self.ask(bell::survey(&mut ready.session)).await?;
+            ready.horizon.looked(since, began, Instant::now());
+            look
+        } else {
+            ready.horizon.owe();
+            self.ask(bell::look(&mut ready.session, ready.horizon.since())).await?
+        };
         if let Some(bell) = &mut ready.bell {
             bell.looked(look);
         }

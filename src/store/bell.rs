@@ -3,7 +3,8 @@
 //!
 //! Only numbers are known here; when to arm and when to silence it is for the dispatcher to say.
 
-use tokio_postgres::{Client, Error};
+use jiff::Timestamp;
+use tokio_postgres::{Client, Error, Row};
 
 use super::session::Session;
 
@@ -24,19 +25,54 @@ pub struct Look {
 
 const LOOK: &str = "\
 -- bell::look
-SELECT (SELECT o.event_id FROM lead_webhook.outbox o WHERE o.claimed_by IS NULL
+SELECT (SELECT o.event_id FROM lead_webhook.outbox o
+        WHERE o.claimed_by IS NULL AND o.queued_at >= coalesce($1::timestamptz, '-infinity')
         ORDER BY o.tenant_id, o.queued_at, o.event_id LIMIT 1) IS NOT NULL AS is_pending,
        b.last_value AS rung,
        pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
 FROM lead_webhook.bell b";
 
-/// Looks, in one statement: all that an idle daemon asks at its poll.
+/// Looks, in one statement, at what was queued `since`.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn look(session: &mut Session) -> Result<Look, Error> {
+pub async fn look(session: &mut Session, since: Option<Timestamp>) -> Result<Look, Error> {
     let statement = session.statement(LOOK).await?;
+    from_row(&session.client().query_one(&statement, &[&since]).await?)
+}
+
+/// The first pending event of each tenant, by a loose scan. An event that is not seen yet is seldom older than half a second: its
+/// transaction would have to take so long.
+const SURVEY: &str = "\
+-- bell::survey
+WITH RECURSIVE tenant AS (
+    (SELECT o.tenant_id FROM lead_webhook.outbox o ORDER BY o.tenant_id LIMIT 1)
+    UNION ALL
+    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o WHERE o.tenant_id > t.tenant_id ORDER BY o.tenant_id LIMIT 1)
+    FROM tenant t WHERE t.tenant_id IS NOT NULL
+), pending AS (
+    SELECT min((SELECT o.queued_at FROM lead_webhook.outbox o
+                WHERE o.tenant_id = t.tenant_id AND o.claimed_by IS NULL ORDER BY o.queued_at LIMIT 1)) AS first
+    FROM tenant t WHERE t.tenant_id IS NOT NULL
+)
+SELECT p.first IS NOT NULL AS is_pending,
+       least(p.first, statement_timestamp() - interval '500 milliseconds') AS since,
+       b.last_value AS rung,
+       pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest
+FROM lead_webhook.bell b, pending p";
+
+/// Looks over the whole outbox, in one statement: all that an idle daemon asks at its poll. Nothing that was queued
+/// before the time that it tells is pending.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn survey(session: &mut Session) -> Result<(Look, Timestamp), Error> {
+    let statement = session.statement(SURVEY).await?;
     let row = session.client().query_one(&statement, &[]).await?;
+    Ok((from_row(&row)?, row.try_get("since")?))
+}
+
+fn from_row(row: &Row) -> Result<Look, Error> {
     Ok(Look { is_pending: row.try_get("is_pending")?, rung: row.try_get("rung")?, oldest: row.try_get("oldest")? })
 }
 

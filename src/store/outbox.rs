@@ -96,6 +96,8 @@ pub struct Request {
     pub cursor: String,
     /// Microseconds after which an event is too old; `None`: no limit.
     pub max_age_us: Option<i64>,
+    /// Events that were queued before are left out; `None`: none.
+    pub since: Option<Timestamp>,
 }
 
 impl Request {
@@ -117,24 +119,26 @@ impl Request {
 
 /// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
 /// permits.
-/// Rows that another daemon holds are skipped, rows in flight are stepped over.
+/// Rows that another daemon holds are skipped, rows in flight are stepped over. What is left out as older is passed in
+/// the index, without a look at the rows.
 ///
 /// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
 const MARKED: &str = "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id > $4::text ORDER BY o.tenant_id LIMIT 1)
+     WHERE o.tenant_id > $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
     UNION ALL
     SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id ORDER BY o.tenant_id LIMIT 1)
+            WHERE o.tenant_id > t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
     FROM behind t WHERE t.tenant_id IS NOT NULL
 ), before AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id <= $4::text ORDER BY o.tenant_id LIMIT 1)
+     WHERE o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
     UNION ALL
     SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text ORDER BY o.tenant_id LIMIT 1)
+            WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
+            ORDER BY o.tenant_id LIMIT 1)
     FROM before t WHERE t.tenant_id IS NOT NULL
 ), picked AS MATERIALIZED (
     SELECT p.* FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t CROSS JOIN LATERAL (
@@ -143,7 +147,7 @@ WITH RECURSIVE behind AS (
                CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
                     THEN o.previous_conversation_at END AS previous_conversation_at
         FROM lead_webhook.outbox o
-        WHERE o.tenant_id = t.tenant_id AND o.claimed_by IS NULL
+        WHERE o.tenant_id = t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') AND o.claimed_by IS NULL
           -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
           AND NOT (o.kind = 'came_back' AND EXISTS (
               SELECT FROM lead_webhook.outbox c
@@ -221,8 +225,16 @@ pub async fn pick(
     with_leads: bool,
 ) -> Result<Picked, Error> {
     let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
-    let params: [super::session::Param<'_>; 7] =
-        [&request.permits, &tenants, &free, &request.cursor, &request.per_endpoint, &request.max_age_us, &instance_id];
+    let params: [super::session::Param<'_>; 8] = [
+        &request.permits,
+        &tenants,
+        &free,
+        &request.cursor,
+        &request.per_endpoint,
+        &request.max_age_us,
+        &instance_id,
+        &request.since,
+    ];
     let statement = if with_leads { &statements.with_leads } else { &statements.alone };
     let rows = client.query(statement, &params).await?;
     let mut picked = Picked { leads: with_leads.then(|| Leads::of_events(&rows)), ..Picked::default() };

@@ -84,6 +84,25 @@ async fn a_transaction_that_rings_and_takes_long_or_rolls_back_delays_nobody() {
 }
 
 #[tokio::test]
+async fn a_lead_that_is_older_than_all_that_went_since_is_delivered_when_its_transaction_commits() {
+    let setup = without_poll().await;
+    let _daemon = resting(&setup).await;
+    let long = open_transaction(&setup, "long@example.com").await;
+    let is_old = format!("SELECT clock_timestamp() > '{}'::timestamptz + interval '2 seconds'", {
+        long.query_one("SELECT clock_timestamp()::text", &[]).await.unwrap().get::<_, String>(0)
+    });
+    // Each has the daemon look over the whole outbox, where nothing is pending that it can see.
+    let mut delivered = 0;
+    while !long.query_one(&is_old, &[]).await.unwrap().get::<_, bool>(0) {
+        delivered += 1;
+        setup.db.insert_lead("acme", &format!("short{delivered}@example.com")).await;
+        setup.receiver.wait_for(delivered).await;
+    }
+    long.batch_execute("COMMIT").await.unwrap();
+    setup.receiver.wait_for(delivered + 1).await;
+}
+
+#[tokio::test]
 async fn the_bell_does_not_run_down_while_a_daemon_lives() {
     let setup = without_poll().await;
     let _daemon = resting(&setup).await;
