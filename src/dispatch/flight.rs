@@ -2,7 +2,7 @@
 //! each claim how much more may fly, in all and for each tenant.
 //!
 //! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. As many
-//! more as end within [`AHEAD`] are claimed ahead, and admitted as others end, the longest claimed first: so a claim is
+//! more as end within some milliseconds are claimed ahead, and admitted as others end, the longest claimed first: so a claim is
 //! not waited for where answers are quick, and nothing waits long where they are slow. What is claimed and not recorded
 //! is bounded as well.
 

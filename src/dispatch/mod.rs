@@ -14,7 +14,7 @@
 //! No lock is held over an HTTP exchange. An attempt makes room when it ends, and where attempts are quick some are
 //! claimed ahead, but no more than four times as many deliveries as attempts are claimed and not recorded: a database
 //! that is away stops the claims, and what a crash leaves in doubt is bounded. How far back a claim looks is a matter of
-//! the [`horizon`].
+//! the horizon.
 //!
 //! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
 //! claimed and not begun goes back to the queue, the heartbeat is removed.
