@@ -135,10 +135,12 @@ pub fn load_sql(mapped: &MappedSql) -> String {
     )
 }
 
-/// The query that finds the lead of an `event`, a row with `event_lead_id` and `event_tenant_id`.
+/// The query that finds the lead of an `event`, a row with `event_lead_id` and `event_tenant_id`. One row, whatever the
+/// table holds: an event that came out twice would be sent twice.
 pub(super) fn of_event_sql(mapped: &MappedSql, event: &str) -> String {
     format!(
-        "SELECT {} FROM {} lead WHERE {} = {event}.event_lead_id::text::{} AND ({}) = {event}.event_tenant_id",
+        "SELECT {} FROM {} lead WHERE {} = {event}.event_lead_id::text::{} AND ({}) COLLATE \"C\" = {event}.event_tenant_id \
+         LIMIT 1",
         select_list(mapped),
         mapped.table,
         mapped.id_key,

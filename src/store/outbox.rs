@@ -185,7 +185,7 @@ WITH RECURSIVE behind AS (
 /// What one pick found.
 #[derive(Default)]
 pub struct Picked {
-    /// The events, each tenant's oldest first.
+    /// The events, oldest first.
     pub events: Vec<Pending>,
     /// The versions of their tenants' endpoints, where those take part.
     pub endpoints: HashMap<String, String>,
@@ -247,6 +247,8 @@ pub async fn pick(
         }
         picked.events.push(event);
     }
+    // The first event of a visitor and contact is the one that fires.
+    picked.events.sort_by_key(|event| (event.place.queued_at, event.place.event_id));
     Ok(picked)
 }
 

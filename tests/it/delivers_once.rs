@@ -374,3 +374,22 @@ async fn a_queue_of_duplicates_waits_for_no_room_and_no_timer() {
     let rows = setup.db.wait_for_log(100).await;
     assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("duplicate")).count(), 99);
 }
+
+#[tokio::test]
+async fn a_lead_whose_row_stands_twice_is_sent_once() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    // A copy of the row, as where rows are copied into an archive: no trigger sees it.
+    let copied = "ALTER TABLE leads DROP CONSTRAINT leads_pkey;
+                  CREATE INDEX ON leads (id);
+                  INSERT INTO leads (tenant_id, email) VALUES ('acme', 'ann@example.com');
+                  SET session_replication_role = replica;
+                  INSERT INTO leads SELECT * FROM leads;";
+    setup.db.admin().await.batch_execute(copied).await.unwrap();
+    let _daemon = setup.daemon();
+    setup.db.wait_for_log(1).await;
+    setup.db.insert_lead("acme", "next@example.com").await;
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:#?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
