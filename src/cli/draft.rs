@@ -88,17 +88,7 @@ impl Stored {
     }
 
     fn nothing() -> Self {
-        let sealed = SealedEndpoint {
-            enabled: true,
-            url_sealed: None,
-            host: None,
-            port: None,
-            secret_sealed: None,
-            headers_sealed: None,
-            template: None,
-            omit_empty: false,
-            timeout_ms: None,
-        };
+        let sealed = SealedEndpoint::default();
         Self { sealed, header_names: Vec::new(), headers: Ok(CustomHeaders::default()) }
     }
 }

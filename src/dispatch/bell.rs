@@ -33,7 +33,7 @@ const BUSY: u32 = 2;
 /// Rings for nothing, because their tenant may have no more in flight: then commits are not asked to ring for a while.
 const FUTILE: u32 = 4;
 
-/// That while, in looks by the clock: a second at the dispatcher's pace.
+/// That while, in looks at the dispatcher's pace: a second, or less where attempts end meanwhile.
 const PACES: u32 = 100;
 
 /// What this daemon believes of the bell.
@@ -150,7 +150,7 @@ impl Bell {
         self.futile >= FUTILE
     }
 
-    /// It is looked by the clock once more. Whether that while is over.
+    /// It is looked without a ring once more. Whether that while is over.
     pub(super) fn paced(&mut self) -> bool {
         self.futile = self.futile.saturating_add(1);
         let is_over = self.futile >= FUTILE + PACES;

@@ -1,5 +1,5 @@
 //! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
-//! anything is sent. Own tables first, then the leads by id, then the uniqueness keys in key order.
+//! anything is sent. The outbox first, with the leads by id, then the uniqueness keys in key order.
 //!
 //! What needs no answer travels together, so that a claim of new leads is three round trips. A claim that fails leaves
 //! its transaction open: the session must be given up then.
@@ -108,7 +108,7 @@ pub struct Claimer {
     pub endpoints: Endpoints,
 }
 
-/// A claim waits no longer than 1 s for a lock on the leads table (or anything else).
+/// A claim waits no longer than 1 s for a lock. For one on the leads table it waits twice: with the pick, then alone.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
 
 impl Claimer {

@@ -2,9 +2,9 @@
 //! each claim how much more may fly, in all and for each tenant.
 //!
 //! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. As many
-//! more as end within some milliseconds are claimed ahead, and admitted as others end, the longest claimed first: so a claim is
-//! not waited for where answers are quick, and nothing waits long where they are slow. What is claimed and not recorded
-//! is bounded as well.
+//! more as end within some milliseconds are claimed ahead, and admitted as others end, the longest claimed first: so a
+//! claim is not waited for where answers are quick, and none is made ahead where they are slow. What is claimed and not
+//! recorded is bounded as well.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -189,15 +189,14 @@ impl Flight {
         }
         let number = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
         let free = state.tenants.iter().map(|(tenant, share)| (tenant.clone(), number(state.room_of(share)))).collect();
-        let request = outbox::Request {
+        Some(outbox::Request {
             permits: i64::try_from(permits).unwrap_or(i64::MAX),
             per_endpoint: number(state.per_endpoint),
             free,
             cursor: cursor.to_owned(),
             max_age_us,
             since,
-        };
-        Some(request)
+        })
     }
 
     /// How many attempts are admitted or under way.
@@ -205,7 +204,7 @@ impl Flight {
         self.state().attempts
     }
 
-    /// Whether half or more of what may ever be claimed may be claimed now.
+    /// Whether a quarter or more of what may ever be claimed may be claimed now.
     pub fn has_much_room(&self) -> bool {
         let state = self.state();
         4 * state.room() >= state.concurrency + state.ahead
@@ -271,7 +270,7 @@ impl Flight {
         self.in_phase(Phase::Ended).len()
     }
 
-    /// Waits until a delivery leaves.
+    /// Waits until an attempt ends or a delivery leaves.
     pub async fn left(&self) {
         self.left.notified().await;
     }
@@ -287,7 +286,7 @@ impl Flight {
     }
 }
 
-/// One delivery's place in flight; dropping it makes room.
+/// One delivery's place in flight; an attempt that has not ended makes room when it is dropped.
 pub struct Seat {
     flight: Arc<Flight>,
     delivery: Arc<Delivery>,
@@ -388,17 +387,7 @@ mod tests {
                 last_conversation_at: None,
             },
             captured_at: None,
-            endpoint: Arc::new(SealedEndpoint {
-                enabled: true,
-                url_sealed: None,
-                host: None,
-                port: None,
-                secret_sealed: None,
-                headers_sealed: None,
-                template: None,
-                omit_empty: false,
-                timeout_ms: None,
-            }),
+            endpoint: Arc::new(SealedEndpoint::default()),
         }
     }
 

@@ -41,8 +41,8 @@ pub async fn look(session: &mut Session, since: Option<Timestamp>) -> Result<Loo
     from_row(&session.client().query_one(&statement, &[&since]).await?)
 }
 
-/// The first pending event of each tenant, by a loose scan. An event that is not seen yet is seldom older than half a second: its
-/// transaction would have to take so long.
+/// The first pending event of each tenant, by a loose scan. An event that is not seen yet is seldom older than half a
+/// second: its transaction would have to take so long.
 const SURVEY: &str = "\
 -- bell::survey
 WITH RECURSIVE tenant AS (

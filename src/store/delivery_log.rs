@@ -82,13 +82,13 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
     let columns = Columns::of(entries);
     let (instance_id, is_test) = (Some(instance_id), false);
     let params = columns.params(&instance_id, &is_test);
-    match session.execute(RECORD, &params).await {
+    let recorded = match session.execute(RECORD, &params).await {
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            session.execute(&RECORD_OR_REPLACE, &params).await?;
+            session.execute(&RECORD_OR_REPLACE, &params).await
         }
-        recorded => drop(recorded?),
-    }
-    Ok(())
+        recorded => recorded,
+    };
+    recorded.map(drop)
 }
 
 /// Writes the outcome of a Test: it has no place in the outbox and no daemon.

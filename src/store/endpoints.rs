@@ -30,6 +30,23 @@ pub struct SealedEndpoint {
     pub timeout_ms: Option<i32>,
 }
 
+impl Default for SealedEndpoint {
+    /// Before anything is set: as the table has it.
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            url_sealed: None,
+            host: None,
+            port: None,
+            secret_sealed: None,
+            headers_sealed: None,
+            template: None,
+            omit_empty: false,
+            timeout_ms: None,
+        }
+    }
+}
+
 impl SealedEndpoint {
     /// Reads the columns of the same names.
     ///

@@ -1,5 +1,5 @@
-//! The application's leads, read by id through the configured mapping. The only place that reads the application's
-//! table while the daemon runs.
+//! The application's leads, read by id through the configured mapping. The only place that says how the application's
+//! table is read while the daemon runs.
 
 use std::collections::HashMap;
 
