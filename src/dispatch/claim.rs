@@ -108,7 +108,7 @@ pub struct Claimer {
     pub endpoints: Endpoints,
 }
 
-/// A claim waits no longer than 1 s for a lock. For one on the leads table it waits twice: with the pick, then alone.
+/// A claim waits no longer than 1 s for a lock.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
 
 impl Claimer {
@@ -149,18 +149,25 @@ impl Claimer {
     }
 
     /// Begins the transaction and picks, the leads with their events where all of them can be read.
-    async fn pick(&self, client: &Client, statements: &Statements, request: &outbox::Request) -> Result<Picked, Error> {
+    async fn pick(
+        &self,
+        client: &Client,
+        statements: &Statements,
+        request: &outbox::Request,
+    ) -> Result<Picked, ClaimError> {
         let pick = async |with_leads| {
             let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
             try_join(client.batch_execute(BEGIN), picked).await.map(|((), picked)| picked)
         };
-        match pick(true).await {
+        match pick(statements.pick.reads_leads()).await {
+            Ok(picked) => Ok(picked),
+            Err(error) if leads::is_locked(&error) => Err(LoadError::Locked(error).into()),
             // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
             Err(error) if error.code().is_some() => {
                 client.batch_execute("ROLLBACK").await?;
-                pick(false).await
+                Ok(pick(false).await?)
             }
-            picked => picked,
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -269,10 +276,11 @@ impl Claimer {
 
 /// The events' leads, where they could not all be read with their events.
 async fn load(client: &Client, statements: &Statements, events: &[Pending]) -> Result<Leads, LoadError> {
-    let mut ids: Vec<&str> = events.iter().map(|event| event.lead_id.as_str()).collect();
-    ids.sort_unstable();
-    ids.dedup();
-    leads::load(client, &statements.load, &ids).await
+    let mut wanted: Vec<_> =
+        events.iter().map(|event| (event.lead_id.as_str(), Some(event.place.tenant_id.as_str()))).collect();
+    wanted.sort_unstable();
+    wanted.dedup();
+    leads::load(client, &statements.load, &wanted).await
 }
 
 /// The last conversations of the leads that known keys name.
@@ -285,8 +293,9 @@ async fn named_conversations(
     if named.is_empty() {
         return Ok(HashMap::new());
     }
-    let ids: Vec<&str> = named.iter().map(|(_, known)| known.lead_id.as_str()).collect();
-    let loaded = leads::load(client, &statements.load, &ids).await?;
+    let wanted: Vec<_> =
+        named.iter().map(|(_, known)| (known.lead_id.as_str(), Some(known.tenant_id.as_str()))).collect();
+    let loaded = leads::load(client, &statements.load, &wanted).await?;
     let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
         Loaded::Found(lead) => lead.last_conversation_at,
         Loaded::Broken(_) | Loaded::Gone => None,

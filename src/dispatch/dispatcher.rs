@@ -205,9 +205,6 @@ impl Dispatcher {
                 () = self.heart.fresh() => {}
                 _ = self.stop.wait_for(|stop| *stop) => return None,
             }
-            if self.flight.take_unsent() {
-                trouble.doubt();
-            }
             let claim = tokio::time::timeout(ANSWER_TIMEOUT, self.claim(&mut ready, trouble, tasks));
             let next = match unless_stopped(&mut stop, claim).await {
                 None => return None,
@@ -237,7 +234,29 @@ impl Dispatcher {
         }
     }
 
-    /// Gives back what is not ours to send, claims once, and says what to do next.
+    /// Gives claims back that are not begun: those that left unsent, and what an uncertain commit may have left.
+    async fn give_back(&self, ready: &mut Ready, trouble: &mut Trouble) -> Result<(), store::Error> {
+        let own = self.heart.instance_id();
+        let unsent = self.flight.take_unsent();
+        let claims: Vec<_> = unsent.iter().map(|delivery| (&delivery.place, delivery.delivery_id)).collect();
+        if !claims.is_empty() && outbox::give_back(&mut ready.session, own, &claims).await? > 0 {
+            ready.horizon.recede(claims.iter().map(|(place, _)| place.queued_at).min());
+            tracing::debug!(events = claims.len(), "gave claims back that could not be begun");
+            // Others may have room for them.
+            bell::call(ready.session.shared()).await?;
+        }
+        if trouble.is_uncertain() {
+            let given_back = outbox::release(&mut ready.session, own, &self.flight.held()).await?;
+            if given_back > 0 {
+                tracing::info!(events = given_back, "gave claims back that were not begun");
+                ready.horizon.recede(None);
+            }
+            trouble.looked();
+        }
+        Ok(())
+    }
+
+    /// Claims once, and says what to do next.
     async fn claim(
         &mut self,
         ready: &mut Ready,
@@ -245,15 +264,7 @@ impl Dispatcher {
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
         let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
-        if trouble.is_uncertain() {
-            let (own, held) = (self.heart.instance_id(), self.flight.held());
-            let given_back = outbox::release(&mut ready.session, own, &held).await.map_err(explained)?;
-            if given_back > 0 {
-                tracing::info!(events = given_back, "gave claims back that were not begun");
-                ready.horizon.forget();
-            }
-            trouble.looked();
-        }
+        self.give_back(ready, trouble).await.map_err(explained)?;
         if ready.horizon.is_overdue(Instant::now()) {
             self.look(ready).await?;
         }

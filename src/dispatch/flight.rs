@@ -3,8 +3,9 @@
 //!
 //! An attempt makes room when it ends, so that others are claimed and sent while its outcome is being written. As many
 //! more as end within some milliseconds are claimed ahead, and admitted as others end, the longest claimed first: so a
-//! claim is not waited for where answers are quick, and none is made ahead where they are slow. What is claimed and not
-//! recorded is bounded as well.
+//! claim is not waited for where answers are quick, and none is made ahead where they are slow. Where they become slow,
+//! what waits for them takes nobody's room, and goes back to the queue. What is claimed and not recorded is bounded as
+//! well.
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
@@ -41,6 +42,9 @@ const UNRECORDED: usize = 4;
 /// For about so long may a delivery that is claimed ahead wait; a claim takes some milliseconds.
 const AHEAD: Duration = Duration::from_millis(12);
 
+/// What has waited for so long was claimed ahead of a receiver that has become slow: it is given back.
+const TOO_LONG: Duration = Duration::from_secs(1);
+
 /// One tenant's part of what is in flight.
 #[derive(Default)]
 struct Share {
@@ -72,8 +76,8 @@ struct State {
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
     /// Deliveries that may have been sent and have no outcome: they stay claimed, and are never given back.
     in_doubt: HashSet<Uuid>,
-    /// Whether a delivery left without having been sent: its claim may still stand.
-    has_unsent: bool,
+    /// Left without having been sent: their claims still stand.
+    unsent: Vec<Arc<Delivery>>,
     tenants: HashMap<String, Share>,
     /// Of all tenants, the longest claimed first.
     waiting: VecDeque<Turn>,
@@ -88,13 +92,20 @@ struct State {
 impl State {
     /// How many more may be claimed.
     fn room(&self) -> usize {
-        let attempts = (self.concurrency + self.ahead).saturating_sub(self.attempts + self.waiting.len());
+        // What its tenant may no longer have waits for that tenant alone.
+        let waiting: usize = self.tenants.values().map(|share| share.waiting.min(self.most_waiting(share))).sum();
+        let attempts = (self.concurrency + self.ahead).saturating_sub(self.attempts + waiting);
         attempts.min((self.concurrency * UNRECORDED).saturating_sub(self.deliveries.len()))
     }
 
     /// How many more of one tenant's.
     fn room_of(&self, share: &Share) -> usize {
-        (self.per_endpoint + share.ahead).saturating_sub(share.attempts + share.waiting)
+        self.most_waiting(share).saturating_sub(share.waiting)
+    }
+
+    /// How many of one tenant's may wait at present.
+    fn most_waiting(&self, share: &Share) -> usize {
+        (self.per_endpoint + share.ahead).saturating_sub(share.attempts)
     }
 
     /// How many of each tenant's attempts ended within [`AHEAD`]: so many of its events may be claimed ahead.
@@ -159,6 +170,7 @@ impl State {
 pub struct Flight {
     state: Mutex<State>,
     left: Notify,
+    left_unsent: Notify,
 }
 
 impl Flight {
@@ -169,14 +181,14 @@ impl Flight {
             per_endpoint,
             deliveries: HashMap::new(),
             in_doubt: HashSet::new(),
-            has_unsent: false,
+            unsent: Vec::new(),
             tenants: HashMap::new(),
             waiting: VecDeque::new(),
             attempts: 0,
             ahead: 0,
             counted_at: Instant::now(),
         };
-        Self { state: Mutex::new(state), left: Notify::new() }
+        Self { state: Mutex::new(state), left: Notify::new(), left_unsent: Notify::new() }
     }
 
     /// What the claim that now begins may pick; `None`: nothing more may fly now.
@@ -240,14 +252,9 @@ impl Flight {
         self.state().in_doubt.insert(delivery_id);
     }
 
-    /// Whether a delivery left unsent since this was last asked: what stands claimed and is not held is to be given back.
-    pub fn take_unsent(&self) -> bool {
-        std::mem::take(&mut self.state().has_unsent)
-    }
-
-    /// Whether [`Flight::take_unsent`] would say so.
-    pub fn has_unsent(&self) -> bool {
-        self.state().has_unsent
+    /// The deliveries that left unsent since this was last asked: their claims are to be given back.
+    pub fn take_unsent(&self) -> Vec<Arc<Delivery>> {
+        std::mem::take(&mut self.state().unsent)
     }
 
     /// How many are in flight.
@@ -275,6 +282,11 @@ impl Flight {
         self.left.notified().await;
     }
 
+    /// Waits until a delivery leaves unsent, or returns at once where one has since the last time.
+    pub async fn left_unsent(&self) {
+        self.left_unsent.notified().await;
+    }
+
     fn in_phase(&self, phase: Phase) -> Vec<Arc<Delivery>> {
         let state = self.state();
         state.deliveries.values().filter(|(_, p)| *p == phase).map(|(d, _)| Arc::clone(d)).collect()
@@ -300,13 +312,11 @@ impl Seat {
         &self.delivery
     }
 
-    /// Waits until its attempt may begin.
-    pub async fn admitted(&mut self) {
-        if let Some(turn) = &mut self.turn {
-            // The other half is dropped only when it has answered: the flight lives as long as we do.
-            let _ = turn.await;
-            self.turn = None;
-        }
+    /// Waits until its attempt may begin. `false`: it has waited too long, and is to be given back.
+    pub async fn admitted(&mut self) -> bool {
+        let Some(turn) = self.turn.take() else { return true };
+        // The other half is dropped only when it has answered: the flight lives as long as we do.
+        tokio::time::timeout(TOO_LONG, turn).await.is_ok()
     }
 
     /// From here on a request may have left.
@@ -319,9 +329,12 @@ impl Seat {
         self.flight.state().move_to(&self.delivery, Phase::Recorded);
     }
 
-    /// It was not sent, and will not be: the claim may be given back.
+    /// It was not sent, and will not be: the claim is to be given back.
     pub fn leave_unsent(self) {
-        self.flight.state().has_unsent = true;
+        let (flight, delivery) = (Arc::clone(&self.flight), Arc::clone(&self.delivery));
+        drop(self);
+        flight.state().unsent.push(delivery);
+        flight.left_unsent.notify_one();
     }
 
     /// The outcome is known: the attempt makes room.
@@ -456,6 +469,35 @@ mod tests {
         pass(&flight, AHEAD);
         assert_eq!(permits(&flight), 4);
         assert!(flight.state().tenants.is_empty(), "nothing is kept of tenants that are done");
+    }
+
+    #[test]
+    fn what_waits_for_a_tenant_that_has_become_slow_takes_nobodys_room() {
+        let flight = Arc::new(Flight::new(4, 2));
+        for seat in board(&flight, ["t"; 3]) {
+            seat.end();
+            seat.leave_recorded();
+        }
+        pass(&flight, AHEAD);
+        assert!(permits(&flight) > 4);
+        let _hanging = board(&flight, ["t"; 4]);
+        pass(&flight, 100 * AHEAD);
+        let request = flight.request("", None, None).unwrap();
+        assert_eq!((request.permits, request.free), (2, vec![("t".to_owned(), 0)]));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_has_waited_too_long_is_to_be_given_back() {
+        let flight = Arc::new(Flight::new(1, 1));
+        let [hanging, mut waits] = board(&flight, ["t"; 2]);
+        assert!(!waits.admitted().await);
+        let unsent = Arc::clone(waits.delivery());
+        waits.leave_unsent();
+        flight.left_unsent().await;
+        let taken = flight.take_unsent();
+        assert!(matches!(taken.as_slice(), [taken] if Arc::ptr_eq(taken, &unsent)));
+        assert_eq!(flight.held(), [hanging.delivery().delivery_id]);
+        assert!(flight.take_unsent().is_empty());
     }
 
     #[test]

@@ -92,7 +92,10 @@ impl Heart {
         let mut beats = self.beat.subscribe();
         let Ok(beat) = beats.wait_for(|beat| beat.at.elapsed() < STALE).await else { return false };
         match &beat.resumed {
-            Some((resumed_at, claims)) if *resumed_at > claimed_at => claims.contains(&delivery_id),
+            Some((resumed_at, claims)) if *resumed_at > claimed_at && !claims.contains(&delivery_id) => {
+                tracing::warn!("not sent: this daemon was away for so long that its claim was taken over");
+                false
+            }
             _ => true,
         }
     }

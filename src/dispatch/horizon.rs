@@ -13,7 +13,7 @@ use jiff::Timestamp;
 const SHARE: u32 = 20;
 
 /// While there is always more to claim, the whole is looked over so often.
-const EVERY: Duration = Duration::from_millis(250);
+const EVERY: Duration = Duration::from_secs(1);
 
 /// What is known of the outbox as a whole.
 #[derive(Debug, Default)]
@@ -44,14 +44,15 @@ impl Horizon {
         self.has_receded
     }
 
-    /// Something may have come in behind the horizon.
+    /// Something may have come in behind the horizon; what was found there is known to claims by now.
     pub(super) fn owe(&mut self) {
         self.is_owed = self.since.is_some();
+        self.has_receded = false;
     }
 
-    /// Something went back to the queue.
-    pub(super) fn forget(&mut self) {
-        self.since = None;
+    /// Something went back to the queue; `None`: it is not known how old it is.
+    pub(super) fn recede(&mut self, to: Option<Timestamp>) {
+        self.since = self.since.min(to);
     }
 
     /// Whether a look may go over the whole.

@@ -33,6 +33,7 @@ enum Woken {
     Stopped,
     Rung,
     Room,
+    Unsent,
     Timer,
 }
 
@@ -110,7 +111,7 @@ impl Dispatcher {
                 let patience = [fence, owed].into_iter().flatten().fold(patience, Duration::min);
                 match self.wait(tasks, patience, why, true).await {
                     Woken::Stopped => return Ok(false),
-                    Woken::Room => return Ok(true),
+                    Woken::Room | Woken::Unsent => return Ok(true),
                     Woken::Rung => {
                         if let Some(bell) = &mut ready.bell {
                             bell.heard();
@@ -122,7 +123,7 @@ impl Dispatcher {
             }
             // Of what is held back something is always pending; what was claimed and not begun is not.
             let is_pending = self.look(ready).await?;
-            if is_pending || why != Why::Empty || ready.is_uncertain || self.flight.has_unsent() {
+            if is_pending || why != Why::Empty || ready.is_uncertain {
                 return Ok(true);
             }
         }
@@ -181,6 +182,7 @@ impl Dispatcher {
                 _ = self.stop.wait_for(|stop| *stop) => return Woken::Stopped,
                 () = self.wake_up.heard(), if hears => return Woken::Rung,
                 () = &mut timer => return Woken::Timer,
+                () = self.flight.left_unsent() => return Woken::Unsent,
                 // Somebody waits for the room that this one leaves.
                 () = self.flight.left(), if why != Why::Empty => break,
                 Some(ended) = tasks.join_next() => tell_panic(ended),

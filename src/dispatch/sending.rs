@@ -38,15 +38,16 @@ impl Sending {
         tokio::task::yield_now().await;
         let delivery = Arc::clone(self.seat.delivery());
         let may_send = async {
-            self.seat.admitted().await;
-            self.endpoint.is_err() || self.heart.may_send(delivery.delivery_id, self.claimed_at).await
+            self.seat.admitted().await
+                && (self.endpoint.is_err() || self.heart.may_send(delivery.delivery_id, self.claimed_at).await)
         };
         let may_send = tokio::select! {
-            may_send = may_send => may_send,
+            // A claim that was under way when the stop came: nothing of it is begun.
+            biased;
             _ = self.stop.wait_for(|stop| *stop) => return,
+            may_send = may_send => may_send,
         };
         if !may_send {
-            tracing::warn!("not sent: this daemon was away for so long that its claim may have been taken over");
             self.seat.leave_unsent();
             return;
         }

@@ -58,10 +58,10 @@ impl Pages {
         let ids: Vec<String> =
             ids.and_then(|rows| rows.iter().map(|row| row.try_get(0)).collect()).map_err(PageError::Ids)?;
         let Some(last) = ids.last() else { return Ok(None) };
-        let ids_as_text: Vec<&str> = ids.iter().map(String::as_str).collect();
+        let wanted: Vec<_> = ids.iter().map(|id| (id.as_str(), None)).collect();
         let client = session.shared();
         client.batch_execute("BEGIN READ ONLY").await.map_err(LoadError::Connection)?;
-        let leads = leads::load(client, &self.load, &ids_as_text).await;
+        let leads = leads::load(client, &self.load, &wanted).await;
         client.batch_execute("COMMIT").await.map_err(LoadError::Connection)?;
         let leads = leads?;
         self.last = Some(last.clone());

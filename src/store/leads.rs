@@ -64,16 +64,33 @@ pub enum Loaded<'a> {
 #[derive(Default)]
 pub struct Leads {
     found: HashMap<(String, String), Lead>,
-    broken: HashMap<String, String>,
+    broken: Vec<Broken>,
+}
+
+/// A lead that cannot be read.
+struct Broken {
+    lead_id: String,
+    /// `None`: whose it is cannot be read either, or was not asked.
+    tenant_id: Option<String>,
+    why: String,
+}
+
+impl Broken {
+    fn is(&self, tenant_id: &str, lead_id: &str) -> bool {
+        self.lead_id == lead_id && self.tenant_id.as_deref().is_none_or(|own| own == tenant_id)
+    }
 }
 
 impl Leads {
     /// What reading the tenant's lead gave.
     pub fn of(&self, tenant_id: &str, lead_id: &str) -> Loaded<'_> {
-        if let Some(error) = self.broken.get(lead_id) {
-            return Loaded::Broken(error);
+        match self.found.get(&(tenant_id.to_owned(), lead_id.to_owned())) {
+            Some(lead) => Loaded::Found(lead),
+            None => match self.broken.iter().find(|broken| broken.is(tenant_id, lead_id)) {
+                Some(broken) => Loaded::Broken(&broken.why),
+                None => Loaded::Gone,
+            },
         }
-        self.found.get(&(tenant_id.to_owned(), lead_id.to_owned())).map_or(Loaded::Gone, Loaded::Found)
     }
 
     /// Every lead that was read, with its tenant.
@@ -83,7 +100,7 @@ impl Leads {
 
     /// The ids whose values cannot be read, each with the reason.
     pub fn broken(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.broken.iter().map(|(lead_id, error)| (lead_id.as_str(), error.as_str()))
+        self.broken.iter().map(|broken| (broken.lead_id.as_str(), broken.why.as_str()))
     }
 
     /// Those of a statement that joined them to events ([`of_event_sql`]); an event without a lead has nulls.
@@ -100,8 +117,9 @@ impl Leads {
                 (Ok(tenant_id), Ok(lead)) => {
                     self.found.insert((tenant_id, lead_id), lead);
                 }
-                _ => {
-                    self.broken.insert(lead_id, "a value is missing or a time is out of range".to_owned());
+                (tenant_id, _) => {
+                    let why = "a value is missing or a time is out of range".to_owned();
+                    self.broken.push(Broken { lead_id, tenant_id: tenant_id.ok(), why });
                 }
             }
         }
@@ -124,14 +142,16 @@ pub fn select_list(mapped: &MappedSql) -> String {
 }
 
 /// The statement that loads leads by id: `$1` is an array of ids as text, compared in the id's own type so that its
-/// index serves.
+/// index serves; `$2` the tenants whose they are, or null. IS TRUE keeps it to the id's index.
 pub fn load_sql(mapped: &MappedSql) -> String {
     format!(
-        "-- leads::load\nSELECT {} FROM {} lead WHERE {} = ANY ($1::text[]::{}[])",
+        "-- leads::load\nSELECT {} FROM {} lead WHERE {} = ANY ($1::text[]::{}[]) \
+         AND ($2::text[] IS NULL OR ({}) COLLATE \"C\" = ANY ($2)) IS TRUE",
         select_list(mapped),
         mapped.table,
         mapped.id_key,
-        mapped.id_type
+        mapped.id_type,
+        mapped.tenant_id
     )
 }
 
@@ -155,26 +175,31 @@ pub enum LoadError {
     /// The table, a column or a right is missing, or it is locked: every lead is concerned.
     #[error("the leads table cannot be read: {}; `lead-webhook check` tells the remedy", describe(.0))]
     Table(#[source] Error),
+    /// The leads table, or one of ours that is read with it, is locked.
+    #[error("the leads table, or one of lead-webhook's own, is locked: {}", describe(.0))]
+    Locked(#[source] Error),
     /// The connection is lost.
     #[error("the connection was lost while leads were read")]
     Connection(#[source] Error),
 }
 
-/// Loads leads by id, within a transaction. Where a batch fails for one lead's values, it is halved until that lead
-/// stands alone.
+/// Loads leads, within a transaction, each an id and whose it is; `None`: whosever. Where a batch fails for one lead's
+/// values, it is halved until that lead stands alone.
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
-pub async fn load(client: &Client, statement: &Statement, ids: &[&str]) -> Result<Leads, LoadError> {
+pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Option<&str>)]) -> Result<Leads, LoadError> {
     let mut loaded = Leads::default();
-    let mut batches = vec![ids];
+    let mut batches = vec![wanted];
     while let Some(batch) = batches.pop() {
         if batch.is_empty() {
             continue;
         }
+        let ids: Vec<&str> = batch.iter().map(|(id, _)| *id).collect();
+        let tenants: Option<Vec<&str>> = batch.iter().map(|(_, tenant)| *tenant).collect();
         let (begun, rows, ended) = join3(
             client.batch_execute("SAVEPOINT load"),
-            client.query(statement, &[&batch]),
+            client.query(statement, &[&ids, &tenants]),
             client.batch_execute("RELEASE load"),
         )
         .await;
@@ -188,8 +213,9 @@ pub async fn load(client: &Client, statement: &Statement, ids: &[&str]) -> Resul
             Err(error) => {
                 client.batch_execute("ROLLBACK TO load; RELEASE load").await.map_err(LoadError::Connection)?;
                 match batch {
-                    [id] => {
-                        loaded.broken.insert((*id).to_owned(), describe(&error));
+                    [(id, tenant)] => {
+                        let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
+                        loaded.broken.push(Broken { lead_id, tenant_id, why: describe(&error) });
                     }
                     _ => {
                         let (left, right) = batch.split_at(batch.len() / 2);
@@ -209,6 +235,11 @@ fn concerns_all(error: &Error) -> bool {
     let class = code.get(..2).unwrap_or_default();
     // XX001 is one corrupt value, XX000 anything.
     matches!(class, "08" | "25" | "26" | "40" | "42" | "53" | "55" | "57" | "58" | "0A") || code == "XX000"
+}
+
+/// Whether a lock was waited for in vain.
+pub fn is_locked(error: &Error) -> bool {
+    error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE)
 }
 
 fn classify(error: Error) -> LoadError {

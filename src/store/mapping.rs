@@ -26,6 +26,8 @@ pub struct MappedSql {
     pub id_key: String,
     /// The id's type, as SQL names it: `WHERE {id_key} = ANY ($1::text[]::{id_type}[])`.
     pub id_type: String,
+    /// Whether the id is a column that an index begins with. An expression may have one too, of which nothing is known.
+    pub id_is_indexed: bool,
     /// The tenant, as text.
     pub tenant_id: String,
     /// Email, as text.
@@ -162,6 +164,7 @@ impl MappedSql {
             id: as_text(&columns.id),
             id_key: raw(&columns.id),
             id_type,
+            id_is_indexed: is_indexed(client, leads, &columns.id).await? == Some(true),
             tenant_id: as_text(&columns.tenant_id),
             email: text(&columns.email),
             phone: text(&columns.phone),
@@ -217,6 +220,21 @@ LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relki
 
 const TYPE_NAME: &str = "-- mapping::type_name
 SELECT format_type($1, -1)";
+
+const IS_INDEXED: &str = "-- mapping::is_indexed
+SELECT EXISTS (
+    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)";
+
+/// Whether an index begins with a mapped column. `None`: an expression, of which nothing is known.
+pub(super) async fn is_indexed(
+    client: &Client,
+    leads: &Leads,
+    mapping: &Mapping,
+) -> Result<Option<bool>, tokio_postgres::Error> {
+    let Mapping::Column(column) = mapping else { return Ok(None) };
+    Ok(Some(client.query_one(IS_INDEXED, &[&table(leads), column]).await?.try_get(0)?))
+}
 
 /// Whether the table is there and can have our triggers; where it is partitioned, its owner.
 async fn look_at_table(client: &Client, leads: &Leads) -> Result<Option<String>, MappingError> {

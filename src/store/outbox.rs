@@ -1,19 +1,16 @@
 //! The outbox: what is pending or in flight. Picking is fair between tenants and marks what it picks, releasing gives it
 //! back. It knows nothing of what a lead's values mean.
 
-use std::collections::HashMap;
+mod pick;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Client, Error, Statement};
 use uuid::Uuid;
 
 use crate::event::EventKind;
 
-use super::{
-    leads::{self, Leads},
-    mapping::MappedSql,
-    session::Session,
-};
+pub use self::pick::{Pending, PickStatements, Picked, Request, pick};
+use super::session::Session;
 
 /// What the trigger saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,221 +53,6 @@ pub struct Place {
     pub queued_at: Timestamp,
     /// The event.
     pub event_id: Uuid,
-}
-
-/// One event that was pending and is marked as claimed, once the claim's transaction is committed.
-#[derive(Debug, Clone)]
-pub struct Pending {
-    /// Its primary key.
-    pub place: Place,
-    /// The delivery that it is claimed for.
-    pub delivery_id: Uuid,
-    /// The lead, as text.
-    pub lead_id: String,
-    /// What the trigger saw.
-    pub kind: Kind,
-    /// With [`Kind::CameBack`]: the last conversation before the update.
-    pub previous_conversation_at: Option<Timestamp>,
-    /// Whether the endpoint was on at the capture.
-    pub was_enabled: bool,
-    /// The application's transaction.
-    pub transaction_id: String,
-    /// What an earlier claim decided, where the event went back to the queue.
-    pub decided: Option<(EventKind, Option<Timestamp>)>,
-    /// Older than `delivery.max_age`.
-    pub expired: bool,
-    /// An insert of a lead whose id has a key or a log row already: a row that moved between partitions.
-    pub is_moved_row: bool,
-}
-
-/// Picks up to `permits` pending events for one claim.
-#[derive(Debug, Clone)]
-pub struct Request {
-    /// The most events to pick.
-    pub permits: i64,
-    /// The most of one tenant, where `free` says nothing else.
-    pub per_endpoint: i32,
-    /// Tenants with attempts in flight, and how many more each may have.
-    pub free: Vec<(String, i32)>,
-    /// Tenants up to and including this one had their turn.
-    pub cursor: String,
-    /// Microseconds after which an event is too old; `None`: no limit.
-    pub max_age_us: Option<i64>,
-    /// Events that were queued before are left out; `None`: none.
-    pub since: Option<Timestamp>,
-}
-
-impl Request {
-    /// Whose turn was the last, given the tenant of each event that was `picked`.
-    pub fn last_turn(&self, picked: &[String]) -> Option<String> {
-        picked.iter().max_by_key(|tenant| (**tenant <= self.cursor, *tenant)).cloned()
-    }
-
-    /// Whether one tenant got as many as it may have, given the tenant of each event that was `picked`: more of its
-    /// events may be pending.
-    pub fn holds_back(&self, picked: &[String]) -> bool {
-        let mut room: HashMap<&str, i32> = self.free.iter().map(|(tenant, n)| (tenant.as_str(), *n)).collect();
-        for tenant in picked {
-            *room.entry(tenant).or_insert(self.per_endpoint) -= 1;
-        }
-        room.values().any(|n| *n <= 0)
-    }
-}
-
-/// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
-/// permits.
-/// Rows that another daemon holds are skipped, rows in flight are stepped over. What is left out as older is passed in
-/// the index, without a look at the rows.
-///
-/// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
-const MARKED: &str = "\
--- outbox::pick
-WITH RECURSIVE behind AS (
-    (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id > $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
-    FROM behind t WHERE t.tenant_id IS NOT NULL
-), before AS (
-    (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
-    UNION ALL
-    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
-            ORDER BY o.tenant_id LIMIT 1)
-    FROM before t WHERE t.tenant_id IS NOT NULL
-), picked AS MATERIALIZED (
-    SELECT p.* FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t CROSS JOIN LATERAL (
-        SELECT o.ctid AS row, o.tenant_id, o.event, o.last_conversation_at,
-               -- A time beyond the years that we can write counts as absent.
-               CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
-                    THEN o.previous_conversation_at END AS previous_conversation_at
-        FROM lead_webhook.outbox o
-        WHERE o.tenant_id = t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') AND o.claimed_by IS NULL
-          -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
-          AND NOT (o.kind = 'came_back' AND EXISTS (
-              SELECT FROM lead_webhook.outbox c
-              WHERE c.tenant_id = o.tenant_id AND c.queued_at <= o.queued_at AND c.lead_id = o.lead_id
-                AND c.kind IN ('inserted', 'contact_added', 'recovered') AND c.event IS NULL))
-        ORDER BY o.queued_at, o.event_id
-        LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
-        FOR UPDATE SKIP LOCKED) p
-    WHERE t.tenant_id IS NOT NULL
-    LIMIT $1::bigint
-), marked AS (
-    UPDATE lead_webhook.outbox o
-    SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
-        event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
-        last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
-    FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
-    WHERE o.ctid = p.row
-    RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled, o.delivery_id,
-           p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
-           p.last_conversation_at AS decided_conversation_at,
-           coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
-           -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
-           -- plan made while the log is empty would read all of the tenant's rows.
-           o.kind = 'inserted' AND (
-               EXISTS (SELECT FROM lead_webhook.uniqueness u
-                       WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-               OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                          WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-           ) AS is_moved_row,
-           -- Another one whenever the row was written.
-           e.ctid::text || ' ' || e.xmin::text AS endpoint_version
-)
-";
-
-/// What one pick found.
-#[derive(Default)]
-pub struct Picked {
-    /// The events, oldest first.
-    pub events: Vec<Pending>,
-    /// The versions of their tenants' endpoints, where those take part.
-    pub endpoints: HashMap<String, String>,
-    /// Their leads, where they were read at once.
-    pub leads: Option<Leads>,
-}
-
-/// The two statements of [`pick`].
-pub struct PickStatements {
-    with_leads: Statement,
-    alone: Statement,
-}
-
-impl PickStatements {
-    /// Prepares them.
-    ///
-    /// # Errors
-    /// What the database says, or that the connection is lost.
-    pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
-        let lead = leads::of_event_sql(mapped, "m");
-        let with_leads = format!("{MARKED}SELECT m.*, l.* FROM marked m LEFT JOIN LATERAL ({lead}) l ON true");
-        let alone = format!("{MARKED}SELECT * FROM marked");
-        Ok(Self { with_leads: session.statement(&with_leads).await?, alone: session.statement(&alone).await? })
-    }
-}
-
-/// Marks pending events as claimed by `instance_id` and reads them, within the claim's transaction; their leads too,
-/// where `with_leads` says so. One lead that cannot be read fails the whole statement then.
-///
-/// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn pick(
-    client: &Client,
-    statements: &PickStatements,
-    instance_id: Uuid,
-    request: &Request,
-    with_leads: bool,
-) -> Result<Picked, Error> {
-    let (tenants, free): (Vec<&str>, Vec<i32>) = request.free.iter().map(|(t, n)| (t.as_str(), *n)).unzip();
-    let params: [super::session::Param<'_>; 8] = [
-        &request.permits,
-        &tenants,
-        &free,
-        &request.cursor,
-        &request.per_endpoint,
-        &request.max_age_us,
-        &instance_id,
-        &request.since,
-    ];
-    let statement = if with_leads { &statements.with_leads } else { &statements.alone };
-    let rows = client.query(statement, &params).await?;
-    let mut picked = Picked { leads: with_leads.then(|| Leads::of_events(&rows)), ..Picked::default() };
-    for row in &rows {
-        let event = pending(row)?;
-        if let Some(version) = row.try_get::<_, Option<&str>>("endpoint_version")?
-            && !picked.endpoints.contains_key(&event.place.tenant_id)
-        {
-            picked.endpoints.insert(event.place.tenant_id.clone(), version.to_owned());
-        }
-        picked.events.push(event);
-    }
-    // The first event of a visitor and contact is the one that fires.
-    picked.events.sort_by_key(|event| (event.place.queued_at, event.place.event_id));
-    Ok(picked)
-}
-
-fn pending(row: &Row) -> Result<Pending, Error> {
-    let decided: Option<&str> = row.try_get("decided_event")?;
-    let last_conversation_at: Option<Timestamp> = row.try_get("decided_conversation_at")?;
-    Ok(Pending {
-        place: Place {
-            tenant_id: row.try_get("event_tenant_id")?,
-            queued_at: row.try_get("queued_at")?,
-            event_id: row.try_get("event_id")?,
-        },
-        delivery_id: row.try_get("delivery_id")?,
-        lead_id: row.try_get("event_lead_id")?,
-        kind: Kind::parse(row.try_get("kind")?),
-        previous_conversation_at: row.try_get("previous_conversation_at")?,
-        was_enabled: row.try_get("was_enabled")?,
-        transaction_id: row.try_get("transaction_id")?,
-        decided: decided.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
-        expired: row.try_get("expired")?,
-        is_moved_row: row.try_get("is_moved_row")?,
-    })
 }
 
 /// What an event turned out to be, where it is not what it was presumed to be.
@@ -326,6 +108,26 @@ WHERE claimed_by = $1 AND delivery_id <> ALL ($2::uuid[])";
 /// What the database says, or that the connection is lost.
 pub async fn release(session: &mut Session, instance_id: Uuid, in_flight: &[Uuid]) -> Result<u64, Error> {
     session.execute(RELEASE, &[&instance_id, &in_flight]).await
+}
+
+const GIVE_BACK: &str = "\
+-- outbox::give_back
+UPDATE lead_webhook.outbox o
+SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL
+FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[]) AS u (tenant_id, queued_at, event_id, delivery_id)
+WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+  AND o.claimed_by = $1 AND o.delivery_id = u.delivery_id";
+
+/// Gives some claims of `instance_id` back to the queue, each an event's place and its delivery, where they still stand.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn give_back(session: &mut Session, instance_id: Uuid, claims: &[(&Place, Uuid)]) -> Result<u64, Error> {
+    let tenants: Vec<&str> = claims.iter().map(|(place, _)| place.tenant_id.as_str()).collect();
+    let queued: Vec<Timestamp> = claims.iter().map(|(place, _)| place.queued_at).collect();
+    let events: Vec<Uuid> = claims.iter().map(|(place, _)| place.event_id).collect();
+    let deliveries: Vec<Uuid> = claims.iter().map(|(_, delivery_id)| *delivery_id).collect();
+    session.execute(GIVE_BACK, &[&instance_id, &tenants, &queued, &events, &deliveries]).await
 }
 
 const CLAIMED: &str = "\

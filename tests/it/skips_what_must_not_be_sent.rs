@@ -159,6 +159,31 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
 }
 
 #[tokio::test]
+async fn a_lead_that_cannot_be_read_fails_no_other_tenants_lead_of_the_same_id() {
+    let leads = "CREATE TABLE leads (id int, tenant text, email text, PRIMARY KEY (tenant, id))";
+    let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
+    setup.edit_config(&[
+        ("leads.columns.tenant_id", json!("tenant")),
+        ("leads.columns.phone", json!("")),
+        ("leads.columns.first_name", json!("sql: (1 / (lead.email <> 'broken@example.com')::int)::text")),
+        ("leads.columns.visitor_id", json!("")),
+        ("leads.columns.conversation_id", json!("")),
+        ("leads.columns.captured_at", json!("")),
+        ("leads.columns.last_conversation_at", json!("")),
+    ]);
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    setup.endpoint("bolt").await;
+    app(&setup, "INSERT INTO leads VALUES (1, 'acme', 'ann@example.com'), (1, 'bolt', 'broken@example.com')").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    for row in &rows {
+        let expected = if row.tenant_id == "acme" { ("delivered", None) } else { ("failed", Some("lead")) };
+        assert_eq!(words(row), expected);
+    }
+}
+
+#[tokio::test]
 async fn a_time_beyond_what_can_be_written_and_an_id_beyond_measure_hold_no_other_up() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;

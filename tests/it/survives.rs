@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use serde_json::json;
+use tokio_postgres::Client;
 
 use crate::harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently, signal};
 
@@ -11,6 +12,30 @@ async fn insert_many(setup: &Setup, n: usize) {
         "INSERT INTO leads (tenant_id, email) SELECT 'acme', gen_random_uuid() || '@example.com' FROM generate_series(1, {n})"
     );
     setup.db.app().await.batch_execute(&insert).await.unwrap();
+}
+
+/// Waits until a session waits for a lock within a statement of this name.
+async fn until_waits_for_a_lock(admin: &Client, statement: &str) {
+    let waiting = format!(
+        "SELECT count(*) FROM pg_stat_activity
+         WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '-- {statement}%'"
+    );
+    patiently("a session that waits for a lock", async {
+        while admin.query_one(&waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    })
+    .await;
+}
+
+/// Locks the leads table, and queues one of its leads: the claim has to wait for the lock.
+async fn make_a_claim_that_waits(admin: &Client, locker: &Client) {
+    let lead = "SET lead_webhook.mute = 'on';
+                INSERT INTO leads (tenant_id, email) VALUES ('acme', 'held@example.com')";
+    admin.batch_execute(lead).await.unwrap();
+    locker.batch_execute("BEGIN; LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let event = "INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
+                 SELECT 'acme', lead_id, 'inserted', true FROM lead_webhook.muted;
+                 SELECT pg_notify('lead_webhook', '')";
+    admin.batch_execute(event).await.unwrap();
 }
 
 /// Makes a dead daemon's last heartbeat old, so that no test waits for the 30 s; the server itself must be older.
@@ -145,6 +170,59 @@ async fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_the_rest_in_th
 }
 
 #[tokio::test]
+async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let mut daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
+    locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
+    insert_many(&setup, 16).await;
+    until_waits_for_a_lock(&admin, "uniqueness::add").await;
+    daemon.signal("TERM");
+    daemon.wait_for_log(|line| line.contains("stopping")).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    assert_eq!(setup.receiver.requests().len(), 1);
+    let pending = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NULL";
+    assert_eq!(admin.query_one(pending, &[]).await.unwrap().get::<_, i64>(0), 16);
+}
+
+#[tokio::test]
+async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durable() {
+    let settings = [("fsync", "on"), ("synchronous_commit", "off"), ("wal_writer_delay", "'10s'")];
+    let setup = Setup::prepare(Database::create(&Cluster::start(&settings)).await, Receiver::start()).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    let durable =
+        "SET synchronous_commit = on; INSERT INTO leads (tenant_id, email) VALUES ('acme', 'ann@example.com')";
+    setup.db.app().await.batch_execute(durable).await.unwrap();
+    setup.receiver.wait_for(1).await;
+    setup.db.cluster.restart(Stop::Immediate).await;
+    insert_many(&setup, 1).await;
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(1).await;
+    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
+    make_a_claim_that_waits(&admin, &locker).await;
+    daemon.wait_for_log(|line| line.contains("is locked") && line.contains("leads table")).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+}
+
+#[tokio::test]
 async fn a_stop_that_runs_out_of_time_logs_what_is_in_flight_as_interrupted() {
     let setup = Setup::new().await;
     setup.edit_config(&[("delivery.drain_timeout", json!("100ms"))]);
@@ -243,29 +321,9 @@ async fn a_daemon_that_is_frozen_within_a_claim_holds_no_other_up() {
     insert_many(&setup, 1).await;
     setup.db.wait_for_log(1).await;
     let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
-    // An event whose claim has to wait for the leads' lock, so that the daemon can be frozen within it.
-    admin
-        .batch_execute(
-            "SET lead_webhook.mute = 'on';
-             INSERT INTO leads (tenant_id, email) VALUES ('acme', 'held@example.com')",
-        )
-        .await
-        .unwrap();
-    locker.batch_execute("BEGIN; LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").await.unwrap();
-    admin
-        .batch_execute(
-            "INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
-             SELECT 'acme', lead_id, 'inserted', true FROM lead_webhook.muted;
-             SELECT pg_notify('lead_webhook', '')",
-        )
-        .await
-        .unwrap();
-    let waiting = "SELECT count(*) FROM pg_stat_activity
-                   WHERE datname = current_database() AND wait_event_type = 'Lock' AND query LIKE '-- leads::load%'";
-    patiently("a claim that waits", async {
-        while admin.query_one(waiting, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
-    })
-    .await;
+    // So that the daemon can be frozen within it.
+    make_a_claim_that_waits(&admin, &locker).await;
+    until_waits_for_a_lock(&admin, "outbox::pick").await;
     frozen.signal("STOP");
     locker.batch_execute("ROLLBACK").await.unwrap();
     let _second = setup.daemon();

@@ -136,6 +136,43 @@ async fn a_tenant_that_waits_for_room_keeps_nobody_from_ringing() {
 }
 
 #[tokio::test]
+async fn a_receiver_that_was_quick_and_hangs_keeps_no_others_waiting_and_what_waits_for_it_goes_back() {
+    const QUICK: usize = 300;
+    const LEADS: usize = 600;
+    let setup = without_poll().await;
+    setup.edit_config(&[
+        ("delivery.concurrency", json!(8)),
+        ("delivery.per_endpoint", json!(4)),
+        ("delivery.timeout", json!("60s")),
+    ]);
+    setup.endpoint("other").await;
+    let gate = Gate::closed();
+    let hangs = gate.clone();
+    let mut answered = 0;
+    setup.receiver.answer_with(move |request| {
+        answered += usize::from(request.json()["tenantId"] == "acme");
+        let is_slow = request.json()["tenantId"] == "acme" && answered > QUICK;
+        if is_slow { Answer::status(200).behind(&hangs) } else { Answer::status(200) }
+    });
+    let insert = format!(
+        "INSERT INTO leads (tenant_id, email) SELECT 'acme', i || '@example.com' FROM generate_series(1, {LEADS}) i"
+    );
+    setup.db.app().await.batch_execute(&insert).await.unwrap();
+    let _daemon = setup.daemon();
+    setup.receiver.wait_for(QUICK + 4).await;
+    for n in 1..=5 {
+        setup.db.insert_lead("other", &format!("lead{n}@example.com")).await;
+        setup.receiver.wait_for(QUICK + 4 + n).await;
+    }
+    let sql = "SELECT count(*) = 4 FROM lead_webhook.outbox WHERE tenant_id = 'acme' AND claimed_by IS NOT NULL";
+    until(&setup, "what is claimed to be what is in flight", sql).await;
+    gate.open();
+    let rows = setup.db.wait_for_log(LEADS + 5).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"));
+    assert_eq!(setup.receiver.requests().len(), LEADS + 5);
+}
+
+#[tokio::test]
 async fn what_one_daemon_has_no_room_for_another_takes_at_once() {
     let setup = without_poll().await;
     setup.edit_config(&[("delivery.concurrency", json!(1)), ("delivery.per_endpoint", json!(1))]);

@@ -13,7 +13,7 @@ use crate::{
     config::{Config, Mapping},
     store::{
         identifier,
-        mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
+        mapping::{MappedSql, MappingError, Problem, is_indexed, mapped, raw, table},
         said,
     },
 };
@@ -161,21 +161,10 @@ async fn may_read_leads(client: &Client, config: &Config, mapped: &MappedSql) ->
     }
 }
 
-const IS_INDEXED: &str = "-- verify::is_indexed
-SELECT EXISTS (
-    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)";
-
-/// `None`: an expression, of which nothing is known.
-async fn is_indexed(client: &Client, config: &Config, mapping: &Mapping) -> Result<Option<bool>, InstallError> {
-    let Mapping::Column(column) = mapping else { return Ok(None) };
-    Ok(Some(client.query_one(IS_INDEXED, &[&table(&config.leads), column]).await?.try_get(0)?))
-}
-
 /// Leads are looked up by id at every claim.
 pub(super) async fn id_is_indexed(client: &Client, config: &Config) -> Result<Finding, InstallError> {
     let (id, subject) = (&config.leads.columns.id, "leads");
-    Ok(match is_indexed(client, config, id).await? {
+    Ok(match is_indexed(client, &config.leads, id).await? {
         Some(true) => Finding::fine(subject, "the id has an index"),
         Some(false) => {
             let remedy = format!("CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(id));
