@@ -29,6 +29,8 @@ pub mod outcome;
 pub mod secret;
 pub mod visitor;
 
+pub mod failpoint;
+
 pub mod config;
 pub mod egress;
 pub mod keyring;

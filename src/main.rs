@@ -10,6 +10,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EVENT_INTERVAL: u32 = 16;
 
 fn main() -> ExitCode {
+    #[cfg(feature = "failpoints")]
+    lead_webhook::failpoint::arm();
     // One thread: on the small machines that this runs beside a database it is faster than two, at half the CPU.
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = match builder.event_interval(EVENT_INTERVAL).enable_all().build() {

@@ -12,6 +12,7 @@ use uuid::Uuid;
 
 use crate::{
     event::{Event, EventKind},
+    failpoint,
     outcome::{Destination, Failure, Outcome, SkipReason, Status},
     store::{
         Client, Error, Statement, bell,
@@ -268,8 +269,10 @@ impl Claimer {
             }
             outbox::decide(client, &statements.decide, decisions).await
         };
+        failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
         try_join3(settled, decided, client.batch_execute("COMMIT")).await?;
+        failpoint::reached("claim::committed");
         Ok(())
     }
 }

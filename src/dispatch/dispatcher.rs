@@ -14,6 +14,7 @@ use tracing::Instrument as _;
 
 use crate::{
     config::{Database, Leads, Notify},
+    failpoint,
     keyring::{Column, Place},
     outcome::{Outcome, Status},
     pipeline::Pipeline,
@@ -349,6 +350,7 @@ impl Dispatcher {
         }
         let all = async { while tasks.join_next().await.is_some() {} };
         if tokio::time::timeout(self.drain_timeout, all).await.is_ok() {
+            failpoint::reached("dispatcher::drained");
             return;
         }
         let cut_off = self.flight.begun();

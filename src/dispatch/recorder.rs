@@ -13,6 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     config::Database,
+    failpoint,
     store::{
         Error, bell, connect,
         delivery_log::{self, Entry},
@@ -94,8 +95,10 @@ impl Recorder {
             }
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
+            failpoint::reached("recorder::collected");
             match record_halving(session, &flight, own, &entries).await {
                 Ok(()) => {
+                    failpoint::reached("recorder::written");
                     batch.drain(..).filter_map(|ended| ended.seat).for_each(Seat::leave_recorded);
                     self.worked();
                 }
@@ -138,6 +141,7 @@ impl Recorder {
                 // What was given back should not wait for the others' poll.
                 bell::call(session.shared()).await?;
             }
+            failpoint::reached("recorder::gave_back");
             instances::leave(session, own).await
         };
         if let Err(error) = left.await {

@@ -6,6 +6,7 @@ use tokio::sync::{mpsc, watch};
 
 use crate::{
     delivery::request::Endpoint,
+    failpoint,
     outcome::{Failure, Outcome, SkipReason, Status},
     pipeline::{Pipeline, Unusable},
     store::delivery_log::Entry,
@@ -55,9 +56,11 @@ impl Sending {
             Err(unusable) => Pipeline::refuse(&delivery.endpoint, unusable),
             Ok(endpoint) => {
                 self.seat.begin();
+                failpoint::reached("sending::begun");
                 self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await
             }
         };
+        failpoint::reached("sending::answered");
         self.seat.end();
         log_outcome(&outcome);
         // The recorder outlives every delivery.

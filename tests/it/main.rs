@@ -11,6 +11,8 @@
     reason = "a test that cannot go on fails"
 )]
 
+/// What was captured, what was logged and what arrived, compared.
+mod audit;
 /// Bad input gets every problem at once, the right exit code, and changes nothing.
 mod command_line;
 /// Sessions with the database are as safe as the configuration insists.
@@ -43,6 +45,9 @@ mod spares_receivers;
 mod structure;
 /// Crashes, restarts and stops: never a second request, never an event without a row.
 mod survives;
+/// A kill at each step between the claim and the log.
+#[cfg(feature = "failpoints")]
+mod survives_at_every_step;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.

@@ -6,18 +6,19 @@ use std::{
 };
 
 /// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
-const MAY_KNOW: [(&str, &[&str]); 17] = [
+const MAY_KNOW: [(&str, &[&str]); 18] = [
     ("event", &[]),
     ("outcome", &[]),
     ("secret", &[]),
     ("visitor", &["secret"]),
+    ("failpoint", &[]),
     ("egress", &["outcome"]),
     ("config", &["egress", "secret"]),
     ("keyring", &["secret"]),
     ("delivery", &["egress", "event", "outcome", "secret"]),
     ("store", &["config", "event", "outcome", "secret"]),
     ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "store"]),
-    ("dispatch", &["config", "delivery", "event", "keyring", "outcome", "pipeline", "store", "visitor"]),
+    ("dispatch", &["config", "delivery", "event", "failpoint", "keyring", "outcome", "pipeline", "store", "visitor"]),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
     ("daemon", &["config", "delivery", "dispatch", "keyring", "pipeline", "shutdown", "store", "telemetry"]),

@@ -5,7 +5,10 @@ use std::collections::HashSet;
 use serde_json::json;
 use tokio_postgres::Client;
 
-use crate::harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently, signal};
+use crate::{
+    audit::age_heartbeats,
+    harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently, signal},
+};
 
 async fn insert_many(setup: &Setup, n: usize) {
     let insert = format!(
@@ -36,18 +39,6 @@ async fn make_a_claim_that_waits(admin: &Client, locker: &Client) {
                  SELECT 'acme', lead_id, 'inserted', true FROM lead_webhook.muted;
                  SELECT pg_notify('lead_webhook', '')";
     admin.batch_execute(event).await.unwrap();
-}
-
-/// Makes a dead daemon's last heartbeat old, so that no test waits for the 30 s; the server itself must be older.
-async fn age_heartbeats(setup: &Setup) {
-    let admin = setup.db.admin().await;
-    admin
-        .batch_execute(
-            "SELECT pg_sleep(greatest(0, 31 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())));
-             UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'",
-        )
-        .await
-        .unwrap();
 }
 
 #[tokio::test]
