@@ -10,12 +10,26 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# The binaries of the PostgreSQL server, where the tests look for them: as told, as pg_config says, Debian's place.
-has_postgresql() {
-    for bin in "${LEAD_WEBHOOK_PG_BIN:-}" "$(pg_config --bindir 2>/dev/null)" /usr/lib/postgresql/*/bin; do
-        if [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ]; then return 0; fi
+# Where the binaries of the PostgreSQL server are, as the tests look for them: as told, as pg_config says, Debian's
+# newest. Fails where they are nowhere.
+postgresql_bin() {
+    newest=$(printf '%s\n' /usr/lib/postgresql/*/bin | sort -V | tail -n 1)
+    for bin in "${LEAD_WEBHOOK_PG_BIN:-}" "$(pg_config --bindir 2>/dev/null)" "$newest"; do
+        if [ -x "$bin/initdb" ] && [ -x "$bin/pg_ctl" ]; then
+            echo "$bin"
+            return 0
+        fi
     done
     return 1
+}
+
+has_postgresql() {
+    postgresql_bin >/dev/null
+}
+
+# The exact version of the server in that directory: 15.18.
+postgresql_version() {
+    "$1/postgres" --version | sed -n 's/^postgres (PostgreSQL) \([0-9.]*\).*/\1/p'
 }
 
 # Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is.

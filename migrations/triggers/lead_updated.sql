@@ -36,7 +36,8 @@ BEGIN
             ELSIF NOT had_contact THEN
                 what := 'contact_added';
                 previous := NULL;
-            ELSIF latest - previous >= interval '@silence@ microseconds' THEN
+            -- Multiplied, because PostgreSQL 14 reads no more than 32 bits of microseconds.
+            ELSIF latest - previous >= @silence@ * interval '1 microsecond' THEN
                 what := 'came_back';
             ELSE
                 RETURN NULL;

@@ -201,7 +201,8 @@ fn has_contact(columns: &Columns) -> String {
     format!("({})", either.join(" OR "))
 }
 
-fn problem(key: &str, mapping: &Mapping, text: String) -> Problem {
+/// What is wrong with what `leads.columns.key` is mapped to.
+pub(super) fn problem(key: &str, mapping: &Mapping, text: String) -> Problem {
     let value = match mapping {
         Mapping::Column(name) => name.clone(),
         Mapping::Sql(expression) => format!("sql: {expression}"),

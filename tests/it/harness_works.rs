@@ -39,6 +39,16 @@ async fn each_test_has_a_database_and_roles_of_its_own() {
 }
 
 #[tokio::test]
+async fn the_server_is_the_one_whose_programs_were_asked_for() {
+    let cluster = Cluster::shared();
+    let told = Command::new(cluster.binary("postgres")).arg("--version").output().unwrap();
+    let told = String::from_utf8(told.stdout).unwrap();
+    let running = "SELECT current_setting('server_version')";
+    let running = Database::create(&cluster).await.admin().await.query_one(running, &[]).await.unwrap();
+    assert_eq!(told.trim_end(), format!("postgres (PostgreSQL) {}", running.get::<_, &str>(0)));
+}
+
+#[tokio::test]
 async fn the_application_owns_its_table_and_the_daemon_starts_without_a_right_on_it() {
     let db = Database::create(&Cluster::shared()).await;
     let owner = "SELECT tableowner::text FROM pg_tables WHERE tablename = 'leads'";

@@ -168,6 +168,26 @@ async fn a_creator_of_roles_who_owns_database_and_table_needs_no_administrator()
 }
 
 #[tokio::test]
+async fn a_login_that_is_a_member_without_its_rights_gets_them_by_the_means_of_the_servers_version() {
+    let application = alone().await;
+    application.migrate().await;
+    let login = &application.setup.db.daemon_login;
+    let role = application.config().database.daemon_role;
+    application.administer(&format!("REVOKE {role} FROM {login}; ALTER ROLE {login} NOINHERIT")).await;
+    application.administer(&format!("GRANT {role} TO {login}")).await;
+    assert_ne!(application.broken().await, []);
+    let report = application.setup.run(&["migrate"]).await.ok();
+    if application.setup.db.major_version().await >= 16 {
+        assert_eq!(done(&report), [format!("make {login} a member of {role}")]);
+    } else {
+        let notes = notes(&report);
+        let [note] = notes.as_slice() else { panic!("{notes:?}") };
+        application.administer(note.split_once("its rights: ").unwrap().1).await;
+    }
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
 async fn uninstalling_leaves_nothing_and_can_be_repeated() {
     let application = alone().await;
     application.migrate().await;

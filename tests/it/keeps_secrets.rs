@@ -1,13 +1,31 @@
-//! Secrets and personal data stay where they belong: not in a log line, the log table, a dump or the process list.
+//! Secrets and personal data stay where they belong: not in a log line, our schema or the process list.
 
-use std::{fs, process::Command};
+use std::fs;
 
 use serde_json::json;
 
 use crate::harness::{Answer, Setup};
 
+/// All rows of all tables of ours, with the functions and triggers, as text. Not by `pg_dump`: it does not come with
+/// every server, and shows bytes in hexadecimal, in which nothing would be recognised.
+async fn everything_in_our_schema(setup: &Setup) -> String {
+    let admin = setup.db.admin().await;
+    admin.batch_execute("SET bytea_output = 'escape'").await.unwrap();
+    let parts = "SELECT format('SELECT concat(string_agg(t::text, '' '')) FROM %s AS t', oid::regclass)
+                 FROM pg_class WHERE relnamespace = 'lead_webhook'::regnamespace AND relkind = 'r'
+                 UNION ALL SELECT format('SELECT pg_get_functiondef(%s)', oid)
+                 FROM pg_proc WHERE pronamespace = 'lead_webhook'::regnamespace
+                 UNION ALL SELECT format('SELECT pg_get_triggerdef(%s)', oid) FROM pg_trigger WHERE NOT tgisinternal";
+    let mut everything = String::new();
+    for part in admin.query(parts, &[]).await.unwrap() {
+        everything.push_str(admin.query_one(part.get::<_, &str>(0), &[]).await.unwrap().get(0));
+        everything.push('\n');
+    }
+    everything
+}
+
 #[tokio::test]
-async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_no_process_list() {
+async fn secrets_and_personal_data_are_in_no_log_line_nowhere_in_our_schema_and_in_no_process_list() {
     let setup = Setup::new().await;
     setup.edit_config(&[("log.level", json!("trace")), ("log.response_excerpt", json!(true))]);
     let secret = setup.endpoint("acme").await;
@@ -35,17 +53,14 @@ async fn secrets_and_personal_data_are_in_no_log_line_no_dump_of_our_schema_and_
     let processes = String::from_utf8_lossy(&command_line).into_owned();
     daemon.signal("TERM");
     daemon.wait().await;
-    let dump = Command::new(setup.db.cluster.binary("pg_dump"))
-        .args(["--schema=lead_webhook", &setup.db.admin_url()])
-        .output()
-        .unwrap();
-    assert!(dump.status.success(), "{}", String::from_utf8_lossy(&dump.stderr));
+    let schema = everything_in_our_schema(&setup).await;
+    assert!(schema.contains("acme") && schema.contains("AFTER INSERT"), "{schema}");
     let keys = fs::read_to_string(setup.key_file()).unwrap();
     let key =
         keys.lines().rfind(|line| !line.starts_with('#')).and_then(|line| line.split_whitespace().last()).unwrap();
     let places = [
         ("log lines", daemon.log().join("\n")),
-        ("dump", String::from_utf8_lossy(&dump.stdout).into_owned()),
+        ("schema", schema),
         ("test", shown.stdout + &shown.stderr),
         ("deliveries list", listed.stdout),
         ("endpoint show", endpoint.stdout),

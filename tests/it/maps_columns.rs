@@ -139,6 +139,39 @@ async fn every_fault_of_a_mapping_is_told_at_once_and_nothing_is_installed() {
 }
 
 #[tokio::test]
+async fn a_column_that_a_trigger_does_not_see_is_refused_where_it_would_lose_leads_and_noticed_where_it_comes_later() {
+    let db = Database::create_with(&Cluster::shared(), "").await;
+    if !db.has("virtual generated columns", 18).await {
+        return;
+    }
+    let column = "text GENERATED ALWAYS AS (contact->>'email') VIRTUAL";
+    let table = "CREATE TABLE leads (id int PRIMARY KEY, tenant_id text, contact jsonb, name $, email $)";
+    db.app().await.batch_execute(&table.replace('$', column)).await.unwrap();
+    let application = Application::alone(db).await;
+    for key in ["phone", "visitor_id", "conversation_id", "captured_at", "last_conversation_at"] {
+        application.setup.edit_config(&[(&format!("leads.columns.{key}"), json!(""))]);
+    }
+    application.setup.edit_config(&[("leads.columns.first_name", json!("name"))]);
+    for email in ["email", "sql: lower(lead.email)"] {
+        application.setup.edit_config(&[("leads.columns.email", json!(email))]);
+        let refused = application.setup.run(&["migrate"]).await;
+        assert_eq!(refused.code, Some(1));
+        let told = format!("leads.columns.email = {email:?}: reads email, a virtual generated column, ");
+        assert!(refused.stderr.contains(&told), "{}", refused.stderr);
+        assert_eq!(refused.stderr.lines().count(), 1, "the name is read by the claim alone: {}", refused.stderr);
+    }
+    application.setup.edit_config(&[("leads.columns.email", json!("sql: lead.contact->>'email'"))]);
+    application.migrate().await;
+    application.setup.endpoint("acme").await;
+    application.run(r#"INSERT INTO leads VALUES (1, 'acme', '{"email": "a@b.c"}')"#).await;
+    assert_eq!(application.queued().await, ["1 inserted"]);
+    assert_eq!(application.broken().await, []);
+    application.setup.edit_config(&[("leads.columns.email", json!("email"))]);
+    let broken = application.broken().await;
+    assert!(broken.iter().any(|(text, _)| text.contains("a virtual generated column")), "{broken:?}");
+}
+
+#[tokio::test]
 async fn a_table_that_cannot_have_the_triggers_is_told_with_the_remedy() {
     let application = Application::alone(Database::create(&Cluster::shared()).await).await;
     application.run("CREATE VIEW v AS SELECT 1; CREATE TABLE p (id int) PARTITION BY LIST (id)").await;

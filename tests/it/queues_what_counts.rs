@@ -30,6 +30,13 @@ async fn every_way_of_inserting_queues_each_lead_with_a_contact_once() {
     let application = Application::installed_beside(NUMBERED).await;
     application.setup.endpoint("off").await;
     application.setup.run(&["endpoint", "disable", "off"]).await.ok();
+    let merge = if application.setup.db.has("MERGE", 15).await {
+        "MERGE INTO leads USING (VALUES (1), (9)) AS v (id) ON leads.id = v.id
+            WHEN MATCHED THEN UPDATE SET email = 'y'
+            WHEN NOT MATCHED THEN INSERT (id, tenant_id, email) VALUES (v.id, 'acme', 'm')"
+    } else {
+        "UPDATE leads SET email = 'y' WHERE id = 1; INSERT INTO leads (id, tenant_id, email) VALUES (9, 'acme', 'm')"
+    };
     for statement in [
         "INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'a@b.c')",
         r"INSERT INTO leads (id, tenant_id, phone) VALUES (2, 'acme', '1'), (3, 'acme', NULL), (4, 'acme', E' \t\n')",
@@ -37,9 +44,7 @@ async fn every_way_of_inserting_queues_each_lead_with_a_contact_once() {
         "INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'z'), (8, 'acme', 'z')
             ON CONFLICT (id) DO UPDATE SET email = 'z'",
         "INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'z') ON CONFLICT DO NOTHING",
-        "MERGE INTO leads USING (VALUES (1), (9)) AS v (id) ON leads.id = v.id
-            WHEN MATCHED THEN UPDATE SET email = 'y'
-            WHEN NOT MATCHED THEN INSERT (id, tenant_id, email) VALUES (v.id, 'acme', 'm')",
+        merge,
         "WITH more AS (INSERT INTO leads (id, tenant_id, email) VALUES (10, 'acme', 'c') RETURNING id) TABLE more",
     ] {
         application.run(statement).await;
@@ -89,6 +94,26 @@ async fn a_lead_comes_back_at_exactly_the_silence_and_not_a_microsecond_before()
         application.run(change).await;
     }
     assert_eq!(application.queued().await, ["1 came_back 2026-03-01 00:00:00", "4 came_back 2026-03-01 00:00:00"]);
+    assert_eq!(application.missed().await, 0);
+}
+
+#[tokio::test]
+async fn the_shortest_and_the_longest_silence_are_as_exact_as_any() {
+    let application = Application::installed_beside(NUMBERED).await;
+    for (silence, before, back) in [
+        ("1s", "2026-03-01 00:00:00.999999Z", "2026-03-01 00:00:01Z"),
+        ("10years", "2036-02-29 11:59:59.999999Z", "2036-02-29 12:00:00Z"),
+    ] {
+        application.setup.edit_config(&[("leads.silence", serde_json::json!(silence))]);
+        application.migrate().await;
+        application.run("INSERT INTO leads VALUES (1, 'acme', 'a'), (2, 'acme', 'a')").await;
+        application.run("UPDATE leads SET last_conversation_at = '2026-03-01 00:00Z'").await;
+        application.forget_queued().await;
+        application.run(&format!("UPDATE leads SET last_conversation_at = '{before}' WHERE id = 1")).await;
+        application.run(&format!("UPDATE leads SET last_conversation_at = '{back}' WHERE id = 2")).await;
+        assert_eq!(application.queued().await, ["2 came_back 2026-03-01 00:00:00"], "{silence}");
+        application.run("DELETE FROM leads").await;
+    }
     assert_eq!(application.missed().await, 0);
 }
 

@@ -180,7 +180,8 @@ async fn membership(
     };
     match (row.try_get::<_, Option<bool>>(0)?, row.try_get::<_, Option<bool>>(1)?) {
         (_, Some(true)) => Ok((None, Vec::new())),
-        (Some(true), _) => {
+        // Since version 16 that is a matter of the grant, which the login's own INHERIT only begins with.
+        (Some(true), _) if facts.version < GRANTS_HAVE_OPTIONS => {
             let text = format!(
                 "{login} is a member of {}, but does not inherit its rights: ALTER ROLE {} INHERIT;",
                 daemon.name,

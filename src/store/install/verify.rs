@@ -8,6 +8,7 @@ use super::{
     history::History,
     installed::Installed,
     triggers::{self, Trigger},
+    vet,
 };
 use crate::{
     config::{Config, Mapping},
@@ -69,15 +70,13 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
     let mapped = match MappedSql::resolve(client, &config.leads).await {
         Ok(mapped) => mapped,
         Err(MappingError::Problems(problems)) => {
-            let broken = |problem: &Problem| {
-                Finding::broken("mapping", problem.to_string(), "correct it, then run `lead-webhook migrate`")
-            };
-            findings.extend(problems.iter().map(broken));
+            findings.extend(problems.iter().map(wrongly_mapped));
             return Ok(findings);
         }
         Err(MappingError::Database(source)) => return Err(source.into()),
     };
     findings.push(Finding::fine("mapping", format!("the columns of {} are there", mapped.table)));
+    findings.extend(vet::unseen_columns(client, &config.leads).await?.iter().map(wrongly_mapped));
     let installed =
         Installed::read(client, &mapped.table, &config.database.owner_role, mapped.partitioned_by.as_deref()).await?;
     let wanted = triggers::wanted(&mapped, config.leads.silence, config.database.notify);
@@ -90,6 +89,10 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
     findings.push(id_is_indexed(client, config).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
+}
+
+fn wrongly_mapped(problem: &Problem) -> Finding {
+    Finding::broken("mapping", problem.to_string(), "correct it, then run `lead-webhook migrate`")
 }
 
 const HAS_HISTORY: &str = "-- verify::has_history

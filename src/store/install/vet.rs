@@ -1,4 +1,4 @@
-//! What a mapped expression may not do, and what it needs: asked of the server's own parser.
+//! What a mapped column or expression may not be or do, and what it needs: asked of the server's own parser.
 //!
 //! Each expression becomes a temporary view inside a transaction that is rolled back. The view's stored parse tree says
 //! whether there is a subquery, an aggregate, a window or set-returning function, and which functions it calls; its
@@ -11,7 +11,7 @@ use tokio_postgres::{Client, Transaction};
 use super::{error::InstallError, triggers::QUOTE};
 use crate::{
     config::{Leads, Mapping},
-    store::mapping::{Problem, mapped, raw, table},
+    store::mapping::{Problem, mapped, problem, raw, table},
 };
 
 /// What the mapping needs of the database.
@@ -25,25 +25,73 @@ pub(super) struct Needed {
     pub(super) functions: BTreeSet<String>,
 }
 
-/// Looks into the expressions of the mapping, but for those that `known` has something against already, and adds what it
-/// finds to `known`.
+impl Needed {
+    fn extend(&mut self, other: Self) {
+        self.columns.extend(other.columns);
+        self.schemas.extend(other.schemas);
+        self.functions.extend(other.functions);
+    }
+}
+
+/// What the triggers read of a lead. Everything else is read by the claim alone, as any session reads it.
+const READ_BY_TRIGGERS: [&str; 6] = ["id", "tenant_id", "email", "phone", "captured_at", "last_conversation_at"];
+
+/// Looks into the mapping, but for what `known` has something against already, and adds what it finds to `known`.
 pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Problem>) -> Result<Needed, InstallError> {
     let mut needed = Needed::default();
+    let uncomputed = uncomputed(client, leads).await?;
     let probes = client.transaction().await?;
     for (name, mapping) in mapped(&leads.columns) {
         let key = format!("leads.columns.{name}");
-        match mapping {
-            _ if known.iter().any(|problem| problem.key == key) => {}
-            Mapping::Column(column) => drop(needed.columns.insert(column.clone())),
-            Mapping::Sql(expression) => {
-                if let Some(text) = look_into(&probes, name, mapping, leads, &mut needed).await? {
-                    known.push(Problem { key, value: format!("sql: {expression}"), text });
-                }
+        if known.iter().any(|problem| problem.key == key) {
+            continue;
+        }
+        let mut of_one = Needed::default();
+        let fault = match mapping {
+            Mapping::Column(column) => {
+                of_one.columns.insert(column.clone());
+                None
             }
+            Mapping::Sql(_) => look_into(&probes, name, mapping, leads, &mut of_one).await?,
+        };
+        match fault.or_else(|| unseen(name, &of_one.columns, &uncomputed)) {
+            Some(text) => known.push(problem(name, mapping, text)),
+            None => needed.extend(of_one),
         }
     }
     probes.rollback().await?;
     Ok(needed)
+}
+
+/// What a mapped column has against it that became virtual after the install. Expressions are not looked into: that
+/// takes a view, and `check` only reads.
+pub(super) async fn unseen_columns(client: &Client, leads: &Leads) -> Result<Vec<Problem>, InstallError> {
+    let uncomputed = uncomputed(client, leads).await?;
+    let fault = |(name, mapping): (&str, &Mapping)| match mapping {
+        Mapping::Column(column) => {
+            unseen(name, &BTreeSet::from([column.clone()]), &uncomputed).map(|text| problem(name, mapping, text))
+        }
+        Mapping::Sql(_) => None,
+    };
+    Ok(mapped(&leads.columns).into_iter().filter_map(fault).collect())
+}
+
+/// Whether a trigger would see NULL in place of one of the columns that are mapped to `name`.
+fn unseen(name: &str, columns: &BTreeSet<String>, uncomputed: &BTreeSet<String>) -> Option<String> {
+    let column = columns.intersection(uncomputed).next().filter(|_| READ_BY_TRIGGERS.contains(&name))?;
+    let text = "a virtual generated column, which a trigger does not see";
+    Some(format!("reads {column}, {text}: write the expression that generates it, or make it STORED"))
+}
+
+/// Since version 18; before, every generated column is stored.
+const UNCOMPUTED: &str = "-- vet::uncomputed
+SELECT a.attname::text FROM pg_attribute AS a
+WHERE a.attrelid = $1::text::regclass AND a.attgenerated = 'v' AND NOT a.attisdropped";
+
+/// The table's columns that are computed where they are read, and nowhere in a trigger.
+async fn uncomputed(client: &Client, leads: &Leads) -> Result<BTreeSet<String>, InstallError> {
+    let rows = client.query(UNCOMPUTED, &[&table(leads)]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
 }
 
 const PROBE: &str = r"-- vet::probe

@@ -91,9 +91,11 @@ impl Cluster {
         self.port
     }
 
-    /// One of the server's programs.
+    /// One of the programs that came with the server.
     pub fn binary(&self, name: &str) -> PathBuf {
-        server_binaries().join(name)
+        let program = server_binaries().join(name);
+        assert!(program.exists(), "{name} did not come with this PostgreSQL: {} is not there", program.display());
+        program
     }
 
     /// Where its Unix socket, `data` and the logs are.

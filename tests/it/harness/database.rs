@@ -1,6 +1,7 @@
 //! [`Database`]: a database and roles of its own for each test; roles belong to the whole server, so each has a number.
 
 use std::{
+    io::{Write as _, stderr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -103,6 +104,23 @@ impl Database {
         database.admin().await.batch_execute(&roles).await.unwrap();
         database.app().await.batch_execute(sql).await.unwrap();
         database
+    }
+
+    /// The server's major version.
+    pub async fn major_version(&self) -> i32 {
+        let version = "SELECT current_setting('server_version_num')::integer / 10000";
+        self.admin().await.query_one(version, &[]).await.unwrap().get(0)
+    }
+
+    /// Whether the server has `what`, which came with this major version. Where it has not, that is printed: nothing is
+    /// left out in silence.
+    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
+    pub async fn has(&self, what: &str, since: i32) -> bool {
+        let version = self.major_version().await;
+        if version < since {
+            writeln!(stderr(), "left out: {what}, which PostgreSQL {version} does not have").unwrap();
+        }
+        version >= since
     }
 
     /// A URL for `login`, over TCP.
