@@ -13,7 +13,14 @@ use uuid::Uuid;
 
 use crate::{
     config::{self, Config},
-    dispatch::{dispatcher::Dispatcher, flight::Flight, heart::Heart, listener, recorder::Recorder, wake_up::WakeUp},
+    dispatch::{
+        dispatcher::Dispatcher,
+        flight::Flight,
+        heart::Heart,
+        listener,
+        recorder::{Recorder, Standing},
+        wake_up::WakeUp,
+    },
     keyring::KeyRing,
     pipeline::Pipeline,
     shutdown::{Request, Requests},
@@ -64,7 +71,7 @@ struct Tasks {
     flight: Arc<Flight>,
     wake_up: WakeUp,
     pipeline: watch::Sender<Arc<Pipeline>>,
-    database_is_there: watch::Receiver<bool>,
+    standing: watch::Receiver<Standing>,
     stop: watch::Sender<bool>,
 }
 
@@ -103,10 +110,11 @@ impl Daemon {
         let flight = Arc::new(Flight::new(delivery.concurrency, delivery.per_endpoint));
         let wake_up = WakeUp::default();
         let stop = watch::Sender::new(false);
-        let (database_status, database_is_there) = watch::channel(false);
+        let (status, standing) = watch::channel(Standing::Away);
         let (ended, outcomes) = mpsc::unbounded_channel();
 
-        let recorder = Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), database_status);
+        let keys = pipeline.subscribe();
+        let recorder = Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), keys, status);
         let listener = listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe());
         let dispatcher = Dispatcher {
             database,
@@ -127,7 +135,7 @@ impl Daemon {
             flight,
             wake_up,
             pipeline,
-            database_is_there,
+            standing,
             stop,
         })
     }
@@ -141,7 +149,7 @@ impl Daemon {
                     Request::Stop => return true,
                 },
                 _ = watchdog.tick() => notify(&[NotifyState::Watchdog, NotifyState::Status(&tasks.status())]),
-                _ = tasks.database_is_there.changed() => notify(&[NotifyState::Status(&tasks.status())]),
+                _ = tasks.standing.changed() => notify(&[NotifyState::Status(&tasks.status())]),
                 // They end by themselves only if they have panicked; systemd restarts us then.
                 _ = &mut tasks.dispatcher => {
                     tracing::error!("the dispatcher has ended");
@@ -227,7 +235,11 @@ impl Tasks {
     }
 
     fn status(&self) -> String {
-        let database = if *self.database_is_there.borrow() { "database connected" } else { "waiting for the database" };
+        let database = match *self.standing.borrow() {
+            Standing::There => "database connected",
+            Standing::Away => "waiting for the database",
+            Standing::Guarded => "not the installation's database or key file, see the log",
+        };
         format!("{database}, {} in flight", self.flight.len())
     }
 }

@@ -61,6 +61,19 @@ Safe to run again, and while the daemon runs.
 A lead that stands in the outbox is left to the daemon; one whose values cannot be read is counted and named. \
 Uses database.owner_url, whose login must see every lead.")]
     Seed,
+    /// Confirm a database that was upgraded, moved or copied: until then nothing is sent from it
+    #[command(after_help = "\
+`migrate` remembers the server's system identifier and the database's name. Where they are others, daemons claim, send \
+and write nothing, and `check` fails. This command notes the present ones; daemons that run go on by themselves. What \
+was discarded is never sent. Where nothing differs it changes nothing.
+
+It needs the installation's key file, and a database user who is a member of the owner role (database.owner_url). A copy \
+that is to have a key file of its own is installed anew: `uninstall`, then `migrate`.")]
+    Adopt {
+        /// What becomes of the queue.
+        #[command(flatten)]
+        queue: Queue,
+    },
     /// Check configuration, key, database, triggers, rights and endpoints; each finding with its remedy
     #[command(after_help = "\
 One line each: ok, warn or fail, what was looked at, what was found and what helps. Exit code 1 where anything \
@@ -100,6 +113,18 @@ options change the draft only; nothing is saved. The outcome is logged as a test
     /// Manage the key file that seals URLs, secrets and headers
     #[command(subcommand)]
     Key(KeyCommand),
+}
+
+/// What `adopt` does with what is pending; one of both.
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+pub struct Queue {
+    /// The same installation, upgraded or moved: what is pending is sent
+    #[arg(long)]
+    pub keep_queue: bool,
+    /// A copy: what is pending is logged as skipped / discarded
+    #[arg(long)]
+    pub discard_queue: bool,
 }
 
 /// Commands on endpoints.

@@ -11,7 +11,8 @@ use self::line::{Line, Verdict};
 use super::{Failure, context::Context, database::failed, output};
 use crate::{
     config::{self, Notify},
-    keyring::{Column, KeyRing, Place},
+    dispatch::guard,
+    keyring::KeyRing,
     pipeline::Pipeline,
     store::{
         check::{self as server, Server},
@@ -153,9 +154,7 @@ impl Report<'_> {
 
     async fn installation(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
         let context = self.context;
-        if let Some(keyring) = keyring {
-            self.installation_key(session, keyring).await;
-        }
+        self.guard(session, keyring).await;
         let backlog = outbox::backlog(session).await.map(judge::backlog).map_err(failed(context));
         self.say_found("queue", backlog);
         match server::daemons(session).await.map_err(failed(context)) {
@@ -170,23 +169,21 @@ impl Report<'_> {
         }
     }
 
-    async fn installation_key(&mut self, session: &mut Session, keyring: &KeyRing) {
+    /// What the clone guard compares.
+    async fn guard(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
         let found = installation::read(session).await.map_err(failed(self.context));
-        self.say_found(
-            "key",
-            found.map(|found| match found {
-                None => Line::fail("key", "the installation is not complete", "run `lead-webhook migrate`"),
-                Some(found) => {
-                    let tenant = found.installation_id.to_string();
-                    let opened = [
-                        (Column::KeyCheck, &found.key_check_sealed),
-                        (Column::UniquenessKey, &found.uniqueness_key_sealed),
-                    ]
-                    .map(|(column, sealed)| keyring.open(&Place { tenant: &tenant, column }, sealed));
-                    judge::installation_key(opened.into_iter().find_map(Result::err))
-                }
-            }),
-        );
+        let installation = match found {
+            Ok(Some(installation)) => installation,
+            Ok(None) => {
+                return self.say(&Line::fail("key", "the installation is not complete", "run `lead-webhook migrate`"));
+            }
+            Err(failure) => return self.say_found("key", Err(failure)),
+        };
+        if let Some(keyring) = keyring {
+            self.say(&judge::installation_key(guard::open_key(&installation, keyring).err()));
+        }
+        let now = installation::identity(session.shared()).await.map_err(failed(self.context));
+        self.say_found("clone guard", now.map(|now| judge::identity(&installation.identity, &now)));
     }
 
     fn endpoints(&mut self, rows: &[stored::EndpointRow], keyring: Option<&KeyRing>) {

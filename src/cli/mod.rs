@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, messages to stderr, and a command ends with one of the exit codes of [`Failure`].
 
+mod adopt;
 pub mod args;
 mod check;
 mod context;
@@ -90,6 +91,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,
         Command::Seed => seed::seed(&context()?).await,
+        Command::Adopt { queue } => adopt::adopt(&context()?, &queue).await,
         Command::Check { json } => check::check(&context()?, json).await,
         Command::Endpoint(command) => endpoint::run(&context()?, command).await,
         Command::Secret(command) => secret::run(&context()?, command).await,

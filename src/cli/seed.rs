@@ -162,6 +162,7 @@ mod tests {
     use uuid::Uuid;
 
     use super::*;
+    use crate::store::installation::Identity;
 
     fn at(day: i64) -> Timestamp {
         Timestamp::from_second(day * 86_400).unwrap()
@@ -173,6 +174,7 @@ mod tests {
             installation: Installation {
                 installation_id: Uuid::from_u128(1),
                 installed_at: at(100),
+                identity: Identity { system_identifier: None, database_name: "app".to_owned() },
                 key_check_sealed: Vec::new(),
                 uniqueness_key_sealed: Vec::new(),
             },

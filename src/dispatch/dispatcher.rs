@@ -15,16 +15,14 @@ use tracing::Instrument as _;
 use crate::{
     config::{Database, Leads, Notify},
     failpoint,
-    keyring::{Column, Place},
     outcome::{Outcome, Status},
     pipeline::Pipeline,
     store::{
-        self, bell, connect, installation,
+        self, bell, connect,
         mapping::{MappedSql, MappingError},
         outbox,
         session::{Session, explain},
     },
-    visitor::UniquenessKey,
 };
 
 use super::{
@@ -32,7 +30,8 @@ use super::{
     claim::{ClaimError, Claimed, Claimer, Statements},
     endpoints::Endpoints,
     flight::Flight,
-    heart::Heart,
+    guard::{self, Guarded},
+    heart::{self, Heart},
     horizon::Horizon,
     recorder::Ended,
     resting::{Why, forget_ended},
@@ -94,6 +93,10 @@ pub(super) struct Ready {
     pub(super) session: Session,
     statements: Statements,
     claimer: Claimer,
+    /// Its key file is the installation's.
+    pipeline: Arc<Pipeline>,
+    /// When the guard last looked.
+    guarded_at: Instant,
     /// Tenants up to and including this one had their turn.
     cursor: String,
     /// `None`: nobody notifies.
@@ -122,12 +125,8 @@ enum Obstacle {
     Database(String),
     #[error("{0}")]
     Mapping(#[from] MappingError),
-    #[error("the schema is not installed: run `lead-webhook migrate`")]
-    NotInstalled,
-    #[error(
-        "the key file is not the one that this installation was made with ({0}): nothing is claimed until it is back"
-    )]
-    OtherKeys(crate::keyring::OpenError),
+    #[error("{0}")]
+    Guarded(#[from] Guarded),
 }
 
 impl Dispatcher {
@@ -159,25 +158,19 @@ impl Dispatcher {
         forget_ended(tasks);
     }
 
-    /// Connects, looks at the leads table and opens the installation's key.
-    async fn make_ready(&self) -> Result<Ready, Obstacle> {
+    /// Connects, sees that this is the installation's database, and looks at the leads table.
+    async fn make_ready(&mut self) -> Result<Ready, Obstacle> {
         let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected.client);
         session.probe().await.map_err(explained)?;
-        let installation = installation::read(&mut session).await.map_err(explained)?.ok_or(Obstacle::NotInstalled)?;
-        let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
-        let key = self
-            .pipeline
-            .borrow()
-            .keyring()
-            .open(&place, &installation.uniqueness_key_sealed)
-            .map_err(Obstacle::OtherKeys)?;
+        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
+        let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {
             instance_id: self.heart.instance_id(),
-            key: UniquenessKey::new(key),
+            key,
             silence: self.leads.silence,
             endpoints: Endpoints::default(),
         };
@@ -187,7 +180,8 @@ impl Dispatcher {
             Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
         };
         let (cursor, bell) = (String::new(), notifies.then(Bell::default));
-        Ok(Ready { session, statements, claimer, cursor, bell, is_uncertain: false, horizon: Horizon::default() })
+        let (is_uncertain, horizon) = (false, Horizon::default());
+        Ok(Ready { session, statements, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -264,6 +258,7 @@ impl Dispatcher {
         trouble: &mut Trouble,
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
+        self.look_out(ready).await?;
         let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
         self.give_back(ready, trouble).await.map_err(explained)?;
         if ready.horizon.is_overdue(Instant::now()) {
@@ -306,6 +301,17 @@ impl Dispatcher {
         })
     }
 
+    /// Whether this is still the installation's database, after a beat or a reload.
+    async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
+        if ready.guarded_at.elapsed() < heart::EVERY && !self.pipeline.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
+        self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
+        (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
+        Ok(())
+    }
+
     /// What the database answers to `work`, in an operator's words where it fails.
     pub(super) async fn ask<T>(&self, work: impl Future<Output = Result<T, store::Error>>) -> Result<T, String> {
         match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
@@ -320,7 +326,7 @@ impl Dispatcher {
             log_settled(entry);
         }
         forget_ended(tasks);
-        let pipeline = Arc::clone(&self.pipeline.borrow());
+        let pipeline = Arc::clone(&ready.pipeline);
         for delivery in claimed.deliveries {
             let endpoint = ready.claimer.endpoints.open(&pipeline, &delivery);
             let span = tracing::info_span!(

@@ -16,6 +16,9 @@
 //! that is away stops the claims, and what a crash leaves in doubt is bounded. How far back a claim looks is a matter of
 //! the horizon.
 //!
+//! The [`guard`] stands before both: in a database that is not the one that was installed in, a copy perhaps, nothing is
+//! claimed and nothing written.
+//!
 //! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
 //! claimed and not begun goes back to the queue, the heartbeat is removed.
 
@@ -26,6 +29,7 @@ pub mod decide;
 pub mod dispatcher;
 pub mod endpoints;
 pub mod flight;
+pub mod guard;
 pub mod heart;
 mod horizon;
 mod keys;

@@ -1,7 +1,7 @@
 //! The recorder: writes outcomes in batches that form while the last one is being written, and keeps the heartbeat, on
 //! a session of its own, so that a claim that waits for a lock on the leads delays neither.
 //!
-//! What cannot be written because the database is away is kept and written when it is back; only the write is repeated.
+//! What cannot be written because the database is away, or another one than the installation's, is kept and written when it is back; only the write is repeated.
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,10 +14,12 @@ use uuid::Uuid;
 use crate::{
     config::Database,
     failpoint,
+    pipeline::Pipeline,
     store::{
         Error, bell, connect,
         delivery_log::{self, Entry},
-        instances, outbox, said,
+        instances::{self, Interrupted},
+        outbox, said,
         session::{Session, explain},
     },
 };
@@ -25,6 +27,7 @@ use crate::{
 use super::{
     backoff::Backoff,
     flight::{Flight, Seat},
+    guard,
     heart::{self, Heart},
 };
 
@@ -45,21 +48,40 @@ pub struct Ended {
     pub seat: Option<Seat>,
 }
 
+/// How the daemon stands with its database.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// It cannot be written to.
+    Away,
+    /// It can.
+    There,
+    /// It is not the installation's, or the key file is not: nothing is written.
+    Guarded,
+}
+
 /// The recorder's state.
 pub struct Recorder {
     database: Arc<Database>,
     heart: Arc<Heart>,
     flight: Arc<Flight>,
-    status: watch::Sender<bool>,
+    pipeline: watch::Receiver<Arc<Pipeline>>,
+    status: watch::Sender<Standing>,
     session: Option<Session>,
     backoff: Backoff,
     next_beat: Instant,
 }
 
 impl Recorder {
-    /// A recorder without a session yet; `status` tells whether the database is there.
-    pub fn new(database: Arc<Database>, heart: Arc<Heart>, flight: Arc<Flight>, status: watch::Sender<bool>) -> Self {
-        Self { database, heart, flight, status, session: None, backoff: Backoff::default(), next_beat: Instant::now() }
+    /// A recorder without a session yet; `status` tells how it stands with the database, `pipeline` has the key file.
+    pub fn new(
+        database: Arc<Database>,
+        heart: Arc<Heart>,
+        flight: Arc<Flight>,
+        pipeline: watch::Receiver<Arc<Pipeline>>,
+        status: watch::Sender<Standing>,
+    ) -> Self {
+        let (session, backoff, next_beat) = (None, Backoff::default(), Instant::now());
+        Self { database, heart, flight, pipeline, status, session, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -107,26 +129,24 @@ impl Recorder {
         }
     }
 
-    /// Renews the heartbeat and finds dead daemons' claims.
+    /// Renews the heartbeat and finds dead daemons' claims, where the guard still lets us.
     async fn beat(&mut self) {
         self.next_beat = Instant::now() + heart::EVERY;
-        let heart = Arc::clone(&self.heart);
+        let (heart, pipeline) = (Arc::clone(&self.heart), Arc::clone(&self.pipeline.borrow()));
         let Some(session) = self.session().await else { return };
         let beaten = async {
+            if guard::look(session, pipeline.keyring()).await?.is_err() {
+                return Ok(None);
+            }
             heart.renew(session).await?;
-            heart.reap(session).await
+            heart.reap(session).await.map(Some)
         };
         match beaten.await {
-            Ok(interrupted) => {
+            Ok(Some(interrupted)) => {
                 self.worked();
-                for event in interrupted {
-                    tracing::warn!(
-                        event.id = %event.event_id, event.kind = %event.event, tenant.id = %event.tenant_id,
-                        delivery.id = %event.delivery_id, dead.instance = %event.instance_id,
-                        "interrupted: the daemon that made the attempt died; it may have arrived",
-                    );
-                }
+                interrupted.iter().for_each(log_interrupted);
             }
+            Ok(None) => self.guarded().await,
             Err(error) => self.lost(&error).await,
         }
     }
@@ -135,6 +155,10 @@ impl Recorder {
     async fn leave(&mut self) {
         let own = self.heart.instance_id();
         let held = self.flight.held();
+        // What stands there is not ours to change.
+        if *self.status.borrow() == Standing::Guarded {
+            return;
+        }
         let Some(session) = self.session().await else { return };
         let left = async {
             if outbox::release(session, own, &held).await? > 0 {
@@ -149,21 +173,31 @@ impl Recorder {
         }
     }
 
-    /// The session, connected where it is not. `None`: it could not be, and the back-off was waited for.
+    /// The session, connected where it is not. `None`: it could not be, or the guard forbids it, and the back-off was
+    /// waited for.
     async fn session(&mut self) -> Option<&mut Session> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             self.session = None;
-            match connect::connect(&self.database.url, &self.database).await {
-                Ok(connected) => {
-                    let session = Session::new(connected.client);
-                    if let Err(error) = session.probe().await {
-                        self.lost(&error).await;
-                        return None;
-                    }
-                    self.session = Some(session);
-                }
+            let mut session = match connect::connect(&self.database.url, &self.database).await {
+                Ok(connected) => Session::new(connected.client),
                 Err(error) => {
                     self.away(&error.to_string()).await;
+                    return None;
+                }
+            };
+            let pipeline = Arc::clone(&self.pipeline.borrow());
+            let looked = async {
+                session.probe().await?;
+                guard::look(&mut session, pipeline.keyring()).await
+            };
+            match looked.await {
+                Ok(Ok(_)) => self.session = Some(session),
+                Ok(Err(_)) => {
+                    self.guarded().await;
+                    return None;
+                }
+                Err(error) => {
+                    self.lost(&error).await;
                     return None;
                 }
             }
@@ -176,13 +210,31 @@ impl Recorder {
             tracing::info!("the database can be written to again");
         }
         self.backoff.reset();
-        self.status.send_if_modified(|is_there| !std::mem::replace(is_there, true));
+        self.stands(Standing::There);
     }
 
     async fn lost(&mut self, error: &Error) {
         self.session = None;
         let error = explain(error, &self.database.daemon_role);
         self.away(&error).await;
+    }
+
+    /// Not our database, or not our key file. The dispatcher says what differs and what helps.
+    async fn guarded(&mut self) {
+        self.session = None;
+        if self.stands(Standing::Guarded) {
+            let outcomes = self.flight.ended();
+            tracing::warn!(
+                outcomes,
+                "not the installation's database or key file: nothing is written, outcomes are kept"
+            );
+        }
+        sleep(self.backoff.next_wait()).await;
+    }
+
+    /// Whether it stood otherwise before.
+    fn stands(&self, standing: Standing) -> bool {
+        self.status.send_if_modified(|stood| std::mem::replace(stood, standing) != standing)
     }
 
     async fn away(&mut self, error: &str) {
@@ -193,9 +245,17 @@ impl Recorder {
                 "the database cannot be written to; outcomes are kept until it can"
             );
         }
-        self.status.send_if_modified(|is_there| std::mem::replace(is_there, false));
+        self.stands(Standing::Away);
         sleep(self.backoff.next_wait()).await;
     }
+}
+
+fn log_interrupted(event: &Interrupted) {
+    tracing::warn!(
+        event.id = %event.event_id, event.kind = %event.event, tenant.id = %event.tenant_id,
+        delivery.id = %event.delivery_id, dead.instance = %event.instance_id,
+        "interrupted: the daemon that made the attempt died; it may have arrived",
+    );
 }
 
 /// Writes a batch; where the database refuses it for what stands in it, halves it until the refused row stands alone.

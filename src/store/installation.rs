@@ -1,7 +1,7 @@
-//! The one installation in this database: when it was made, and what was sealed for it.
+//! The one installation in this database: when it was made, what was sealed for it, and which database it was made in.
 
 use jiff::Timestamp;
-use tokio_postgres::Error;
+use tokio_postgres::{Client, Error};
 use uuid::Uuid;
 
 use super::session::Session;
@@ -13,15 +13,60 @@ pub struct Installation {
     pub installation_id: Uuid,
     /// When the triggers were first installed.
     pub installed_at: Timestamp,
+    /// The database that it was made in, or that was adopted since.
+    pub identity: Identity,
     /// A known text, sealed: opens only with this installation's key file.
     pub key_check_sealed: Vec<u8>,
     /// The HMAC key of the uniqueness keys, sealed.
     pub uniqueness_key_sealed: Vec<u8>,
 }
 
+/// What tells a database from its copies, as far as the server does.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// Given by initdb, the same on a physical copy; `None` where the server refuses to tell.
+    pub system_identifier: Option<i64>,
+    /// The database's name.
+    pub database_name: String,
+}
+
+/// One thing that is not as it is remembered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Difference {
+    /// Another server: upgraded by `pg_upgrade`, moved, or a dump that was restored elsewhere.
+    #[error("the server's system identifier is {now}, not {remembered}")]
+    Server {
+        /// As it was noted.
+        remembered: i64,
+        /// As it is.
+        now: i64,
+    },
+    /// Another database of the same server, or one that was renamed.
+    #[error("the database is called {now:?}, not {remembered:?}")]
+    Name {
+        /// As it was noted.
+        remembered: String,
+        /// As it is.
+        now: String,
+    },
+}
+
+impl Identity {
+    /// In what `now` is not what is remembered here. An identifier that is unknown on one side tells nothing.
+    pub fn differences(&self, now: &Self) -> Vec<Difference> {
+        let server = match (self.system_identifier, now.system_identifier) {
+            (Some(remembered), Some(now)) if remembered != now => Some(Difference::Server { remembered, now }),
+            _ => None,
+        };
+        let (remembered, name) = (&self.database_name, &now.database_name);
+        let name = (remembered != name).then(|| Difference::Name { remembered: remembered.clone(), now: name.clone() });
+        server.into_iter().chain(name).collect()
+    }
+}
+
 const READ: &str = "\
 -- installation::read
-SELECT installation_id, installed_at, key_check_sealed, uniqueness_key_sealed
+SELECT installation_id, installed_at, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed
 FROM lead_webhook.installation";
 
 /// Reads it; `None`: the schema is there, the row is not.
@@ -34,9 +79,60 @@ pub async fn read(session: &mut Session) -> Result<Option<Installation>, Error> 
         Ok(Installation {
             installation_id: row.try_get("installation_id")?,
             installed_at: row.try_get("installed_at")?,
+            identity: Identity {
+                system_identifier: row.try_get("system_identifier")?,
+                database_name: row.try_get("database_name")?,
+            },
             key_check_sealed: row.try_get("key_check_sealed")?,
             uniqueness_key_sealed: row.try_get("uniqueness_key_sealed")?,
         })
     })
     .transpose()
+}
+
+const DATABASE_NAME: &str = "\
+-- installation::database_name
+SELECT current_database()::text";
+
+const SYSTEM_IDENTIFIER: &str = "\
+-- installation::system_identifier
+SELECT system_identifier FROM pg_control_system()";
+
+/// SQLSTATE classes of trouble that passes: connection, resources, an operator's doing, the system's.
+const PASSING: [&str; 4] = ["08", "53", "57", "58"];
+
+/// What this database is.
+///
+/// # Errors
+/// What the database says, or that the connection is lost. A server that refuses to tell its identifier is none.
+pub async fn identity(client: &Client) -> Result<Identity, Error> {
+    let database_name = client.query_one(DATABASE_NAME, &[]).await?.try_get(0)?;
+    let system_identifier = match client.query_one(SYSTEM_IDENTIFIER, &[]).await {
+        Ok(row) => Some(row.try_get(0)?),
+        // Whatever passes is no refusal: the guard must not be off because a server was short of something.
+        Err(error) if error.code().and_then(|code| code.code().get(..2)).is_some_and(|c| !PASSING.contains(&c)) => None,
+        Err(error) => return Err(error),
+    };
+    Ok(Identity { system_identifier, database_name })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn identity(system_identifier: Option<i64>, database_name: &str) -> Identity {
+        Identity { system_identifier, database_name: database_name.to_owned() }
+    }
+
+    #[test]
+    fn an_identifier_that_is_unknown_on_one_side_tells_nothing_and_a_name_always_does() {
+        let remembered = identity(Some(1), "app");
+        for same in [identity(Some(1), "app"), identity(None, "app")] {
+            assert_eq!(remembered.differences(&same), []);
+            assert_eq!(same.differences(&remembered), []);
+        }
+        assert_eq!(remembered.differences(&identity(Some(2), "app")), [Difference::Server { remembered: 1, now: 2 }]);
+        assert_eq!(remembered.differences(&identity(None, "App")).len(), 1);
+        assert_eq!(remembered.differences(&identity(Some(2), "copy")).len(), 2);
+    }
 }

@@ -8,6 +8,7 @@
 //! Sessions run with `search_path = pg_catalog, pg_temp`: every name of ours and of the application's is qualified, and
 //! nobody's schema can slip a function or an operator in between.
 
+pub mod adoption;
 pub mod bell;
 pub mod check;
 pub mod connect;
@@ -39,6 +40,11 @@ pub(crate) fn said(error: &Error) -> String {
     let detail = db.detail().filter(|_| !shows_values);
     let more = detail.into_iter().chain(db.hint()).map(|text| format!(" {text}")).collect::<String>();
     format!("{}{}{more} (SQLSTATE {})", db.message(), if more.is_empty() { "" } else { "." }, db.code().code())
+}
+
+/// Whether the login lacks a right.
+pub(crate) fn lacks_privilege(error: &Error) -> bool {
+    error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
 /// `name` as an SQL identifier.

@@ -8,10 +8,12 @@ use super::line::Line;
 use crate::{
     cli::time::span,
     config::{Database, Notify, Tls},
+    dispatch::guard::{ADOPT, KEYS},
     keyring::{KeyFileError, OpenError},
     store::{
         check::{Daemon, RoundTrip, Server},
         connect::ConnectError,
+        installation::Identity,
         outbox::Backlog,
         said,
     },
@@ -26,6 +28,9 @@ const MOST_SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// A daemon that keeps up claims within seconds.
 const OLDEST: f64 = 5.0 * 60.0;
+
+/// While the clone guard holds.
+const WAITS: &str = "until then no daemon claims anything, and events wait in the outbox";
 
 /// Unseen for so many seconds a daemon is dead (specification, section 4).
 const DEAD: f64 = 30.0;
@@ -197,16 +202,23 @@ pub(super) fn installation_key(error: Option<OpenError>) -> Line {
         None => Line::ok("key", "the key file is this installation's"),
         Some(error) => {
             let text = format!("the key file is not the one that this installation was made with: {error}");
-            let waits = "until then no daemon claims anything, and events wait in the outbox";
-            match error {
-                // It names the remedy.
-                OpenError::UnknownKey { .. } => Line::fail("key", text, waits),
-                OpenError::Malformed | OpenError::Altered => {
-                    Line::fail("key", text, format!("put the installation's own there; {waits}"))
-                }
-            }
+            Line::fail("key", text, format!("{KEYS}; {WAITS}"))
         }
     }
+}
+
+/// Whether this is the database that was installed in, as far as the server tells.
+pub(super) fn identity(remembered: &Identity, now: &Identity) -> Line {
+    let differences: Vec<_> = remembered.differences(now).iter().map(ToString::to_string).collect();
+    if !differences.is_empty() {
+        return Line::fail("clone guard", differences.join("; "), format!("{ADOPT}; {WAITS}"));
+    }
+    let text = match (remembered.system_identifier, now.system_identifier) {
+        (Some(_), Some(_)) => "server and database are those of the installation",
+        (_, None) => "the server does not tell its system identifier: only the name and the key file tell a copy",
+        (None, _) => "no system identifier is remembered: only the name and the key file tell a copy",
+    };
+    Line::ok("clone guard", text)
 }
 
 pub(super) fn backlog(backlog: Backlog) -> Line {
@@ -289,7 +301,7 @@ mod tests {
         assert!(open.remedy.is_none() && open.finding.contains("chmod 0600"), "{open:?}");
         assert!(no_session(&ConnectError::Url).remedy.is_none());
         let altered = installation_key(Some(OpenError::Altered));
-        assert!(altered.remedy.unwrap().starts_with("put the installation's own there"));
+        assert!(altered.remedy.unwrap().starts_with("put the installation's key file back"));
     }
 
     #[test]

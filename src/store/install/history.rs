@@ -5,7 +5,10 @@ use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{error::InstallError, step::Step};
-use crate::store::identifier;
+use crate::store::{
+    identifier,
+    installation::{Identity, identity},
+};
 
 /// Where migrations are noted.
 pub(super) const HISTORY: &str = "lead_webhook.migrations";
@@ -51,9 +54,6 @@ pub(super) const INSTALL: &str = "-- history::install
 INSERT INTO lead_webhook.installation
     (installation_id, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed)
 VALUES ($1, $2, $3, $4, $5);";
-
-const SYSTEM_IDENTIFIER: &str = "-- history::system_identifier
-SELECT system_identifier FROM pg_control_system()";
 
 impl History {
     /// Reads how far the schema is.
@@ -136,18 +136,15 @@ pub(super) async fn run(client: &mut Client, owner: &str) -> Result<(), InstallE
 
 /// Writes the installation's row.
 pub(super) async fn install(client: &mut Client, owner: &str, new: NewInstallation) -> Result<(), InstallError> {
-    // Some servers refuse to tell; the key file alone counts there.
-    let system_identifier = match client.query_one(SYSTEM_IDENTIFIER, &[]).await {
-        Ok(row) => Some(row.try_get::<_, i64>(0)?),
-        Err(error) if error.as_db_error().is_some() => None,
-        Err(error) => return Err(error.into()),
-    };
-    let database: String = client.query_one("SELECT current_database()::text", &[]).await?.try_get(0)?;
+    let Identity { system_identifier, database_name } = identity(client).await?;
     let NewInstallation { installation_id, key_check_sealed, uniqueness_key_sealed } = new;
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
     transaction
-        .execute(INSTALL, &[&installation_id, &system_identifier, &database, &key_check_sealed, &uniqueness_key_sealed])
+        .execute(
+            INSTALL,
+            &[&installation_id, &system_identifier, &database_name, &key_check_sealed, &uniqueness_key_sealed],
+        )
         .await?;
     transaction.commit().await?;
     Ok(())

@@ -123,6 +123,31 @@ impl Database {
         version >= since
     }
 
+    /// A copy of the whole database on the same server, under a name of its own. Nobody may be connected to this one.
+    pub async fn copy(&self) -> Self {
+        let name = format!("{}_copy", self.name);
+        let sql = format!("CREATE DATABASE {name} TEMPLATE {}", self.name);
+        self.server().await.batch_execute(&sql).await.unwrap();
+        self.called(&self.cluster, &name)
+    }
+
+    /// The same roles, another server or name.
+    pub fn called(&self, cluster: &Arc<Cluster>, name: &str) -> Self {
+        Self {
+            cluster: cluster.clone(),
+            name: name.to_owned(),
+            owner_role: self.owner_role.clone(),
+            daemon_role: self.daemon_role.clone(),
+            daemon_login: self.daemon_login.clone(),
+            app_login: self.app_login.clone(),
+        }
+    }
+
+    /// A session of the superuser in another database of the server.
+    pub async fn server(&self) -> Client {
+        connect(&url(&self.cluster, ADMIN, "postgres")).await.expect("a session of the superuser")
+    }
+
     /// A URL for `login`, over TCP.
     pub fn url(&self, login: &str) -> String {
         url(&self.cluster, login, &self.name)

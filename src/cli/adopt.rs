@@ -1,0 +1,85 @@
+//! `lead-webhook adopt`: the operator's word on a database that is not the one that was installed in.
+
+use super::{Failure, args::Queue, context::Context, output};
+use crate::{
+    dispatch::guard::{KEYS, open_key},
+    store::{
+        Error, adoption,
+        adoption::Discarded,
+        installation::{self, Identity, Installation},
+        lacks_privilege, outbox,
+        session::{Session, explain},
+    },
+};
+
+/// Writes the present identifiers, and discards the queue of a copy. Where nothing differs, nothing is changed.
+pub(super) async fn adopt(context: &Context, queue: &Queue) -> Result<(), Failure> {
+    let keyring = context.keyring()?;
+    let mut session = context.owner_session().await?;
+    let installation = installation::read(&mut session)
+        .await
+        .map_err(failed(context))?
+        .ok_or_else(|| Failure::Operation("the schema is not installed here: run `lead-webhook migrate`".to_owned()))?;
+    open_key(&installation, &keyring).map_err(|error| {
+        let file = context.config.keys_file.display();
+        Failure::Configuration(format!(
+            "key file {file}: not the one that this installation was made with ({error}), and no endpoint opens without it; \
+             nothing is changed: {KEYS}"
+        ))
+    })?;
+    let now = installation::identity(session.shared()).await.map_err(failed(context))?;
+    let differences = installation.identity.differences(&now);
+    if differences.is_empty() {
+        output::message(&format!("nothing differs, and nothing is changed: this is {}", named(&now)));
+        return Ok(());
+    }
+    differences.iter().for_each(|difference| output::message(&format!("differs: {difference}")));
+    settle(context, &mut session, &installation, &now, queue).await
+}
+
+async fn settle(
+    context: &Context,
+    session: &mut Session,
+    installation: &Installation,
+    now: &Identity,
+    queue: &Queue,
+) -> Result<(), Failure> {
+    let discards = queue.discard_queue;
+    let adopted = adoption::adopt(session, installation, now, discards).await.map_err(failed(context))?;
+    let Some(discarded) = adopted else {
+        let text = "another adopt came first; this one has changed nothing: run `lead-webhook check`";
+        return Err(Failure::Operation(text.to_owned()));
+    };
+    output::message(&format!("done: the installation is now {}", named(now)));
+    if discards {
+        let Discarded { pending, in_flight } = discarded;
+        let all = pending + in_flight;
+        output::message(&format!(
+            "done: {all} events logged as skipped / discarded ({pending} pending, {in_flight} in flight in the original)"
+        ));
+    } else {
+        let kept = outbox::backlog(session).await.map_err(failed(context))?;
+        output::message(&format!("kept: the queue, {} pending, {} in flight", kept.pending, kept.in_flight));
+    }
+    output::message("daemons that run go on by themselves within seconds");
+    Ok(())
+}
+
+fn named(identity: &Identity) -> String {
+    let Identity { system_identifier, database_name } = identity;
+    match system_identifier {
+        Some(identifier) => format!("database {database_name:?} on the server with system identifier {identifier}"),
+        None => format!("database {database_name:?}; the server refuses to tell its system identifier"),
+    }
+}
+
+fn failed(context: &Context) -> impl Fn(Error) -> Failure {
+    |error| {
+        if lacks_privilege(&error) {
+            let role = &context.config.database.owner_role;
+            let text = format!("the login of database.owner_url has to be a member of {role}, or a superuser");
+            return Failure::Operation(format!("{text}. The database said: {}", crate::store::said(&error)));
+        }
+        Failure::Operation(explain(&error, &context.config.database.daemon_role))
+    }
+}

@@ -1,0 +1,248 @@
+//! A restored or cloned database sends nothing, and nothing is written in it, until an operator says what it is. Then the
+//! daemons that run go on by themselves.
+
+use std::{fs, process::Command};
+
+use serde_json::json;
+
+use crate::harness::{Answer, Cluster, Database, Gate, Process, Setup};
+
+/// A setup without a daemon, with `n` leads of tenant `acme` in the queue.
+async fn with_pending(n: usize) -> Setup {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    for i in 0..n {
+        setup.db.insert_lead("acme", &format!("pending{i}@example.com")).await;
+    }
+    setup
+}
+
+/// Lets the setup's configuration lead to `db`; the database before.
+fn point_at(setup: &mut Setup, db: Database) -> Database {
+    let before = std::mem::replace(&mut setup.db, db);
+    setup.edit_config(&[
+        ("database.url", json!(setup.db.url(&setup.db.daemon_login))),
+        ("database.owner_url", json!(setup.db.admin_url())),
+    ]);
+    before
+}
+
+/// Waits until both parts of the daemon have looked: the dispatcher's line.
+async fn guarded(daemon: &Process) -> String {
+    daemon.wait_for_log(|line| line.contains("nothing is written, outcomes are kept")).await;
+    daemon.wait_for_log(|line| line.contains("cannot claim")).await
+}
+
+async fn count(db: &Database, what: &str) -> i64 {
+    db.admin().await.query_one(&format!("SELECT count(*) FROM lead_webhook.{what}"), &[]).await.unwrap().get(0)
+}
+
+#[tokio::test]
+async fn a_copy_sends_nothing_until_its_queue_is_discarded_and_then_the_same_daemon_goes_on() {
+    let mut setup = with_pending(2).await;
+    let copy = setup.db.copy().await;
+    let original = point_at(&mut setup, copy);
+    let daemon = setup.daemon();
+    let said = guarded(&daemon).await;
+    let name = format!("is called \\\"{}\\\", not \\\"{}\\\"", setup.db.name, original.name);
+    assert!(said.contains("ERROR") && (said.contains(&name) || said.contains(&name.replace('\\', ""))), "{said}");
+    assert!(said.contains("adopt --keep-queue") && said.contains("adopt --discard-queue"), "{said}");
+    let check = setup.run(&["check"]).await;
+    let line = check.stdout.lines().find(|line| line.contains("clone guard")).unwrap();
+    assert!(line.starts_with("fail") && line.contains("adopt --discard-queue"), "{line}");
+    assert_eq!(check.code, Some(1));
+    setup.db.insert_lead("acme", "third@example.com").await;
+
+    let adopted = setup.run(&["adopt", "--discard-queue"]).await.ok().stderr;
+    assert!(adopted.contains("3 events logged as skipped / discarded (3 pending, 0 in flight"), "{adopted}");
+    let rows = setup.db.log_rows().await;
+    let discarded = |row: &&crate::harness::LogRow| row.reason.as_deref() == Some("discarded");
+    assert_eq!(rows.iter().filter(discarded).count(), 3, "{rows:?}");
+    setup.db.insert_lead("acme", "new@example.com").await;
+    assert_eq!(setup.db.wait_for_log(4).await[3].status, "delivered");
+    assert_eq!(setup.receiver.requests().len(), 1);
+    assert_eq!(daemon.log().iter().filter(|line| line.contains("cannot claim")).count(), 1, "it is said once");
+    let again = setup.run(&["adopt", "--discard-queue"]).await.ok().stderr;
+    assert!(again.contains("nothing differs, and nothing is changed"), "{again}");
+    let check = setup.run(&["check"]).await.stdout;
+    assert!(check.lines().any(|line| line.starts_with("ok") && line.contains("clone guard")), "{check}");
+}
+
+#[tokio::test]
+async fn what_is_pending_is_sent_once_where_the_queue_is_kept() {
+    let mut setup = with_pending(2).await;
+    let copy = setup.db.copy().await;
+    let _original = point_at(&mut setup, copy);
+    let daemon = setup.daemon();
+    guarded(&daemon).await;
+    assert_eq!((count(&setup.db, "deliveries").await, count(&setup.db, "instances").await), (0, 0));
+    let adopted = setup.run(&["adopt", "--keep-queue"]).await.ok().stderr;
+    assert!(adopted.contains("kept: the queue, 2 pending, 0 in flight"), "{adopted}");
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
+
+/// The whole database under the same name on a server of its own, by `pg_dump`, with the roles that it needs.
+fn restored_elsewhere(db: &Database) -> Database {
+    let cluster = Cluster::start(&[]);
+    let script = "set -eu
+        at() { program=$1 port=$2; shift 2; \"$bin/$program\" -h 127.0.0.1 -p \"$port\" -U postgres \"$@\"; }
+        bin=$1 from=$2 to=$3 name=$4
+        at pg_dumpall $from --roles-only | at psql $to -q -d postgres
+        at createdb $to \"$name\"
+        at pg_dump $from -d \"$name\" | at psql $to -q -v ON_ERROR_STOP=1 -d \"$name\"";
+    let bin = cluster.binary("");
+    let (from, to) = (db.cluster.port().to_string(), cluster.port().to_string());
+    let done =
+        Command::new("sh").args(["-c", script, "restore"]).arg(bin).args([&from, &to, &db.name]).output().unwrap();
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    db.called(&cluster, &db.name)
+}
+
+#[tokio::test]
+async fn a_dump_that_was_restored_on_another_server_is_told_by_the_servers_identifier() {
+    let mut setup = with_pending(1).await;
+    let elsewhere = restored_elsewhere(&setup.db);
+    let _original = point_at(&mut setup, elsewhere);
+    let daemon = setup.daemon();
+    let said = guarded(&daemon).await;
+    assert!(said.contains("system identifier is") && !said.contains("is called"), "{said}");
+    setup.run(&["adopt", "--keep-queue"]).await.ok();
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    setup.db.cluster.restart(crate::harness::Stop::Fast).await;
+    setup.db.insert_lead("acme", "after@example.com").await;
+    setup.db.wait_for_log(2).await;
+    assert_eq!(setup.receiver.requests().len(), 2, "a restart of the same server is none");
+}
+
+#[tokio::test]
+async fn nothing_is_reaped_in_a_copy_and_what_was_in_flight_in_the_original_is_discarded_too() {
+    let mut setup = with_pending(1).await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut dead = setup.daemon();
+    setup.receiver.wait_for(1).await;
+    dead.kill9();
+    // So old that a daemon that may would take the claim over at its first beat; the server itself must be older.
+    let age = "SELECT pg_sleep(greatest(0, 31 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())));
+               UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'";
+    setup.db.admin().await.batch_execute(age).await.unwrap();
+    let copy = setup.db.copy().await;
+    let original = point_at(&mut setup, copy);
+    let mut daemon = setup.daemon();
+    guarded(&daemon).await;
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().await.code(), Some(0), "it holds nothing");
+    let claimed = "outbox WHERE claimed_by IS NOT NULL";
+    assert_eq!((count(&setup.db, claimed).await, count(&setup.db, "deliveries").await), (1, 0));
+    assert_eq!(count(&setup.db, "instances").await, 1, "the dead one's, as it was copied");
+    let adopted = setup.run(&["adopt", "--discard-queue"]).await.ok().stderr;
+    assert!(adopted.contains("1 events logged as skipped / discarded (0 pending, 1 in flight"), "{adopted}");
+    let row = &setup.db.log_rows().await[0];
+    assert_eq!(row.reason.as_deref(), Some("discarded"));
+    assert!(row.error.as_deref().unwrap().starts_with("in flight in the original"), "{row:?}");
+    assert_eq!(count(&original, claimed).await, 1, "the original is as it was");
+}
+
+#[tokio::test]
+async fn an_outcome_waits_for_its_own_database_while_another_one_stands_behind_its_address() {
+    let setup = with_pending(0).await;
+    let copy = setup.db.copy().await;
+    // As restored elsewhere: the name will be the original's.
+    copy.admin().await.batch_execute("UPDATE lead_webhook.installation SET system_identifier = 1").await.unwrap();
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.receiver.wait_for(1).await;
+    let aside = setup.db.called(&setup.db.cluster, &format!("{}_aside", setup.db.name));
+    rename(&setup.db, &aside).await;
+    rename(&copy, &setup.db).await;
+    gate.open();
+    guarded(&daemon).await;
+    assert_eq!((count(&setup.db, "deliveries").await, count(&setup.db, "instances").await), (0, 0));
+    rename(&setup.db, &copy).await;
+    rename(&aside, &setup.db).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    assert_eq!(setup.receiver.requests().len(), 1);
+}
+
+/// Ends the database's sessions and gives it another's name.
+async fn rename(from: &Database, to: &Database) {
+    let server = from.server().await;
+    let (old, new) = (&from.name, &to.name);
+    for sql in [
+        format!("ALTER DATABASE {old} ALLOW_CONNECTIONS false"),
+        format!("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{old}'"),
+        format!("ALTER DATABASE {old} RENAME TO {new}"),
+        format!("ALTER DATABASE {new} ALLOW_CONNECTIONS true"),
+    ] {
+        server.batch_execute(&sql).await.unwrap();
+    }
+}
+
+#[tokio::test]
+async fn under_another_key_file_nothing_is_claimed_or_adopted_and_a_reload_with_the_right_one_goes_on() {
+    let setup = with_pending(0).await;
+    let daemon = setup.daemon();
+    setup.db.insert_lead("acme", "first@example.com").await;
+    setup.db.wait_for_log(1).await;
+    let keys = setup.key_file();
+    let aside = setup.path("keys-aside");
+    fs::rename(&keys, &aside).unwrap();
+    setup.run(&["key", "generate", "--out", keys.to_str().unwrap()]).await.ok();
+    daemon.signal("HUP");
+    daemon.wait_for_log(|line| line.contains("reloaded")).await;
+    setup.db.insert_lead("acme", "second@example.com").await;
+    let said = guarded(&daemon).await;
+    assert!(said.contains("key file is not the one") && said.contains("uninstall"), "{said}");
+    for flag in ["--keep-queue", "--discard-queue"] {
+        let refused = setup.run(&["adopt", flag]).await;
+        assert_eq!(refused.code, Some(78));
+        assert!(refused.stderr.contains("put the installation's key file back"), "{}", refused.stderr);
+    }
+    assert_eq!((count(&setup.db, "deliveries").await, setup.db.outbox_count().await), (1, 1));
+    fs::rename(&aside, &keys).unwrap();
+    daemon.signal("HUP");
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_server_that_refuses_to_tell_its_identifier_is_no_obstacle_and_the_name_still_counts() {
+    let cluster = Cluster::start(&[]);
+    let receiver = crate::harness::Receiver::start();
+    let mut setup = Setup::prepare(Database::create(&cluster).await, receiver).await;
+    let refuse = "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC";
+    setup.db.admin().await.batch_execute(refuse).await.unwrap();
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    let mut daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    let check = setup.run(&["check"]).await.stdout;
+    assert!(check.contains("clone guard: the server does not tell its system identifier"), "{check}");
+    daemon.signal("TERM");
+    daemon.wait().await;
+    let copy = setup.db.copy().await;
+    copy.admin().await.batch_execute(refuse).await.unwrap();
+    let _original = point_at(&mut setup, copy);
+    let daemon = setup.daemon();
+    assert!(guarded(&daemon).await.contains("is called"));
+}
+
+#[tokio::test]
+async fn adopt_needs_one_of_its_two_words_and_the_owners_rights() {
+    let mut setup = with_pending(1).await;
+    for args in [&["adopt"][..], &["adopt", "--keep-queue", "--discard-queue"]] {
+        assert_eq!(setup.run(args).await.code, Some(2), "{args:?}");
+    }
+    let copy = setup.db.copy().await;
+    let _original = point_at(&mut setup, copy);
+    setup.edit_config(&[("database.owner_url", json!(setup.db.url(&setup.db.daemon_login)))]);
+    let refused = setup.run(&["adopt", "--discard-queue"]).await;
+    assert_eq!(refused.code, Some(1));
+    assert!(refused.stderr.contains(&format!("a member of {}", setup.db.owner_role)), "{}", refused.stderr);
+    assert_eq!(setup.db.outbox_count().await, 1, "nothing is changed");
+}
