@@ -9,6 +9,7 @@
 //! nobody's schema can slip a function or an operator in between.
 
 pub mod bell;
+pub mod capture_index;
 pub mod check;
 pub mod connect;
 pub mod delivery_list;
@@ -18,10 +19,12 @@ pub mod install;
 pub mod installation;
 pub mod instances;
 pub mod lead_pages;
+pub mod lead_slices;
 pub mod leads;
 pub mod mapping;
 pub mod outbox;
 pub mod session;
+pub mod sweep;
 mod tls;
 pub mod uniqueness;
 
