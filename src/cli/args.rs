@@ -70,6 +70,22 @@ fails. It reads only, and is safe at any time.")]
         #[arg(long)]
         json: bool,
     },
+    /// Count what became of every lead since the install, and name those that nothing became of
+    #[command(after_help = "\
+Each lead with a contact counts once, by the best that happened to it. Unaccounted are those that were captured while \
+the tenant's endpoint was on and of which neither outbox, log nor mute knows anything: exit code 1 where there are any. \
+It reads only, in short statements, and is safe at any time.
+
+Without an index on the captured time the whole table is read. Without a captured time all leads are looked at, and \
+what is missing cannot be told: those leads count as undated.")]
+    Reconcile {
+        /// Only leads captured at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// One JSON object a line: the counts, then each finding
+        #[arg(long)]
+        json: bool,
+    },
     /// Configure where a tenant's leads are sent
     #[command(subcommand)]
     Endpoint(EndpointCommand),

@@ -14,6 +14,7 @@ mod key;
 mod migrate;
 mod output;
 mod progress;
+mod reconcile;
 mod run;
 mod secret;
 mod seed;
@@ -91,6 +92,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,
         Command::Seed => seed::seed(&context()?).await,
         Command::Check { json } => check::check(&context()?, json).await,
+        Command::Reconcile { since, json } => reconcile::reconcile(&context()?, since.as_deref(), json).await,
         Command::Endpoint(command) => endpoint::run(&context()?, command).await,
         Command::Secret(command) => secret::run(&context()?, command).await,
         Command::Test { tenant, draft, re_engaged, json } => {

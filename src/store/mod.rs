@@ -23,6 +23,7 @@ pub mod lead_slices;
 pub mod leads;
 pub mod mapping;
 pub mod outbox;
+pub mod reconcile;
 pub mod session;
 pub mod sweep;
 mod tls;
