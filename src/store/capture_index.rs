@@ -91,9 +91,11 @@ fn without_alias(expression: &str) -> Option<String> {
             continue;
         }
         rest = rest.trim_start().strip_prefix('.')?.trim_start();
-        if rest.starts_with('*') {
-            return None;
-        }
+        let column = rest.chars().next().filter(|first| *first != '*')?;
+        // It may be named like the alias.
+        let (column, behind) = rest.split_at_checked(token(rest, column)?)?;
+        sql.push_str(column);
+        rest = behind;
     }
     Some(sql)
 }
@@ -123,7 +125,7 @@ mod tests {
             (r#"(coalesce("lead" . "a b", lead.lead))"#, Some(r#"(coalesce("a b", lead))"#)),
             ("(lead.row.lead)", Some("(row.lead)")),
             ("(app.leading(lead.a))", Some("(app.leading(a))")),
-            ("(lead.it's'''lead.'')", None),
+            ("(lead.a || 'it''s lead.b')", Some("(a || 'it''s lead.b')")),
             ("(app.captured(lead))", None),
             ("(app.captured(lead.*))", None),
             (r"(lead.a || E'\'lead.')", None),
