@@ -1,5 +1,5 @@
-//! `lead-webhook run`: starts the listener, the dispatcher and the recorder, tells systemd how they do, and ends them
-//! in order.
+//! `lead-webhook run`: starts the listener, the dispatcher, the recorder and the sweep, tells systemd how they do, and
+//! ends them in order.
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
@@ -19,6 +19,7 @@ use crate::{
         heart::Heart,
         listener,
         recorder::{Recorder, Standing},
+        sweep::Sweeper,
         wake_up::WakeUp,
     },
     keyring::KeyRing,
@@ -63,11 +64,12 @@ pub struct Daemon {
     pub level: LevelSwitch,
 }
 
-/// The three tasks, and what they share with the daemon's own loop.
+/// The four tasks, and what they share with the daemon's own loop.
 struct Tasks {
     recorder: JoinHandle<()>,
     listener: JoinHandle<()>,
     dispatcher: JoinHandle<()>,
+    sweeper: JoinHandle<()>,
     flight: Arc<Flight>,
     wake_up: WakeUp,
     pipeline: watch::Sender<Arc<Pipeline>>,
@@ -91,8 +93,8 @@ impl Daemon {
         Ok(tasks.end(&mut requests, &mut watchdog).await)
     }
 
-    /// Starts the three tasks.
-    #[expect(clippy::disallowed_methods, reason = "the daemon's three tasks start here, and their ends are awaited")]
+    /// Starts the four tasks.
+    #[expect(clippy::disallowed_methods, reason = "the daemon's four tasks start here, and their ends are awaited")]
     fn start(&self) -> Result<Tasks, StartError> {
         let pipeline = watch::Sender::new(Arc::new(Pipeline::new(&self.config, self.keyring.clone())?));
         let database = Arc::new(self.config.database.clone());
@@ -116,6 +118,13 @@ impl Daemon {
         let keys = pipeline.subscribe();
         let recorder = Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), keys, status);
         let listener = listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe());
+        let sweeper = Sweeper {
+            database: Arc::clone(&database),
+            leads: self.config.leads.clone(),
+            heart: Arc::clone(&heart),
+            wake_up: wake_up.clone(),
+            stop: stop.subscribe(),
+        };
         let dispatcher = Dispatcher {
             database,
             leads: self.config.leads.clone(),
@@ -132,6 +141,7 @@ impl Daemon {
             recorder: tokio::spawn(recorder.run(outcomes)),
             listener: tokio::spawn(listener),
             dispatcher: tokio::spawn(dispatcher.run()),
+            sweeper: tokio::spawn(sweeper.run()),
             flight,
             wake_up,
             pipeline,
@@ -200,13 +210,13 @@ impl Daemon {
 impl Tasks {
     /// Stops the tasks in order: no more claims, what is in flight ends, outcomes are written.
     async fn end(self, requests: &mut Requests, watchdog: &mut Interval) -> Ended {
-        let Self { recorder, listener, dispatcher, flight, stop, .. } = self;
+        let Self { recorder, listener, dispatcher, sweeper, flight, stop, .. } = self;
         tracing::info!(in_flight = flight.len(), "stopping");
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
         stop.send_replace(true);
         let end = async {
             // A task's own panic is its end as well.
-            let _ = tokio::join!(dispatcher, listener);
+            let _ = tokio::join!(dispatcher, listener, sweeper);
             tokio::time::timeout(LAST_WRITES, recorder).await.is_ok()
         };
         tokio::pin!(end);

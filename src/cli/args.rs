@@ -58,7 +58,7 @@ Needs the key file, and a database user that may create triggers on the table (d
 Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead. \
 Safe to run again, and while the daemon runs.
 
-A lead that stands in the outbox is left to the daemon; one whose values cannot be read is counted and named. \
+A lead that stands in the outbox, or that a trigger has missed, is left to the daemon; one whose values cannot be read is counted and named. \
 Uses database.owner_url, whose login must see every lead.")]
     Seed,
     /// Confirm a database that was upgraded, moved or copied: until then nothing is sent from it
@@ -80,6 +80,22 @@ One line each: ok, warn or fail, what was looked at, what was found and what hel
 fails. It reads only, and is safe at any time.")]
     Check {
         /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Count what became of every lead since the install, and name those that nothing became of
+    #[command(after_help = "\
+Each lead with a contact counts once, by the best that happened to it. Unaccounted are those that were captured while \
+the tenant's endpoint was on and of which neither outbox, log nor mute knows anything: exit code 1 where there are any. \
+It reads only, in short statements, and is safe at any time.
+
+Without an index on the captured time the whole table is read. Without a captured time all leads are looked at, and \
+what is missing cannot be told: those leads count as undated.")]
+    Reconcile {
+        /// Only leads captured at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now
+        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
+        since: Option<String>,
+        /// One JSON object a line: the counts, then each finding
         #[arg(long)]
         json: bool,
     },

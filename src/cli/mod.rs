@@ -15,6 +15,7 @@ mod key;
 mod migrate;
 mod output;
 mod progress;
+mod reconcile;
 mod run;
 mod secret;
 mod seed;
@@ -93,6 +94,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Seed => seed::seed(&context()?).await,
         Command::Adopt { queue } => adopt::adopt(&context()?, &queue).await,
         Command::Check { json } => check::check(&context()?, json).await,
+        Command::Reconcile { since, json } => reconcile::reconcile(&context()?, since.as_deref(), json).await,
         Command::Endpoint(command) => endpoint::run(&context()?, command).await,
         Command::Secret(command) => secret::run(&context()?, command).await,
         Command::Test { tenant, draft, re_engaged, json } => {

@@ -1,6 +1,6 @@
 //! `lead-webhook seed`: the uniqueness keys of the leads that are there already. Sends nothing.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use jiff::Timestamp;
 
@@ -29,6 +29,8 @@ struct Counts {
     without_contact: u64,
     /// In the outbox: their claim decides and writes the key.
     queued: u64,
+    /// Missed by a trigger: with a key they would count as known, and never be sent.
+    missed: u64,
     broken: u64,
 }
 
@@ -72,11 +74,16 @@ fn tell(counts: &Counts, broken: &[String]) {
 }
 
 fn summary(counts: &Counts) -> String {
-    let Counts { read, written, without_contact, queued, broken } = counts;
+    let Counts { read, written, without_contact, queued, missed, broken } = counts;
     let mut text =
         format!("{read} leads read, {written} keys written or moved on, {without_contact} leads without contact");
     if *queued > 0 {
         text.push_str(&format!(", {queued} left to the daemon because they are in the outbox"));
+    }
+    if *missed > 0 {
+        text.push_str(&format!(
+            ", {missed} left out because a trigger missed them and they were not sent: see `lead-webhook reconcile`"
+        ));
     }
     if *broken > 0 {
         text.push_str(&format!(
@@ -102,22 +109,23 @@ impl Seeding {
         counts: &mut Counts,
     ) -> Result<(), Failure> {
         // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
-        let ids: Vec<_> = leads.found().map(|(tenant_id, lead)| (tenant_id, lead.lead_id.as_str())).collect();
-        let queued = lead_pages::queued(session, &ids).await.map_err(failed(context))?;
+        let found: Vec<_> = leads.found().collect();
+        let daemons = lead_pages::daemons(session, &found).await.map_err(failed(context))?;
+        let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
         counts.broken += leads.broken().map(|_| 1).sum::<u64>();
-        let rows = self.keys(leads.found(), &queued.into_iter().collect(), counts);
+        let rows = self.keys(found.into_iter(), &daemons, counts);
         counts.written += uniqueness::seed(session, &rows).await.map_err(failed(context))?;
         Ok(())
     }
 
     /// The keys of `leads`, each once, with its newest lead.
     ///
-    /// A lead that is `queued` is left out: its claim would take a key that names it for a row that has only moved, and
-    /// never send it.
+    /// The `daemons` (whether each is queued) are left out: their claim would take a key that names them for a row that
+    /// has only moved, and never send them.
     fn keys<'a>(
         &self,
         leads: impl Iterator<Item = (&'a str, &'a Lead)>,
-        queued: &HashSet<(String, String)>,
+        daemons: &HashMap<(String, String), bool>,
         counts: &mut Counts,
     ) -> Vec<(Key, Known)> {
         let mut rows: HashMap<Key, Known> = HashMap::new();
@@ -127,14 +135,16 @@ impl Seeding {
                 counts.without_contact += 1;
                 continue;
             };
-            if queued.contains(&(tenant_id.to_owned(), lead.lead_id.clone())) {
-                counts.queued += 1;
-                continue;
-            }
-            let key = self.key.of(tenant_id, lead.visitor_id.as_deref(), &lead.lead_id, &contact);
-            let seen_at = self.seen_at(lead);
-            if rows.get(&key).is_none_or(|known| known.seen_at < seen_at) {
-                rows.insert(key, known(tenant_id, lead, seen_at));
+            match daemons.get(&(tenant_id.to_owned(), lead.lead_id.clone())) {
+                Some(true) => counts.queued += 1,
+                Some(false) => counts.missed += 1,
+                None => {
+                    let key = self.key.of(tenant_id, lead.visitor_id.as_deref(), &lead.lead_id, &contact);
+                    let seen_at = self.seen_at(lead);
+                    if rows.get(&key).is_none_or(|known| known.seen_at < seen_at) {
+                        rows.insert(key, known(tenant_id, lead, seen_at));
+                    }
+                }
             }
         }
         rows.into_iter().collect()
@@ -195,7 +205,7 @@ mod tests {
     }
 
     fn keys(leads: &[Lead], queued: &[&str]) -> (Vec<(String, Timestamp)>, Counts) {
-        let queued = queued.iter().map(|id| ("t".to_owned(), (*id).to_owned())).collect();
+        let queued = queued.iter().map(|id| (("t".to_owned(), (*id).to_owned()), true)).collect();
         let mut counts = Counts::default();
         let rows = seeding().keys(leads.iter().map(|lead| ("t", lead)), &queued, &mut counts);
         let mut rows: Vec<_> = rows.into_iter().map(|(_, known)| (known.lead_id, known.seen_at)).collect();

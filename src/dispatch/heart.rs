@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use crate::store::{
     Error,
-    instances::{self, Instance, Interrupted},
+    instances::{self, Instance, Interrupted, Mark},
     outbox,
     session::Session,
 };
@@ -40,13 +40,18 @@ struct Beat {
 pub struct Heart {
     instance: Instance,
     beat: watch::Sender<Beat>,
+    mark: watch::Sender<Option<Mark>>,
 }
 
 impl Heart {
     /// A heart that has not beaten yet: nothing is sent before its first beat.
     pub fn new(instance: Instance) -> Self {
         let long_ago = Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now);
-        Self { instance, beat: watch::Sender::new(Beat { at: long_ago, resumed: None }) }
+        Self {
+            instance,
+            beat: watch::Sender::new(Beat { at: long_ago, resumed: None }),
+            mark: watch::Sender::new(None),
+        }
     }
 
     /// The daemon.
@@ -60,7 +65,7 @@ impl Heart {
     /// What the database says, or that the connection is lost.
     pub async fn renew(&self, session: &mut Session) -> Result<(), Error> {
         let at = Instant::now();
-        instances::renew(session, &self.instance).await?;
+        let mark = instances::renew(session, &self.instance).await?;
         let before = self.beat.borrow().clone();
         let resumed = if at.duration_since(before.at) < STALE {
             before.resumed
@@ -69,7 +74,13 @@ impl Heart {
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
         self.beat.send_replace(Beat { at, resumed });
+        self.mark.send_replace(Some(mark));
         Ok(())
+    }
+
+    /// What each heartbeat sees of the failing triggers; `None`: there was none yet.
+    pub fn marks(&self) -> watch::Receiver<Option<Mark>> {
+        self.mark.subscribe()
     }
 
     /// Logs the claims of dead daemons as interrupted.

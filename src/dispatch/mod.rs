@@ -1,6 +1,6 @@
 //! When things happen: who looks, who claims, who writes.
 //!
-//! Three tasks, each with a session of its own, and one short task for each delivery:
+//! Four tasks, each with a session of its own, and one short task for each delivery:
 //!
 //! - the [`listener`] hears NOTIFY and rings the [`wake_up`]; it listens before it rings, at every connect, so that
 //!   nothing is missed between two connections. NOTIFY is only a hint: a timer looks as well. Whether commits notify at
@@ -10,6 +10,8 @@
 //!   re-engaged or a duplicate. A claim is committed before anything is sent.
 //! - the [`recorder`] writes outcomes in batches. It keeps the heartbeat too ([`heart`]), by which several daemons tell
 //!   who is alive, and logs the claims of dead ones as `interrupted`.
+//! - the [`sweep`] queues what a failing trigger left out, at the start and when the mark of such triggers has moved. Its
+//!   session lasts as long as it looks.
 //!
 //! No lock is held over an HTTP exchange. An attempt makes room when it ends, and where attempts are quick some are
 //! claimed ahead, but no more than four times as many deliveries as attempts are claimed and not recorded: a database
@@ -37,5 +39,6 @@ pub mod listener;
 pub mod recorder;
 mod resting;
 mod sending;
+pub mod sweep;
 mod trouble;
 pub mod wake_up;

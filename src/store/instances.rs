@@ -1,4 +1,5 @@
-//! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here.
+//! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here. Each heartbeat
+//! brings the mark of failing triggers along, so that watching it costs no statement.
 
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -9,7 +10,18 @@ const RENEW: &str = "\
 -- instances::renew
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version)
 VALUES ($1, $2, $3, $4)
-ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()";
+ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()
+RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
+          pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest";
+
+/// What a heartbeat saw of the failing triggers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mark {
+    /// How often a trigger could not queue an event, since the install.
+    pub missed: i64,
+    /// The oldest transaction that was still under way.
+    pub oldest: i64,
+}
 
 /// Who a daemon is.
 #[derive(Debug, Clone)]
@@ -26,10 +38,13 @@ pub struct Instance {
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn renew(session: &mut Session, instance: &Instance) -> Result<(), Error> {
+pub async fn renew(session: &mut Session, instance: &Instance) -> Result<Mark, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    session.execute(RENEW, &[&instance.instance_id, &instance.host, &instance.process_id, &version]).await?;
-    Ok(())
+    let renew = session.statement(RENEW).await?;
+    let params: [super::session::Param<'_>; 4] =
+        [&instance.instance_id, &instance.host, &instance.process_id, &version];
+    let row = session.client().query_one(&renew, &params).await?;
+    Ok(Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? })
 }
 
 /// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a

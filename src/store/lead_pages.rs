@@ -4,12 +4,14 @@
 //! table would hold its lock on it until the end, so that a migration of the application's, and behind that every
 //! writer, would wait; and it would be lost with the first lead whose mapped expression fails.
 
-use tokio_postgres::{Error, Statement};
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row, Statement};
 
 use super::{
-    leads::{self, Leads, LoadError},
+    leads::{self, Lead, Leads, LoadError},
     mapping::MappedSql,
     session::Session,
+    sweep::{UNKNOWN, WAS_ON},
 };
 
 /// Ids a page: a round trip costs little beside reading so many, and a broken lead among them is found in ten halvings.
@@ -79,18 +81,48 @@ fn page_sql(mapped: &MappedSql, is_next: bool) -> String {
     )
 }
 
-const QUEUED: &str = "\
--- lead_pages::queued
-SELECT u.tenant_id, u.lead_id
-FROM unnest($1::text[], $2::text[]) AS u (tenant_id, lead_id)
-WHERE EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = u.tenant_id AND o.lead_id = u.lead_id)";
+/// One statement, so one snapshot: else a sweep in between could queue a lead that was neither before nor after.
+const DAEMONS: &str = "\
+-- lead_pages::daemons
+WITH l AS (
+    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (tenant_id, lead_id, captured_at)
+)
+SELECT l.tenant_id, l.lead_id, true AS is_queued
+FROM l
+WHERE EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)
+UNION ALL
+SELECT l.tenant_id, l.lead_id, false
+FROM l
+WHERE l.captured_at >= (SELECT installed_at FROM lead_webhook.installation)
+  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)";
 
-/// Those of `leads`, each a tenant and a lead, that have an event in the outbox now.
+/// A lead whose key is not for `seed` to write.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Daemons {
+    /// The tenant.
+    pub tenant_id: String,
+    /// The lead.
+    pub lead_id: String,
+    /// In the outbox; else missed by a trigger: captured since the install while the endpoint was on, and nothing is
+    /// known of it.
+    pub is_queued: bool,
+}
+
+/// Those of `leads` that are the daemon's: they have an event in the outbox now, or the sweep should give them one.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn queued(session: &mut Session, leads: &[(&str, &str)]) -> Result<Vec<(String, String)>, Error> {
-    let (tenants, ids): (Vec<&str>, Vec<&str>) = leads.iter().copied().unzip();
-    let rows = session.query(QUEUED, &[&tenants, &ids]).await?;
-    rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
+pub async fn daemons(session: &mut Session, leads: &[(&str, &Lead)]) -> Result<Vec<Daemons>, Error> {
+    let tenants: Vec<&str> = leads.iter().map(|(tenant_id, _)| *tenant_id).collect();
+    let ids: Vec<&str> = leads.iter().map(|(_, lead)| lead.lead_id.as_str()).collect();
+    let captured: Vec<Option<Timestamp>> = leads.iter().map(|(_, lead)| lead.captured_at).collect();
+    let rows = session.query(&format!("{DAEMONS} AND {WAS_ON} AND {UNKNOWN}"), &[&tenants, &ids, &captured]).await?;
+    let daemons = |row: &Row| {
+        Ok(Daemons {
+            tenant_id: row.try_get("tenant_id")?,
+            lead_id: row.try_get("lead_id")?,
+            is_queued: row.try_get("is_queued")?,
+        })
+    };
+    rows.iter().map(daemons).collect()
 }

@@ -230,7 +230,7 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
 
 /// Errors of the table, the statement, the server or the connection concern every lead; what remains lies in the
 /// values of one: class 22, an exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
-fn concerns_all(error: &Error) -> bool {
+pub(super) fn concerns_all(error: &Error) -> bool {
     let Some(code) = error.code().map(SqlState::code) else { return true };
     let class = code.get(..2).unwrap_or_default();
     // XX001 is one corrupt value, XX000 anything.

@@ -53,6 +53,9 @@ pub struct MappedSql {
 pub struct MappedTime {
     /// timestamptz; NULL where the lead's time is infinite. A time without zone is UTC.
     pub sql: String,
+    /// The time in its own type: compare this one, so that its index serves.
+    pub key: String,
+    kind: TimeKind,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -186,7 +189,30 @@ impl MappedTime {
             // By way of timestamp: a cast from date takes the session's time zone.
             TimeKind::Date => format!("{raw}::timestamp AT TIME ZONE 'UTC'"),
         };
-        Self { sql: format!("CASE WHEN isfinite({raw}) THEN {finite} END") }
+        Self { sql: format!("CASE WHEN isfinite({raw}) THEN {finite} END"), key: raw.to_owned(), kind }
+    }
+
+    /// The type of [`key`](Self::key), as SQL names it.
+    pub fn key_type(&self) -> &'static str {
+        match self.kind {
+            TimeKind::Zoned => "timestamptz",
+            TimeKind::Unzoned => "timestamp",
+            TimeKind::Date => "date",
+        }
+    }
+
+    /// `time`, a timestamptz in SQL, as it compares with [`key`](Self::key); of a date its day.
+    pub fn as_key(&self, time: &str) -> String {
+        match self.kind {
+            TimeKind::Zoned => time.to_owned(),
+            TimeKind::Unzoned => format!("({time} AT TIME ZONE 'UTC')"),
+            TimeKind::Date => format!("({time} AT TIME ZONE 'UTC')::date"),
+        }
+    }
+
+    /// Whether it tells no more than the day.
+    pub fn is_a_day(&self) -> bool {
+        self.kind == TimeKind::Date
     }
 }
 

@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod bell;
+pub mod capture_index;
 pub mod check;
 pub mod connect;
 pub mod delivery_list;
@@ -19,10 +20,13 @@ pub mod install;
 pub mod installation;
 pub mod instances;
 pub mod lead_pages;
+pub mod lead_slices;
 pub mod leads;
 pub mod mapping;
 pub mod outbox;
+pub mod reconcile;
 pub mod session;
+pub mod sweep;
 mod tls;
 pub mod uniqueness;
 

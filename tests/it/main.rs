@@ -37,6 +37,10 @@ mod never_breaks_the_applications_writes;
 mod notices_what_is_broken;
 /// The triggers queue every lead that counts, once, whichever way it is written, and nothing else.
 mod queues_what_counts;
+/// `reconcile` accounts for every lead since the install, and names those that nothing became of.
+mod reconciles;
+/// What a failing trigger leaves out is queued afterwards, once, and nothing else is.
+mod recovers_what_was_missed;
 /// The egress policy at save and at every send.
 mod refuses_private_addresses;
 /// What is not sent is accounted for.

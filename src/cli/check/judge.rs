@@ -258,15 +258,15 @@ fn daemon(daemon: &Daemon) -> Line {
     }
 }
 
-/// Until the sweep is there, nobody looks for them: the line says so.
+/// Whether the sweep is on is another line.
 pub(super) fn missed(times: i64) -> Line {
     if times == 0 {
         return Line::ok("missed leads", "no trigger has failed since the install");
     }
     let what = if times == 1 { "once".to_owned() } else { format!("{times} times") };
     let text = format!("a trigger could not queue what it saw, {what} since the install: leads may have been missed");
-    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; this version does not look \
-                  for those leads by itself, so compare the table with lead_webhook.deliveries around those times";
+    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; the sweep queues leads of the \
+                  last 24 hours that are new, and `lead-webhook reconcile` names those that it did not";
     Line::warn("missed leads", text, remedy)
 }
 

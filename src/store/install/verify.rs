@@ -13,6 +13,7 @@ use super::{
 use crate::{
     config::{Config, Mapping},
     store::{
+        capture_index::{self, CaptureIndex},
         identifier,
         mapping::{MappedSql, MappingError, Problem, is_indexed, mapped, raw, table},
         said,
@@ -87,6 +88,7 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
     }));
     findings.push(may_read_leads(client, config, &mapped).await?);
     findings.push(id_is_indexed(client, config).await?);
+    findings.push(sweep_is_on(client, &mapped).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
 }
@@ -177,6 +179,32 @@ pub(super) async fn id_is_indexed(client: &Client, config: &Config) -> Result<Fi
             let text = "the id is an expression: every claim reads the whole table unless it has an index";
             Finding::warning(subject, text, format!("see that {} has an index over {}", table(&config.leads), raw(id)))
         }
+    })
+}
+
+/// Without an index on the captured time the sweep would read the whole table.
+async fn sweep_is_on(client: &Client, mapped: &MappedSql) -> Result<Finding, InstallError> {
+    let off = "the sweep is off, leads that a failing trigger misses are not looked for";
+    let warning = |why: &str, remedy: String| Finding::warning("sweep", format!("{off}: {why}"), remedy);
+    Ok(match capture_index::look(client, mapped).await {
+        Ok(CaptureIndex::Usable) => {
+            Finding::fine("sweep", "leads that a failing trigger misses are looked for by their captured time")
+        }
+        Ok(CaptureIndex::Missing { create: Some(create) }) => warning("the captured time has no index", create),
+        Ok(CaptureIndex::Missing { create: None }) => {
+            let remedy = "make an index over the expression of leads.columns.captured_at, or map a column";
+            warning("the captured time has no index", remedy.to_owned())
+        }
+        Ok(CaptureIndex::OnlyADay) => {
+            let remedy = "map a timestamp to leads.columns.captured_at, where there is one";
+            warning("the captured time is a date, which is too coarse", remedy.to_owned())
+        }
+        Ok(CaptureIndex::Unmapped) => {
+            let remedy = "map leads.columns.captured_at, where the table has such a time";
+            warning("the captured time is not mapped", remedy.to_owned())
+        }
+        Err(error) if error.as_db_error().is_some() => Finding::broken("sweep", said(&error), MIGRATE),
+        Err(error) => return Err(error.into()),
     })
 }
 

@@ -1,0 +1,306 @@
+//! The sweep mends what a failing trigger left out: at the start, and whenever the mark has moved that such a trigger
+//! leaves, it looks for leads of the last 24 hours of which nothing is known, and queues them.
+//!
+//! It hears of the mark from the heartbeat, and looks on a session of its own, opened for it, so that a slow look delays
+//! neither claims nor outcomes nor the heartbeat.
+//!
+//! **The fence.** The mark moves at once, but the lead is seen only when its transaction is committed. So a sweep ends
+//! the matter only where every transaction that was under way when the mark was read had ended before it; until then it
+//! is swept again, ever more seldom, and at once when they have ended.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+
+use crate::{
+    config::{Database, Leads},
+    store::{
+        Error,
+        capture_index::{self, CaptureIndex},
+        connect,
+        instances::Mark,
+        lead_slices::{self, Pieces, SliceError, Slices},
+        mapping::{MappedSql, MappedTime, MappingError},
+        session::{Session, explain},
+        sweep::{self, Begin},
+    },
+};
+
+use super::{heart::Heart, wake_up::WakeUp};
+
+/// The first wait for another sweep; the mark is read so often.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+
+/// Sweeps that are to be repeated are no further apart.
+const LAST_WAIT: Duration = Duration::from_secs(5 * 60);
+
+/// Of the time, at most one part in so many goes into sweeps, however often the mark moves.
+const SHARE: u32 = 10;
+
+/// How many leads that cannot be looked at are named.
+const NAMED: usize = 10;
+
+/// What the sweep works with.
+pub struct Sweeper {
+    /// How to reach the database.
+    pub database: Arc<Database>,
+    /// The leads table.
+    pub leads: Leads,
+    /// Tells of the mark.
+    pub heart: Arc<Heart>,
+    /// To the dispatcher, when something was queued.
+    pub wake_up: WakeUp,
+    /// Whether to stop.
+    pub stop: watch::Receiver<bool>,
+}
+
+/// What keeps it from sweeping; each names its remedy.
+#[derive(Debug, thiserror::Error)]
+enum Obstacle {
+    #[error("{0}")]
+    Connect(#[from] connect::ConnectError),
+    #[error("{0}")]
+    Database(String),
+    #[error("{0}")]
+    Mapping(#[from] MappingError),
+    #[error("the leads cannot be read: {0}")]
+    Leads(#[from] SliceError),
+    #[error("the schema is not installed: run `lead-webhook migrate`")]
+    NotInstalled,
+    #[error("the captured time is not mapped, or has no index: `lead-webhook check` tells the remedy")]
+    NoIndex,
+}
+
+/// What one sweep did.
+struct Swept {
+    begin: Begin,
+    recovered: u64,
+}
+
+impl Sweeper {
+    /// Sweeps whenever it is due, until it is told to stop.
+    pub async fn run(self) {
+        let mut stop = self.stop.clone();
+        tokio::select! {
+            // The sender outlives us; if it did not, that were a stop too.
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = self.sweep_when_due() => {}
+        }
+    }
+
+    async fn sweep_when_due(&self) {
+        let mut marks = self.heart.marks();
+        let mut plan = Plan::default();
+        let mut told = String::new();
+        while marks.changed().await.is_ok() {
+            let Some(mark) = *marks.borrow_and_update() else { continue };
+            if !plan.is_due(mark, Instant::now()) {
+                continue;
+            }
+            let began = Instant::now();
+            match self.sweep().await {
+                Ok(Swept { begin, recovered }) => {
+                    told.clear();
+                    plan.swept(mark, begin, began, Instant::now());
+                    if recovered > 0 {
+                        tracing::warn!(recovered, "swept: leads were queued that triggers had missed");
+                        self.wake_up.ring();
+                    } else {
+                        tracing::debug!(recovered, "swept");
+                    }
+                }
+                Err(obstacle) => {
+                    plan.failed(Instant::now());
+                    let error = obstacle.to_string();
+                    if error != told {
+                        tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
+                        told = error;
+                    }
+                }
+            }
+        }
+    }
+
+    async fn sweep(&self) -> Result<Swept, Obstacle> {
+        let explained = |error: Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
+        let connected = connect::connect(&self.database.url, &self.database).await?;
+        let mut session = Session::new(connected.client);
+        let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
+        let index = capture_index::look(session.client(), &mapped).await.map_err(explained)?;
+        let (CaptureIndex::Usable, Some(captured)) = (index, &mapped.captured_at) else {
+            return Err(Obstacle::NoIndex);
+        };
+        let begin = sweep::begin(&mut session).await.map_err(explained)?;
+        let since = begin.since.ok_or(Obstacle::NotInstalled)?;
+        lead_slices::plan(session.client()).await.map_err(explained)?;
+        let mut slices = Slices::by_capture(&mapped, captured, since);
+        let (mut recovered, mut broken) = (0, Vec::new());
+        loop {
+            let began = Instant::now();
+            let Some(mut pieces) = slices.next(session.client()).await? else { break };
+            recovered += queue(&mut session, &mapped, captured, &mut pieces).await?;
+            broken.extend(pieces.broken());
+            // The server has others to serve: as long as we have kept it busy.
+            tokio::time::sleep(began.elapsed()).await;
+        }
+        tell(&broken);
+        Ok(Swept { begin, recovered })
+    }
+}
+
+/// Queues what was missed of one slice; how many.
+async fn queue(
+    session: &mut Session,
+    mapped: &MappedSql,
+    captured: &MappedTime,
+    pieces: &mut Pieces,
+) -> Result<u64, SliceError> {
+    let mut recovered = 0;
+    while let Some(piece) = pieces.next(session.client()).await? {
+        loop {
+            match sweep::queue(session, mapped, captured, &piece.condition).await {
+                Ok((events, may_be_more)) => {
+                    for event in &events {
+                        recovered += 1;
+                        tracing::info!(
+                            event.id = %event.event_id, tenant.id = %event.tenant_id,
+                            "recovered: a trigger had not queued this lead",
+                        );
+                    }
+                    if !may_be_more {
+                        break;
+                    }
+                }
+                Err(error) => {
+                    pieces.failed(piece, error)?;
+                    break;
+                }
+            }
+        }
+    }
+    Ok(recovered)
+}
+
+/// The triggers fail at them as well, so that nobody knows whether they have a contact.
+fn tell(broken: &[(String, String)]) {
+    if broken.is_empty() {
+        return;
+    }
+    let named: Vec<String> = broken.iter().take(NAMED).map(|(id, why)| format!("lead {id}: {why}")).collect();
+    tracing::warn!(
+        leads = broken.len(),
+        first = named.join("; "),
+        "leads cannot be looked at; correct them, or the expression in [leads.columns]"
+    );
+}
+
+/// When to sweep.
+#[derive(Debug, Default)]
+struct Plan {
+    /// How far the mark was when it was last swept; `None`: never.
+    missed: Option<i64>,
+    /// The transactions that have to end before the matter is.
+    fence: Option<i64>,
+    /// Not before: what it costs, or why it failed.
+    rests_until: Option<Instant>,
+    /// To be repeated then.
+    again_at: Option<Instant>,
+    /// Repetitions in a row.
+    tries: u32,
+}
+
+impl Plan {
+    fn is_due(&self, mark: Mark, now: Instant) -> bool {
+        if self.rests_until.is_some_and(|until| now < until) {
+            return false;
+        }
+        self.missed != Some(mark.missed)
+            || self.fence.is_some_and(|fence| mark.oldest > fence)
+            || self.again_at.is_some_and(|at| now >= at)
+    }
+
+    /// It was swept for `mark`, which was read before the sweep began.
+    fn swept(&mut self, mark: Mark, begin: Begin, began: Instant, now: Instant) {
+        if self.missed != Some(mark.missed) {
+            *self = Self { missed: Some(mark.missed), fence: Some(begin.fence), ..Self::default() };
+        }
+        // A number that was drawn later would never be passed where transactions overlap all the time.
+        self.fence = self.fence.filter(|fence| begin.oldest <= *fence);
+        self.again_at = self.fence.map(|_| now + self.next_wait());
+        self.rests_until = Some(now + (now - began) * SHARE);
+    }
+
+    fn failed(&mut self, now: Instant) {
+        let wait = self.next_wait();
+        self.rests_until = Some(now + wait);
+        // Whatever the mark says then.
+        self.again_at = self.rests_until;
+    }
+
+    fn next_wait(&mut self) -> Duration {
+        let wait = FIRST_WAIT.saturating_mul(1 << self.tries.min(16)).min(LAST_WAIT);
+        self.tries = self.tries.saturating_add(1);
+        wait
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: fn() -> Instant = Instant::now;
+
+    fn begin(fence: i64, oldest: i64) -> Begin {
+        Begin { fence, oldest, since: None }
+    }
+
+    fn mark(missed: i64, oldest: i64) -> Mark {
+        Mark { missed, oldest }
+    }
+
+    #[test]
+    fn it_is_swept_at_the_start_and_when_the_mark_moves() {
+        let (mut plan, now) = (Plan::default(), NOW());
+        assert!(plan.is_due(mark(7, 10), now));
+        plan.swept(mark(7, 10), begin(10, 11), now, now);
+        assert!(!plan.is_due(mark(7, 99), now + LAST_WAIT));
+        assert!(plan.is_due(mark(8, 99), now));
+    }
+
+    #[test]
+    fn it_is_swept_again_until_the_transactions_of_the_mark_have_ended() {
+        let (mut plan, now) = (Plan::default(), NOW());
+        plan.swept(mark(1, 5), begin(10, 5), now, now);
+        assert!(!plan.is_due(mark(1, 10), now), "10 itself is under way");
+        assert!(plan.is_due(mark(1, 5), now + FIRST_WAIT), "some of them may have ended");
+        plan.swept(mark(1, 5), begin(30, 5), now, now);
+        assert!(!plan.is_due(mark(1, 5), now + FIRST_WAIT), "ever more seldom");
+        assert!(plan.is_due(mark(1, 11), now), "30 came later");
+        plan.swept(mark(1, 11), begin(40, 11), now, now);
+        assert!(!plan.is_due(mark(1, 12), now + LAST_WAIT));
+    }
+
+    #[test]
+    fn a_mark_that_moves_all_the_time_costs_no_more_than_its_share() {
+        let (mut plan, now) = (Plan::default(), NOW());
+        let second = Duration::from_secs(1);
+        plan.swept(mark(1, 5), begin(10, 11), now, now + second);
+        assert!(!plan.is_due(mark(2, 20), now + second * SHARE));
+        assert!(plan.is_due(mark(2, 20), now + second * (SHARE + 1)));
+    }
+
+    #[test]
+    fn what_failed_is_tried_again_ever_more_seldom() {
+        let (mut plan, now) = (Plan::default(), NOW());
+        plan.failed(now);
+        assert!(!plan.is_due(mark(1, 5), now));
+        assert!(plan.is_due(mark(1, 5), now + FIRST_WAIT));
+        plan.swept(mark(1, 5), begin(10, 11), now, now);
+        (0..20).for_each(|_| plan.failed(now));
+        assert!(!plan.is_due(mark(2, 5), now + LAST_WAIT - FIRST_WAIT));
+        assert!(plan.is_due(mark(1, 5), now + LAST_WAIT), "also where the mark stands");
+    }
+}

@@ -1,0 +1,129 @@
+//! The sweep's statements: leads that a failing trigger left out go into the outbox.
+//!
+//! A lead and its outbox row are committed together, and an outbox row goes in the statement that writes its log row. So
+//! one snapshot shows a lead with exactly one of them, or it was missed. Two daemons that find the same lead take turns.
+
+use jiff::Timestamp;
+use tokio_postgres::{Error, Row};
+use uuid::Uuid;
+
+use super::{
+    mapping::{MappedSql, MappedTime},
+    session::Session,
+};
+
+/// Nothing is known of lead `l` (`tenant_id`, `lead_id`): no log row, key or mute row. OFFSET 0 keeps these probes, and
+/// IS TRUE keeps them to the lead's index.
+pub(super) const UNKNOWN: &str = "\
+NOT EXISTS (SELECT FROM lead_webhook.deliveries d
+            WHERE d.lead_id = l.lead_id AND (d.tenant_id = l.tenant_id) IS TRUE OFFSET 0)
+AND NOT EXISTS (SELECT FROM lead_webhook.uniqueness u
+                WHERE u.lead_id = l.lead_id AND (u.tenant_id = l.tenant_id) IS TRUE OFFSET 0)
+AND NOT EXISTS (SELECT FROM lead_webhook.muted m
+                WHERE m.lead_id = l.lead_id AND m.tenant_id = l.tenant_id OFFSET 0)";
+
+/// Whether the endpoint of lead `l`'s tenant was on when the lead was captured.
+pub(super) const WAS_ON: &str = "\
+coalesce((SELECT s.is_on FROM lead_webhook.endpoint_switches s
+          WHERE s.tenant_id = l.tenant_id AND s.switched_at <= l.captured_at
+          ORDER BY s.switched_at DESC LIMIT 1), false)";
+
+/// Leads `l` that meet `condition` and have a contact.
+pub(super) fn leads_sql(mapped: &MappedSql, captured_at: &str, condition: &str) -> String {
+    let MappedSql { table, id, tenant_id, has_contact, .. } = mapped;
+    format!(
+        "(SELECT {tenant_id} COLLATE \"C\" AS tenant_id, {id} AS lead_id, {captured_at} AS captured_at \
+         FROM {table} lead WHERE {condition} AND {has_contact} OFFSET 0) l"
+    )
+}
+
+/// What a sweep is measured by.
+#[derive(Debug, Clone, Copy)]
+pub struct Begin {
+    /// Every transaction in which a trigger failed before this was asked has a smaller number.
+    pub fence: i64,
+    /// The oldest transaction that was still under way, asked after the fence was drawn.
+    pub oldest: i64,
+    /// The later of the install and 24 hours ago; `None`: the installation is not complete.
+    pub since: Option<Timestamp>,
+}
+
+/// A transaction of its own draws the number; see `bell::FENCE`.
+const FENCE: &str = "\
+-- sweep::fence
+SELECT pg_current_xact_id()::text::bigint AS fence";
+
+const BEGIN: &str = "\
+-- sweep::begin
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
+       (SELECT greatest(i.installed_at, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
+
+/// Begins a sweep: draws the fence, then looks who is under way.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn begin(session: &mut Session) -> Result<Begin, Error> {
+    let client = session.client();
+    let fence = client.query_one(FENCE, &[]).await?.try_get("fence")?;
+    let row = client.query_one(BEGIN, &[]).await?;
+    Ok(Begin { fence, oldest: row.try_get("oldest")?, since: row.try_get("since")? })
+}
+
+/// An event that was queued for a lead that a trigger had missed.
+#[derive(Debug, Clone)]
+pub struct Recovered {
+    /// The event.
+    pub event_id: Uuid,
+    /// The tenant.
+    pub tenant_id: String,
+}
+
+/// The most events of one statement.
+const BATCH: usize = 1_000;
+
+/// `lead_swe`, as a number: who queues what was missed. Whoever waits for it looks with a snapshot of afterwards.
+const LOCK: i64 = 0x6c65_6164_5f73_7765;
+
+/// Queues those of the leads that meet `condition` (over the row alias `lead`) that were missed: captured while the
+/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds [`BATCH`] of them there may
+/// be more. Tells whether there may be.
+///
+/// Another sweep is waited for as long as its statement may take, the application's table no longer than a second.
+///
+/// # Errors
+/// What the database says, or that the connection is lost; nothing is queued then.
+pub async fn queue(
+    session: &mut Session,
+    mapped: &MappedSql,
+    captured: &MappedTime,
+    condition: &str,
+) -> Result<(Vec<Recovered>, bool), Error> {
+    let sql = format!(
+        "-- sweep::queue
+INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
+SELECT DISTINCT l.tenant_id, l.lead_id, 'recovered', true
+FROM {leads}
+WHERE {UNKNOWN} AND {WAS_ON}
+  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)
+LIMIT {BATCH}
+RETURNING event_id, tenant_id",
+        leads = leads_sql(mapped, &captured.sql, condition)
+    );
+    let transaction = session.begin().await?;
+    transaction
+        .batch_execute(&format!(
+            "-- sweep::turn
+SET LOCAL lock_timeout = '15s'; SELECT pg_advisory_xact_lock({LOCK});
+SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'"
+        ))
+        .await?;
+    let rows = transaction.query(&sql, &[]).await?;
+    let recovered = rows.iter().map(recovered).collect::<Result<Vec<_>, _>>()?;
+    transaction.commit().await?;
+    let is_full = recovered.len() == BATCH;
+    Ok((recovered, is_full))
+}
+
+fn recovered(row: &Row) -> Result<Recovered, Error> {
+    Ok(Recovered { event_id: row.try_get("event_id")?, tenant_id: row.try_get("tenant_id")? })
+}
