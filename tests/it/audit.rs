@@ -2,6 +2,8 @@
 
 use std::collections::{HashMap, HashSet};
 
+use tokio_postgres::Client;
+
 use crate::harness::{LogRow, Request, Setup};
 
 /// What a run left, once nothing is pending or in flight any more.
@@ -76,14 +78,16 @@ fn header(request: &Request, name: &str) -> String {
     request.header(name).unwrap_or_default().to_owned()
 }
 
-/// Makes dead daemons' last heartbeats old, so that nobody waits for the 30 s; the server itself must be older.
+/// Makes dead daemons' last heartbeats old, so that nobody waits for the 30 s.
 pub(crate) async fn age_heartbeats(setup: &Setup) {
     let admin = setup.db.admin().await;
-    admin
-        .batch_execute(
-            "SELECT pg_sleep(greatest(0, 31 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())));
-             UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'",
-        )
-        .await
-        .unwrap();
+    until_server_is_old(&admin).await;
+    let age = "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'";
+    admin.batch_execute(age).await.unwrap();
+}
+
+/// Waits until the server has been up for so long that a daemon can be taken for dead at all.
+pub(crate) async fn until_server_is_old(admin: &Client) {
+    let wait = "SELECT pg_sleep(greatest(0, 31 - extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())))";
+    admin.batch_execute(wait).await.unwrap();
 }

@@ -54,6 +54,8 @@ mod survives;
 /// A kill at each step between the claim and the log.
 #[cfg(feature = "failpoints")]
 mod survives_at_every_step;
+/// Daemons killed, frozen and stopped and servers restarted, at random: every lead is accounted for.
+mod survives_faults;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.

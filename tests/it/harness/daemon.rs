@@ -125,6 +125,11 @@ impl Process {
         self.child.wait().unwrap();
     }
 
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().unwrap().is_some()
+    }
+
     /// Waits until it ends by itself.
     pub async fn wait(&mut self) -> ExitStatus {
         let mut printed = self.printed.clone();

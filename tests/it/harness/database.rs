@@ -168,6 +168,11 @@ impl Database {
         connect(&self.url(&self.app_login)).await.expect("a session of the application")
     }
 
+    /// A session of the application, where the server is there.
+    pub async fn try_app(&self) -> Option<Client> {
+        connect(&self.url(&self.app_login)).await.ok()
+    }
+
     /// A session with the daemon's rights.
     pub async fn daemon(&self) -> Client {
         connect(&self.url(&self.daemon_login)).await.expect("a session of the daemon's login")

@@ -62,6 +62,6 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     clippy::disallowed_methods,
     reason = "the rule is about the program, this is about the machine it is tested on"
 )]
-fn environment(name: &str) -> Option<String> {
+pub fn environment(name: &str) -> Option<String> {
     std::env::var(name).ok()
 }

@@ -1,0 +1,221 @@
+//! The crash loop: daemons that are killed, frozen, stopped and continued, sessions that are ended and a server that
+//! restarts, at random and again and again. In the end every lead is accounted for, nothing was sent twice, and no more
+//! is in doubt than was claimed by those that were killed.
+//!
+//! `SOAK_ROUNDS` and `SOAK_SEED` in the environment make it longer or repeat it; with the feature `failpoints` daemons
+//! also end by themselves, at each step of a delivery. See `scripts/soak`.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tokio::time::sleep;
+use tokio_postgres::Client;
+
+use crate::{
+    audit::{Audit, age_heartbeats, until_server_is_old},
+    harness::{Answer, Cluster, Database, Process, Receiver, Setup, Stop, environment, patiently},
+};
+
+/// Daemons on the one database.
+const DAEMONS: usize = 3;
+
+const TENANTS: [&str; 3] = ["acme", "bolt", "core"];
+
+/// Faults, unless the environment says otherwise: half of them while the server restarts as well.
+const ROUNDS: u64 = 50;
+
+/// How long a daemon is left in peace between two faults, at most.
+const PEACE: u64 = 150;
+
+/// Where daemons end by themselves, with the feature `failpoints`.
+const STEPS: [&str; 8] = [
+    "claim::decided",
+    "claim::committed",
+    "sending::begun",
+    "sending::answered",
+    "recorder::collected",
+    "recorder::written",
+    "dispatcher::drained",
+    "recorder::gave_back",
+];
+
+/// Chance, the same again for the same seed.
+struct Dice(u64);
+
+impl Dice {
+    /// From 0 to below `n`. By xorshift: good enough, and no library is needed to say it again.
+    fn roll(&mut self, n: u64) -> u64 {
+        self.0 ^= self.0 << 13;
+        self.0 ^= self.0 >> 7;
+        self.0 ^= self.0 << 17;
+        self.0 % n
+    }
+
+    fn daemon(&mut self) -> usize {
+        usize::try_from(self.roll(DAEMONS as u64)).unwrap()
+    }
+}
+
+fn number(variable: &str) -> Option<u64> {
+    environment(variable)?.parse().ok()
+}
+
+struct Loop {
+    setup: Setup,
+    dice: Dice,
+    daemons: Vec<Process>,
+    /// How many leads were tried to insert, for contacts of their own.
+    leads: u64,
+    /// Claims of daemons at the moment of their kills, and of those that were frozen for longer than is allowed.
+    in_doubt: usize,
+}
+
+impl Loop {
+    async fn begin(seed: u64) -> Self {
+        let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+        setup.edit_config(&[
+            ("delivery.concurrency", json!(8)),
+            ("delivery.per_endpoint", json!(4)),
+            ("delivery.drain_timeout", json!("5s")),
+            ("database.poll_interval", json!("1s")),
+        ]);
+        setup.run(&["migrate"]).await.ok();
+        for tenant in TENANTS {
+            setup.endpoint(tenant).await;
+        }
+        // Some answers take their time, so that there is something in flight whenever a fault comes.
+        let mut nth = 0;
+        setup.receiver.answer_with(move |_| {
+            nth += 1;
+            Answer::status(if nth % 7 == 0 { 500 } else { 200 }).after(Duration::from_millis(nth % 5 * 10))
+        });
+        let mut this = Self { setup, dice: Dice(seed), daemons: Vec::new(), leads: 0, in_doubt: 0 };
+        this.daemons = (0..DAEMONS).map(|_| this.daemon()).collect();
+        this
+    }
+
+    fn daemon(&self) -> Process {
+        let points = STEPS.map(|step| format!("{step}=1%panic")).join(";");
+        // Without the feature nobody reads it.
+        self.setup.daemon_with(&[("FAILPOINTS", &points)])
+    }
+
+    /// Some more leads, a few of them of visitors that are known already. The server may be away.
+    async fn insert(&mut self) -> Option<()> {
+        let session = self.setup.db.try_app().await?;
+        for _ in 0..1 + self.dice.roll(12) {
+            self.leads += 1;
+            let (tenant, n) = (TENANTS[usize::try_from(self.dice.roll(3)).unwrap()], self.leads);
+            let known = if self.dice.roll(8) == 0 { self.dice.roll(n) } else { n };
+            let insert = "INSERT INTO leads (tenant_id, visitor_id, email) VALUES ($1, $2, $2 || '@example.com')";
+            session.execute(insert, &[&tenant, &format!("visitor{known}")]).await.ok()?;
+        }
+        Some(())
+    }
+
+    /// One fault, of whatever kind.
+    async fn fault(&mut self, server_too: bool) {
+        let one = self.dice.daemon();
+        match self.dice.roll(if server_too { 12 } else { 9 }) {
+            0..=3 => self.daemons[one].kill9(),
+            4 | 5 => {
+                self.daemons[one].signal("STOP");
+                sleep(Duration::from_millis(self.dice.roll(2 * PEACE))).await;
+                self.daemons[one].signal("CONT");
+            }
+            6 => {
+                self.daemons[one].signal("TERM");
+                self.daemons[one].wait().await;
+            }
+            7 => {
+                let admin = self.setup.db.admin().await;
+                let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+                           WHERE datname = current_database() AND pid <> pg_backend_pid() AND random() < 0.5";
+                admin.batch_execute(end).await.ok();
+            }
+            8 => self.freeze_for_long(one, server_too).await,
+            9 | 10 => self.setup.db.cluster.restart(Stop::Immediate).await,
+            _ => self.setup.db.cluster.restart(Stop::Fast).await,
+        }
+    }
+
+    /// For longer than its heartbeat allows: another daemon takes its claims for dead. The server must be old enough.
+    async fn freeze_for_long(&mut self, one: usize, server_is_young: bool) {
+        if server_is_young {
+            return;
+        }
+        let id = self.daemons[one].id();
+        self.daemons[one].signal("STOP");
+        let admin = self.setup.db.admin().await;
+        self.in_doubt += claims_of(&admin, id).await;
+        let age =
+            "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute' WHERE process_id = $1";
+        admin.execute(age, &[&i32::try_from(id).unwrap()]).await.unwrap();
+        sleep(Duration::from_millis(self.dice.roll(6_000))).await;
+        self.daemons[one].signal("CONT");
+    }
+
+    /// Those that have ended are started again, as systemd does.
+    async fn revive(&mut self) {
+        for one in 0..DAEMONS {
+            if self.daemons[one].has_ended() {
+                self.in_doubt += claims_of(&self.setup.db.admin().await, self.daemons[one].id()).await;
+                self.daemons[one] = self.daemon();
+            }
+        }
+    }
+
+    async fn rounds(&mut self, rounds: u64, server_too: bool) {
+        for _ in 0..rounds {
+            self.insert().await;
+            sleep(Duration::from_millis(self.dice.roll(PEACE))).await;
+            self.fault(server_too).await;
+            self.revive().await;
+        }
+    }
+
+    /// Everything comes to rest, and is compared.
+    async fn end(mut self) -> (Audit, usize) {
+        for daemon in &mut self.daemons {
+            daemon.kill9();
+            self.in_doubt += claims_of(&self.setup.db.admin().await, daemon.id()).await;
+        }
+        age_heartbeats(&self.setup).await;
+        let _last = self.setup.daemon();
+        patiently("an empty outbox", async {
+            while self.setup.db.outbox_count().await > 0 {
+                sleep(Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+        let reconciled = self.setup.run(&["reconcile"]).await;
+        assert_eq!(reconciled.code, Some(0), "{}{}", reconciled.stdout, reconciled.stderr);
+        (Audit::of(&self.setup).await, self.in_doubt)
+    }
+}
+
+async fn claims_of(admin: &Client, process: u32) -> usize {
+    let claims =
+        "SELECT count(*) FROM lead_webhook.outbox o JOIN lead_webhook.instances i ON i.instance_id = o.claimed_by
+                  WHERE i.process_id = $1";
+    let claims: i64 = admin.query_one(claims, &[&i32::try_from(process).unwrap()]).await.unwrap().get(0);
+    usize::try_from(claims).unwrap()
+}
+
+#[tokio::test]
+async fn every_lead_is_accounted_for_and_nothing_is_sent_twice_whatever_is_killed_frozen_or_restarted() {
+    let seed = number("SOAK_SEED").unwrap_or_else(|| u64::from(std::process::id()) << 16 | 1);
+    let rounds = number("SOAK_ROUNDS").unwrap_or(ROUNDS);
+    println!("SOAK_SEED={seed} SOAK_ROUNDS={rounds}");
+    let mut faults = Loop::begin(seed).await;
+    faults.rounds(rounds / 2, true).await;
+    until_server_is_old(&faults.setup.db.admin().await).await;
+    faults.rounds(rounds - rounds / 2, false).await;
+    let (audit, in_doubt) = faults.end().await;
+    println!(
+        "{} delivered, {} interrupted of {in_doubt} in doubt, {} requests",
+        audit.delivered, audit.interrupted, audit.requests
+    );
+    audit.assert_sound();
+    assert!(audit.interrupted <= in_doubt, "{} interrupted, {in_doubt} in doubt", audit.interrupted);
+}
