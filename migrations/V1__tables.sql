@@ -81,6 +81,7 @@ BEGIN
     END IF;
     RETURN NULL;
 END $f$;
+REVOKE ALL ON FUNCTION lead_webhook.note_endpoint_switch() FROM PUBLIC;
 COMMENT ON FUNCTION lead_webhook.note_endpoint_switch() IS 'Writes lead_webhook.endpoint_switches.';
 CREATE TRIGGER note_endpoint_switch AFTER INSERT OR UPDATE OR DELETE ON lead_webhook.endpoints
     FOR EACH ROW EXECUTE FUNCTION lead_webhook.note_endpoint_switch();

@@ -1,0 +1,104 @@
+//! What the daemon's login may do, read from the server's own catalog: its list, and nothing beyond.
+
+use std::collections::BTreeSet;
+
+use tokio_postgres::Client;
+
+use crate::harness::Setup;
+
+/// Relations of ours, and what may be done to them as a whole.
+const OURS: [(&str, &str); 23] = [
+    ("bell", "SELECT"),
+    ("bell", "UPDATE"),
+    ("deliveries", "INSERT"),
+    ("deliveries", "SELECT"),
+    ("deliveries", "UPDATE"),
+    ("endpoint_switches", "INSERT"),
+    ("endpoint_switches", "SELECT"),
+    ("endpoints", "DELETE"),
+    ("endpoints", "INSERT"),
+    ("endpoints", "SELECT"),
+    ("endpoints", "UPDATE"),
+    ("installation", "SELECT"),
+    ("instances", "DELETE"),
+    ("instances", "INSERT"),
+    ("instances", "SELECT"),
+    ("instances", "UPDATE"),
+    ("migrations", "SELECT"),
+    ("missed", "SELECT"),
+    ("muted", "SELECT"),
+    ("outbox", "DELETE"),
+    ("outbox", "INSERT"),
+    ("outbox", "SELECT"),
+    ("outbox", "UPDATE"),
+];
+
+/// Of the uniqueness keys the same as of the outbox.
+const KEYS: [(&str, &str); 4] =
+    [("uniqueness", "DELETE"), ("uniqueness", "INSERT"), ("uniqueness", "SELECT"), ("uniqueness", "UPDATE")];
+
+/// Of the application's table: the columns that are mapped, to read.
+const LEADS: [&str; 9] = [
+    "conversation_id",
+    "created_at",
+    "email",
+    "first_name",
+    "id",
+    "last_conversation_at",
+    "phone",
+    "tenant_id",
+    "visitor_id",
+];
+
+const RELATIONS: &str = "
+SELECT c.relname::text, p.privilege
+FROM pg_class c CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'DELETE', 'TRUNCATE', 'REFERENCES', 'TRIGGER']) p (privilege)
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relnamespace::regnamespace::text NOT IN ('pg_catalog', 'information_schema')
+  AND has_table_privilege($1, c.oid, p.privilege)
+UNION ALL
+SELECT c.relname::text, p.privilege
+FROM pg_class c CROSS JOIN unnest(ARRAY['SELECT', 'UPDATE', 'USAGE']) p (privilege)
+WHERE c.relkind = 'S' AND has_sequence_privilege($1, c.oid, p.privilege)";
+
+const COLUMNS: &str = "
+SELECT a.attname::text, p.privilege
+FROM pg_attribute a CROSS JOIN unnest(ARRAY['SELECT', 'INSERT', 'UPDATE', 'REFERENCES']) p (privilege)
+WHERE a.attrelid = 'leads'::regclass AND a.attnum > 0 AND has_column_privilege($1, a.attrelid, a.attnum, p.privilege)";
+
+/// Everything else that a login can have, each with what it is.
+const BEYOND: &str = "
+SELECT 'may run ' || p.oid::regprocedure FROM pg_proc p
+WHERE p.pronamespace = 'lead_webhook'::regnamespace AND has_function_privilege($1, p.oid, 'EXECUTE')
+UNION ALL
+SELECT 'owns ' || c.oid::regclass FROM pg_class c WHERE pg_get_userbyid(c.relowner) = $1
+UNION ALL
+SELECT 'may create in ' || n.nspname FROM pg_namespace n
+WHERE n.nspname IN ('lead_webhook', 'pg_catalog') AND has_schema_privilege($1, n.oid, 'CREATE')
+UNION ALL
+SELECT 'may create schemas' WHERE has_database_privilege($1, current_database(), 'CREATE')
+UNION ALL
+SELECT 'is privileged' FROM pg_roles r
+WHERE r.rolname = $1 AND (r.rolsuper OR r.rolcreatedb OR r.rolcreaterole OR r.rolreplication OR r.rolbypassrls)
+UNION ALL
+SELECT 'is a member of ' || r.rolname FROM pg_roles r
+WHERE r.rolname NOT IN ($1, $2) AND pg_has_role($1, r.oid, 'MEMBER')";
+
+async fn pairs(admin: &Client, sql: &str, login: &str) -> BTreeSet<(String, String)> {
+    let rows = admin.query(sql, &[&login]).await.unwrap();
+    rows.iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+#[tokio::test]
+async fn the_daemons_login_may_do_what_it_does_and_nothing_beyond() {
+    let setup = Setup::new().await;
+    let admin = setup.db.admin().await;
+    let login = setup.db.daemon_login.as_str();
+    let owned = |(relation, privilege): (&str, &str)| (relation.to_owned(), privilege.to_owned());
+    let expected: BTreeSet<_> = OURS.into_iter().chain(KEYS).map(owned).collect();
+    assert_eq!(pairs(&admin, RELATIONS, login).await, expected);
+    let expected: BTreeSet<_> = LEADS.into_iter().map(|column| owned((column, "SELECT"))).collect();
+    assert_eq!(pairs(&admin, COLUMNS, login).await, expected);
+    let beyond = admin.query(BEYOND, &[&login, &setup.db.daemon_role]).await.unwrap();
+    let beyond: Vec<String> = beyond.iter().map(|row| row.get(0)).collect();
+    assert!(beyond.is_empty(), "{beyond:?}");
+}
