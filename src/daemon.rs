@@ -18,6 +18,7 @@ use crate::{
         flight::Flight,
         heart::Heart,
         listener,
+        memory::Memory,
         recorder::{Recorder, Standing},
         sweep::Sweeper,
         wake_up::WakeUp,
@@ -126,6 +127,7 @@ impl Daemon {
             stop: stop.subscribe(),
         };
         let dispatcher = Dispatcher {
+            memory: Memory::default(),
             database,
             leads: self.config.leads.clone(),
             max_age: delivery.max_age,

@@ -33,6 +33,7 @@ use super::{
     guard::{self, Guarded},
     heart::{self, Heart},
     horizon::Horizon,
+    memory::Memory,
     recorder::Ended,
     resting::{Why, forget_ended},
     sending::{Sending, entry, log_settled},
@@ -80,6 +81,8 @@ pub struct Dispatcher {
     pub flight: Arc<Flight>,
     /// The heartbeat.
     pub heart: Arc<Heart>,
+    /// What was claimed of late.
+    pub memory: Memory,
     /// When to look.
     pub wake_up: WakeUp,
     /// To the recorder.
@@ -166,6 +169,7 @@ impl Dispatcher {
         session.probe().await.map_err(explained)?;
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
         let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
+        self.memory.meet(&mut session, self.heart.instance_id()).await.map_err(explained)?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {
@@ -230,12 +234,13 @@ impl Dispatcher {
     }
 
     /// Gives claims back that are not begun: those that left unsent, and what an uncertain commit may have left.
-    async fn give_back(&self, ready: &mut Ready, trouble: &mut Trouble) -> Result<(), store::Error> {
+    async fn give_back(&mut self, ready: &mut Ready, trouble: &mut Trouble) -> Result<(), store::Error> {
         let own = self.heart.instance_id();
         let unsent = self.flight.take_unsent();
         let claims: Vec<_> = unsent.iter().map(|delivery| (&delivery.place, delivery.delivery_id)).collect();
         if !claims.is_empty() && outbox::give_back(&mut ready.session, own, &claims).await? > 0 {
             ready.horizon.recede(claims.iter().map(|(place, _)| place.queued_at).min());
+            self.memory.forget(&claims.iter().map(|(_, delivery_id)| *delivery_id).collect());
             tracing::debug!(events = claims.len(), "gave claims back that could not be begun");
             // Others may have room for them.
             bell::call(ready.session.shared()).await?;
@@ -259,8 +264,9 @@ impl Dispatcher {
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
         self.look_out(ready).await?;
+        let given_back = self.give_back(ready, trouble).await;
         let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
-        self.give_back(ready, trouble).await.map_err(explained)?;
+        given_back.map_err(explained)?;
         if ready.horizon.is_overdue(Instant::now()) {
             self.look(ready).await?;
         }
@@ -290,6 +296,7 @@ impl Dispatcher {
         if let Some(last) = request.last_turn(&claimed.picked) {
             ready.cursor = last;
         }
+        self.memory.note(&claimed.deliveries);
         self.start(ready, claimed, claimed_at, tasks);
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,

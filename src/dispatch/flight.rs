@@ -374,14 +374,14 @@ impl Drop for Seat {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
     use crate::{
         event::{Event, EventKind},
         store::endpoints::SealedEndpoint,
     };
 
-    fn delivery(tenant_id: &str) -> Delivery {
+    pub(in crate::dispatch) fn delivery(tenant_id: &str) -> Delivery {
         let event_id = Uuid::new_v4();
         let at = Timestamp::UNIX_EPOCH;
         Delivery {

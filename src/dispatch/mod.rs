@@ -36,6 +36,7 @@ pub mod heart;
 mod horizon;
 mod keys;
 pub mod listener;
+pub mod memory;
 pub mod recorder;
 mod resting;
 mod sending;

@@ -130,6 +130,51 @@ pub async fn give_back(session: &mut Session, instance_id: Uuid, claims: &[(&Pla
     session.execute(GIVE_BACK, &[&instance_id, &tenants, &queued, &events, &deliveries]).await
 }
 
+/// A claim that the database may have forgotten.
+#[derive(Debug, Clone)]
+pub struct Forgotten {
+    /// The event's place.
+    pub place: Place,
+    /// The delivery.
+    pub delivery_id: Uuid,
+    /// What it was sent as.
+    pub event: EventKind,
+}
+
+const INTERRUPT: &str = "\
+-- outbox::interrupt
+WITH u AS (
+    SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[])
+    AS u (tenant_id, queued_at, event_id, delivery_id, event)
+), taken AS (
+    DELETE FROM lead_webhook.outbox o USING u
+    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id AND o.claimed_by IS NULL
+    RETURNING u.*, o.lead_id
+), logged AS (
+    INSERT INTO lead_webhook.deliveries
+        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id)
+    SELECT t.delivery_id, t.event_id, t.tenant_id, t.lead_id, t.event, 'interrupted',
+           'the server that knew of the attempt was lost: it may have arrived', t.queued_at, clock_timestamp(), $1
+    FROM taken t
+    ON CONFLICT DO NOTHING
+)
+SELECT count(*) FROM taken";
+
+/// Logs those of `claims` that stand unclaimed as interrupted; how many.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn interrupt(session: &mut Session, instance_id: Uuid, claims: &[&Forgotten]) -> Result<i64, Error> {
+    let tenants: Vec<&str> = claims.iter().map(|claim| claim.place.tenant_id.as_str()).collect();
+    let queued: Vec<Timestamp> = claims.iter().map(|claim| claim.place.queued_at).collect();
+    let events: Vec<Uuid> = claims.iter().map(|claim| claim.place.event_id).collect();
+    let deliveries: Vec<Uuid> = claims.iter().map(|claim| claim.delivery_id).collect();
+    let kinds: Vec<&str> = claims.iter().map(|claim| claim.event.as_str()).collect();
+    let statement = session.statement(INTERRUPT).await?;
+    let params: [super::session::Param<'_>; 6] = [&instance_id, &tenants, &queued, &events, &deliveries, &kinds];
+    session.client().query_one(&statement, &params).await?.try_get(0)
+}
+
 const CLAIMED: &str = "\
 -- outbox::claimed
 SELECT delivery_id FROM lead_webhook.outbox WHERE claimed_by = $1";

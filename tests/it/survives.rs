@@ -199,6 +199,37 @@ async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durab
 }
 
 #[tokio::test]
+async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
+    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    insert_many(&setup, 3).await;
+    setup.db.cluster.stop(Stop::Fast).await;
+    setup.db.cluster.copy_to_standby().await;
+    setup.db.cluster.start_again().await;
+    // One is under way when the server is lost, two are logged: the standby knows of none.
+    let gate = Gate::closed();
+    setup.receiver.queue([Answer::status(200), Answer::status(200), Answer::status(200).behind(&gate)]);
+    let daemon = setup.daemon();
+    setup.receiver.wait_for(3).await;
+    setup.db.wait_for_log(2).await;
+    setup.db.cluster.fail_over().await;
+    setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
+    daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
+    gate.open();
+    insert_many(&setup, 1).await;
+    let rows = setup.db.wait_for_log(4).await;
+    let admin = setup.db.admin().await;
+    patiently("the outcome of what was under way", async {
+        let sql = "SELECT count(*) FROM lead_webhook.deliveries WHERE status = 'delivered'";
+        while admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0) < 2 {}
+    })
+    .await;
+    assert!(rows.iter().all(|row| row.status == "delivered" || row.status == "interrupted"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 4);
+}
+
+#[tokio::test]
 async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;

@@ -144,6 +144,18 @@ impl Cluster {
         self.start_again().await;
     }
 
+    /// Keeps a copy of the stopped server's files, as they are on a standby that then gets nothing more.
+    pub async fn copy_to_standby(self: &Arc<Self>) {
+        self.ask("copy".to_owned()).await;
+    }
+
+    /// The server is lost with all that it has committed since; the standby is started in its place. It is to be promoted.
+    pub async fn fail_over(self: &Arc<Self>) {
+        self.stop(Stop::Immediate).await;
+        self.ask("take-over".to_owned()).await;
+        self.start_again().await;
+    }
+
     /// Off the test's own thread: its sessions must go on meanwhile, or the server waits for them and they for us.
     async fn ask(self: &Arc<Self>, command: String) {
         let cluster = self.clone();

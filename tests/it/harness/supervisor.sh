@@ -5,6 +5,8 @@
 #     set NAME = VALUE  a line for postgresql.conf
 #     start PORT        start, and wait until it accepts connections
 #     stop MODE         stop by pg_ctl's mode: fast or immediate
+#     copy              of a stopped server: keep a copy of its files, as they are on a standby
+#     take-over         of a stopped server: the copy takes its place, still a standby
 # At the end of the input, which comes when the test process is gone, however that came, it leaves nothing behind.
 
 bin=$1
@@ -34,6 +36,8 @@ while read -r command argument; do
     set) echo "$argument" >>data/postgresql.conf ;;
     start) pg_ctl start -l server.log -o "-p $argument" ;;
     stop) pg_ctl stop -m "$argument" ;;
+    copy) cp -a data standby && touch standby/standby.signal ;;
+    take-over) rm -rf data && mv standby data ;;
     *) false ;;
     esac && echo ok || echo failed
 done

@@ -1,0 +1,91 @@
+//! What this daemon has claimed of late, for the case that the database forgets it: a standby that takes over without the
+//! latest commits has events pending again that were sent. The daemon that sent them tells such a standby by its timeline,
+//! and logs them as interrupted before it claims anything there.
+//!
+//! Another daemon may come before it, and one that has died remembers nothing.
+
+use std::{
+    collections::{HashSet, VecDeque},
+    time::{Duration, Instant},
+};
+
+use uuid::Uuid;
+
+use crate::store::{
+    Error,
+    outbox::{self, Forgotten},
+    session::Session,
+    timeline,
+};
+
+use super::claim::Delivery;
+
+/// A standby that is longer behind than this is not promoted without a thought.
+const FOR: Duration = Duration::from_secs(10 * 60);
+
+/// About 5 MiB. More than a busy application captures within the seconds that a standby is behind.
+const MOST: usize = 50_000;
+
+/// The latest claims.
+#[derive(Default)]
+pub struct Memory {
+    claims: VecDeque<(Instant, Forgotten)>,
+    /// Where they were committed; `None`: not known.
+    timeline: Option<String>,
+}
+
+impl Memory {
+    /// Notes what was claimed and committed.
+    pub(super) fn note(&mut self, deliveries: &[Delivery]) {
+        let now = Instant::now();
+        self.claims.extend(deliveries.iter().map(|delivery| {
+            let (place, delivery_id, event) = (delivery.place.clone(), delivery.delivery_id, delivery.event.kind);
+            (now, Forgotten { place, delivery_id, event })
+        }));
+        let too_many = self.claims.len().saturating_sub(MOST);
+        let old = self.claims.iter().take_while(|(at, _)| now - *at > FOR).count();
+        self.claims.drain(..too_many.max(old));
+    }
+
+    /// Forgets what was given back unsent: it is to be claimed again.
+    pub(super) fn forget(&mut self, given_back: &HashSet<Uuid>) {
+        self.claims.retain(|(_, claim)| !given_back.contains(&claim.delivery_id));
+    }
+
+    /// Looks at which timeline the server is. Where it is another one than before, what stands unclaimed of these claims is
+    /// logged as interrupted.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost; it is to be looked again then, before anything is claimed.
+    pub(super) async fn meet(&mut self, session: &mut Session, own: Uuid) -> Result<(), Error> {
+        let now = timeline::read(session).await?;
+        if self.timeline.is_some() && now.is_some() && self.timeline != now {
+            let claims: Vec<&Forgotten> = self.claims.iter().map(|(_, claim)| claim).collect();
+            let interrupted = outbox::interrupt(session, own, &claims).await?;
+            tracing::warn!(
+                interrupted,
+                "another server has taken over; what it did not know to be claimed was logged as interrupted"
+            );
+        }
+        self.timeline = now.or(self.timeline.take());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::dispatch::flight::tests::delivery;
+
+    #[test]
+    fn the_latest_claims_are_remembered_and_what_was_given_back_is_not() {
+        let mut memory = Memory::default();
+        let deliveries: Vec<Delivery> = (0..MOST + 2).map(|_| delivery("t")).collect();
+        memory.note(&deliveries);
+        assert_eq!(memory.claims.len(), MOST);
+        let (_, oldest) = memory.claims.front().unwrap();
+        assert_eq!(oldest.delivery_id, deliveries[2].delivery_id);
+        memory.forget(&HashSet::from([deliveries[2].delivery_id]));
+        assert_eq!(memory.claims.len(), MOST - 1);
+    }
+}
