@@ -82,7 +82,9 @@ fn header(request: &Request, name: &str) -> String {
 pub(crate) async fn age_heartbeats(setup: &Setup) {
     let admin = setup.db.admin().await;
     until_server_is_old(&admin).await;
-    let age = "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'";
+    // Claims of those that have no heartbeat any more count from when they were made.
+    let age = "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute';
+               UPDATE lead_webhook.outbox SET claimed_at = claimed_at - interval '1 minute'";
     admin.batch_execute(age).await.unwrap();
 }
 

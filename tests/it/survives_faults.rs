@@ -147,7 +147,7 @@ impl Loop {
         let id = self.daemons[one].id();
         self.daemons[one].signal("STOP");
         let admin = self.setup.db.admin().await;
-        self.in_doubt += claims_of(&admin, id).await;
+        self.in_doubt += claims_of(&admin, &self.daemons[one]).await;
         let age =
             "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute' WHERE process_id = $1";
         admin.execute(age, &[&i32::try_from(id).unwrap()]).await.unwrap();
@@ -159,7 +159,7 @@ impl Loop {
     async fn revive(&mut self) {
         for one in 0..DAEMONS {
             if self.daemons[one].has_ended() {
-                self.in_doubt += claims_of(&self.setup.db.admin().await, self.daemons[one].id()).await;
+                self.in_doubt += claims_of(&self.setup.db.admin().await, &self.daemons[one]).await;
                 self.daemons[one] = self.daemon();
             }
         }
@@ -178,7 +178,7 @@ impl Loop {
     async fn end(mut self) -> (Audit, usize) {
         for daemon in &mut self.daemons {
             daemon.kill9();
-            self.in_doubt += claims_of(&self.setup.db.admin().await, daemon.id()).await;
+            self.in_doubt += claims_of(&self.setup.db.admin().await, daemon).await;
         }
         age_heartbeats(&self.setup).await;
         let _last = self.setup.daemon();
@@ -194,11 +194,13 @@ impl Loop {
     }
 }
 
-async fn claims_of(admin: &Client, process: u32) -> usize {
-    let claims =
-        "SELECT count(*) FROM lead_webhook.outbox o JOIN lead_webhook.instances i ON i.instance_id = o.claimed_by
-                  WHERE i.process_id = $1";
-    let claims: i64 = admin.query_one(claims, &[&i32::try_from(process).unwrap()]).await.unwrap().get(0);
+/// What stands claimed by a daemon. It may have no heartbeat any more: taken for dead, it claims on until it notices.
+async fn claims_of(admin: &Client, daemon: &Process) -> usize {
+    let started = daemon.log().into_iter().find(|line| line.contains("\"starting\""));
+    let Some(started) = started else { return 0 };
+    let started: serde_json::Value = serde_json::from_str(&started).unwrap();
+    let claims = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by::text = $1";
+    let claims: i64 = admin.query_one(claims, &[&started["instance.id"].as_str().unwrap()]).await.unwrap().get(0);
     usize::try_from(claims).unwrap()
 }
 
