@@ -2,7 +2,7 @@
 //! latest commits has events pending again that were sent. The daemon that sent them tells such a standby by its timeline,
 //! and logs them as interrupted before it claims anything there.
 //!
-//! Another daemon may come before it, and one that has died remembers nothing.
+//! Several daemons wait for each other there, so that all have said what they know; one that has died remembers nothing.
 
 use std::{
     collections::{HashSet, VecDeque},
@@ -12,7 +12,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::store::{
-    Error,
+    Error, instances,
     outbox::{self, Forgotten},
     session::Session,
     timeline,
@@ -25,6 +25,9 @@ const FOR: Duration = Duration::from_secs(10 * 60);
 
 /// About 5 MiB. More than a busy application captures within the seconds that a standby is behind.
 const MOST: usize = 50_000;
+
+/// So long the first claim waits where there are other daemons: all are back by then, whatever their back-off.
+const GRACE: Duration = Duration::from_secs(10);
 
 /// The latest claims.
 #[derive(Default)]
@@ -66,6 +69,9 @@ impl Memory {
                 interrupted,
                 "another server has taken over; what it did not know to be claimed was logged as interrupted"
             );
+            if instances::has_others(session, own).await? {
+                tokio::time::sleep(GRACE).await;
+            }
         }
         self.timeline = now.or(self.timeline.take());
         Ok(())

@@ -47,6 +47,18 @@ pub async fn renew(session: &mut Session, instance: &Instance) -> Result<Mark, E
     Ok(Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? })
 }
 
+const HAS_OTHERS: &str = "\
+-- instances::has_others
+SELECT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id <> $1)";
+
+/// Whether there are other daemons, alive or not known to be dead.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn has_others(session: &mut Session, own: Uuid) -> Result<bool, Error> {
+    session.query(HAS_OTHERS, &[&own]).await?.first().map_or(Ok(false), |row| row.try_get(0))
+}
+
 /// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a
 /// server that was away. A claim whose owner has no row at all counts from when it was made.
 const REAP: &str = "\

@@ -230,6 +230,35 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
 }
 
 #[tokio::test]
+async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_failover() {
+    const LEADS: usize = 40;
+    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.endpoint("acme").await;
+    let daemons = [setup.daemon(), setup.daemon()];
+    let admin = setup.db.admin().await;
+    patiently("both daemons to run", async {
+        let both = "SELECT count(*) = 2 FROM lead_webhook.instances";
+        while !admin.query_one(both, &[]).await.unwrap().get::<_, bool>(0) {}
+    })
+    .await;
+    daemons.iter().for_each(|daemon| daemon.signal("STOP"));
+    insert_many(&setup, LEADS).await;
+    setup.db.cluster.stop(Stop::Fast).await;
+    setup.db.cluster.copy_to_standby().await;
+    setup.db.cluster.start_again().await;
+    daemons.iter().for_each(|daemon| daemon.signal("CONT"));
+    setup.db.wait_for_log(LEADS).await;
+    setup.db.cluster.fail_over().await;
+    setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
+    let rows = setup.db.wait_for_log(LEADS).await;
+    assert!(rows.iter().all(|row| row.status == "interrupted"), "{rows:?}");
+    insert_many(&setup, 1).await;
+    setup.db.wait_for_log(LEADS + 1).await;
+    assert_eq!(setup.receiver.requests().len(), LEADS + 1);
+}
+
+#[tokio::test]
 async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
