@@ -124,6 +124,7 @@ impl Daemon {
             leads: self.config.leads.clone(),
             heart: Arc::clone(&heart),
             wake_up: wake_up.clone(),
+            pipeline: pipeline.subscribe(),
             stop: stop.subscribe(),
         };
         let dispatcher = Dispatcher {

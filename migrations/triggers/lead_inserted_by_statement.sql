@@ -5,7 +5,8 @@ BEGIN
         INSERT INTO lead_webhook.muted (lead_id, tenant_id)
         SELECT @id@, @tenant@
         FROM new_leads AS lead
-        WHERE @has_contact@ AND @id@ IS NOT NULL AND @tenant@ IS NOT NULL
+        -- Whether they have a contact is not asked: a value that cannot be read would leave all of them out.
+        WHERE @id@ IS NOT NULL AND @tenant@ IS NOT NULL
         ON CONFLICT DO NOTHING;
         RETURN NULL;
     END IF;

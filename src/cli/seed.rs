@@ -56,7 +56,7 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let (mut counts, mut broken) = (Counts::default(), Vec::new());
     let progress = Progress::new();
     while let Some(leads) = pages.next(&mut reading).await.map_err(Failure::operation)? {
-        seeding.page(context, &mut writing, &leads, &mut counts).await?;
+        seeding.page(context, &mapped, &mut writing, &leads, &mut counts).await?;
         broken
             .extend(leads.broken().take(NAMED - broken.len().min(NAMED)).map(|(id, why)| format!("lead {id}: {why}")));
         progress.show(&format!("{} leads read, {} keys written", counts.read, counts.written));
@@ -104,13 +104,14 @@ impl Seeding {
     async fn page(
         &self,
         context: &Context,
+        mapped: &MappedSql,
         session: &mut Session,
         leads: &Leads,
         counts: &mut Counts,
     ) -> Result<(), Failure> {
         // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
         let found: Vec<_> = leads.found().collect();
-        let daemons = lead_pages::daemons(session, &found).await.map_err(failed(context))?;
+        let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
         counts.broken += leads.broken().map(|_| 1).sum::<u64>();
         let rows = self.keys(found.into_iter(), &daemons, counts);

@@ -17,6 +17,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{Database, Leads},
+    pipeline::Pipeline,
     store::{
         Error,
         capture_index::{self, CaptureIndex},
@@ -29,7 +30,11 @@ use crate::{
     },
 };
 
-use super::{heart::Heart, wake_up::WakeUp};
+use super::{
+    guard::{self, Guarded},
+    heart::Heart,
+    wake_up::WakeUp,
+};
 
 /// The first wait for another sweep; the mark is read so often.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
@@ -53,6 +58,8 @@ pub struct Sweeper {
     pub heart: Arc<Heart>,
     /// To the dispatcher, when something was queued.
     pub wake_up: WakeUp,
+    /// The key file, for the guard.
+    pub pipeline: watch::Receiver<Arc<Pipeline>>,
     /// Whether to stop.
     pub stop: watch::Receiver<bool>,
 }
@@ -68,8 +75,8 @@ enum Obstacle {
     Mapping(#[from] MappingError),
     #[error("the leads cannot be read: {0}")]
     Leads(#[from] SliceError),
-    #[error("the schema is not installed: run `lead-webhook migrate`")]
-    NotInstalled,
+    #[error(transparent)]
+    Guarded(#[from] Guarded),
     #[error("the captured time is not mapped, or has no index: `lead-webhook check` tells the remedy")]
     NoIndex,
 }
@@ -124,22 +131,32 @@ impl Sweeper {
         }
     }
 
+    /// Nothing is written where the guard is up.
+    async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
+        let keys = Arc::clone(&self.pipeline.borrow());
+        let looked = guard::look(session, keys.keyring()).await;
+        looked.map_err(|error| Obstacle::Database(explain(&error, &self.database.daemon_role)))??;
+        Ok(())
+    }
+
     async fn sweep(&self) -> Result<Swept, Obstacle> {
         let explained = |error: Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected.client);
+        self.look_out(&mut session).await?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let index = capture_index::look(session.client(), &mapped).await.map_err(explained)?;
         let (CaptureIndex::Usable, Some(captured)) = (index, &mapped.captured_at) else {
             return Err(Obstacle::NoIndex);
         };
         let begin = sweep::begin(&mut session).await.map_err(explained)?;
-        let since = begin.since.ok_or(Obstacle::NotInstalled)?;
+        let since = begin.since.ok_or(Guarded::NotInstalled)?;
         lead_slices::plan(session.client()).await.map_err(explained)?;
         let mut slices = Slices::by_capture(&mapped, captured, since);
         let (mut recovered, mut broken) = (0, Vec::new());
         loop {
             let began = Instant::now();
+            self.look_out(&mut session).await?;
             let Some(mut pieces) = slices.next(session.client()).await? else { break };
             recovered += queue(&mut session, &mapped, captured, &mut pieces).await?;
             broken.extend(pieces.broken());
@@ -161,6 +178,7 @@ async fn queue(
     let mut recovered = 0;
     while let Some(piece) = pieces.next(session.client()).await? {
         loop {
+            let began = Instant::now();
             match sweep::queue(session, mapped, captured, &piece.condition).await {
                 Ok((events, may_be_more)) => {
                     for event in &events {
@@ -173,6 +191,7 @@ async fn queue(
                     if !may_be_more {
                         break;
                     }
+                    tokio::time::sleep(began.elapsed()).await;
                 }
                 Err(error) => {
                     pieces.failed(piece, error)?;

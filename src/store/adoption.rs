@@ -13,6 +13,11 @@ const REMEMBER: &str = "\
 UPDATE lead_webhook.installation SET system_identifier = $1, database_name = $2
 WHERE installation_id = $3 AND system_identifier IS NOT DISTINCT FROM $4 AND database_name = $5";
 
+/// What the original's triggers missed is the original's: neither sweep nor `reconcile` looks further back than this.
+const BEGIN_ANEW: &str = "\
+-- adoption::begin_anew
+UPDATE lead_webhook.installation SET installed_at = clock_timestamp()";
+
 /// What was in flight when the copy was made was not sent from here either: where it was sent from, its outcome stands.
 const DISCARD: &str = "\
 -- adoption::discard
@@ -64,6 +69,7 @@ pub async fn adopt(
         return Ok(None);
     }
     let discarded = if discards {
+        transaction.execute(BEGIN_ANEW, &[]).await?;
         let row = transaction.query_one(DISCARD, &[]).await?;
         Discarded { pending: row.try_get("pending")?, in_flight: row.try_get("in_flight")? }
     } else {

@@ -98,8 +98,9 @@ const SYSTEM_IDENTIFIER: &str = "\
 -- installation::system_identifier
 SELECT system_identifier FROM pg_control_system()";
 
-/// SQLSTATE classes of trouble that passes: connection, resources, an operator's doing, the system's.
-const PASSING: [&str; 4] = ["08", "53", "57", "58"];
+/// The SQLSTATEs of a refusal: no right, no such function, not supported. Anything else is trouble, and no reason to take
+/// the guard away.
+const REFUSALS: [&str; 3] = ["42501", "42883", "0A000"];
 
 /// What this database is.
 ///
@@ -109,8 +110,7 @@ pub async fn identity(client: &Client) -> Result<Identity, Error> {
     let database_name = client.query_one(DATABASE_NAME, &[]).await?.try_get(0)?;
     let system_identifier = match client.query_one(SYSTEM_IDENTIFIER, &[]).await {
         Ok(row) => Some(row.try_get(0)?),
-        // Whatever passes is no refusal: the guard must not be off because a server was short of something.
-        Err(error) if error.code().and_then(|code| code.code().get(..2)).is_some_and(|c| !PASSING.contains(&c)) => None,
+        Err(error) if error.code().is_some_and(|code| REFUSALS.contains(&code.code())) => None,
         Err(error) => return Err(error),
     };
     Ok(Identity { system_identifier, database_name })

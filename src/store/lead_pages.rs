@@ -11,7 +11,7 @@ use super::{
     leads::{self, Lead, Leads, LoadError},
     mapping::MappedSql,
     session::Session,
-    sweep::{UNKNOWN, WAS_ON},
+    sweep::{self, WAS_ON},
 };
 
 /// Ids a page: a round trip costs little beside reading so many, and a broken lead among them is found in ten halvings.
@@ -112,11 +112,16 @@ pub struct Daemons {
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn daemons(session: &mut Session, leads: &[(&str, &Lead)]) -> Result<Vec<Daemons>, Error> {
+pub async fn daemons(
+    session: &mut Session,
+    mapped: &MappedSql,
+    leads: &[(&str, &Lead)],
+) -> Result<Vec<Daemons>, Error> {
     let tenants: Vec<&str> = leads.iter().map(|(tenant_id, _)| *tenant_id).collect();
     let ids: Vec<&str> = leads.iter().map(|(_, lead)| lead.lead_id.as_str()).collect();
     let captured: Vec<Option<Timestamp>> = leads.iter().map(|(_, lead)| lead.captured_at).collect();
-    let rows = session.query(&format!("{DAEMONS} AND {WAS_ON} AND {UNKNOWN}"), &[&tenants, &ids, &captured]).await?;
+    let sql = format!("{DAEMONS} AND {WAS_ON} AND {}", sweep::unknown(mapped));
+    let rows = session.query(&sql, &[&tenants, &ids, &captured]).await?;
     let daemons = |row: &Row| {
         Ok(Daemons {
             tenant_id: row.try_get("tenant_id")?,

@@ -28,6 +28,8 @@ pub struct MappedSql {
     pub id_type: String,
     /// Whether the id is a column that an index begins with. An expression may have one too, of which nothing is known.
     pub id_is_indexed: bool,
+    /// Whether the id is a column that has a UNIQUE index of its own; else it may be unique only within its tenant.
+    pub id_is_unique: bool,
     /// The tenant, as text.
     pub tenant_id: String,
     /// Email, as text.
@@ -168,6 +170,7 @@ impl MappedSql {
             id_key: raw(&columns.id),
             id_type,
             id_is_indexed: is_indexed(client, leads, &columns.id).await? == Some(true),
+            id_is_unique: is_unique(client, leads, &columns.id).await?,
             tenant_id: as_text(&columns.tenant_id),
             email: text(&columns.email),
             phone: text(&columns.phone),
@@ -178,6 +181,14 @@ impl MappedSql {
             captured_at,
             last_conversation_at,
         })
+    }
+}
+
+impl MappedSql {
+    /// Whether a row of ours, called `row`, is of the lead `l`, beside its id: where ids are unique, one that has another
+    /// tenant now is still the same lead. IS TRUE keeps the look-up to the lead's index.
+    pub(super) fn same_tenant(&self, row: &str) -> String {
+        if self.id_is_unique { "true".to_owned() } else { format!("({row}.tenant_id = l.tenant_id) IS TRUE") }
     }
 }
 
@@ -261,6 +272,17 @@ pub(super) async fn is_indexed(
 ) -> Result<Option<bool>, tokio_postgres::Error> {
     let Mapping::Column(column) = mapping else { return Ok(None) };
     Ok(Some(client.query_one(IS_INDEXED, &[&table(leads), column]).await?.try_get(0)?))
+}
+
+const IS_UNIQUE: &str = "-- mapping::is_unique
+SELECT EXISTS (
+    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
+      AND a.attname = $2)";
+
+async fn is_unique(client: &Client, leads: &Leads, mapping: &Mapping) -> Result<bool, tokio_postgres::Error> {
+    let Mapping::Column(column) = mapping else { return Ok(false) };
+    client.query_one(IS_UNIQUE, &[&table(leads), column]).await?.try_get(0)
 }
 
 /// Whether the table is there and can have our triggers; where it is partitioned, its owner.

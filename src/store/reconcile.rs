@@ -240,6 +240,7 @@ impl Reconciled {
 fn slice_sql(mapped: &MappedSql, condition: &str) -> String {
     let captured_at = mapped.captured_at.as_ref().map_or("NULL::timestamptz", |captured| captured.sql.as_str());
     let leads = leads_sql(mapped, captured_at, condition);
+    let [of_log, of_mutes] = ["d", "m"].map(|row| mapped.same_tenant(row));
     format!(
         "-- reconcile::slice
 SELECT k.class, count(*) AS leads,
@@ -256,7 +257,7 @@ FROM (
                 WHEN NOT l.in_flight THEN 'pending'
                 WHEN l.best IS NOT NULL THEN substr(l.best, 3)
                 WHEN EXISTS (SELECT FROM lead_webhook.muted m
-                             WHERE m.lead_id = l.lead_id AND m.tenant_id = l.tenant_id OFFSET 0) THEN 'muted'
+                             WHERE m.lead_id = l.lead_id AND {of_mutes} OFFSET 0) THEN 'muted'
                 WHEN l.captured_at IS NULL THEN 'undated'
                 WHEN NOT {WAS_ON} THEN 'without_endpoint'
                 ELSE 'unaccounted' END AS class
@@ -265,7 +266,7 @@ FROM (
             SELECT min(CASE d.status WHEN 'delivered' THEN 'a delivered' WHEN 'interrupted' THEN 'b interrupted'
                                      WHEN 'failed' THEN 'c failed' ELSE 'd skipped' END COLLATE \"C\")
             FROM lead_webhook.deliveries d
-            WHERE d.lead_id = l.lead_id AND (d.tenant_id = l.tenant_id) IS TRUE AND NOT d.is_test) AS best
+            WHERE d.lead_id = l.lead_id AND {of_log} AND NOT d.is_test) AS best
         FROM {leads}
         LEFT JOIN (SELECT tenant_id, lead_id::text AS lead_id, bool_or(claimed_by IS NOT NULL) AS in_flight
                    FROM lead_webhook.outbox GROUP BY 1, 2) o

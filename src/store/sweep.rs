@@ -12,15 +12,16 @@ use super::{
     session::Session,
 };
 
-/// Nothing is known of lead `l` (`tenant_id`, `lead_id`): no log row, key or mute row. OFFSET 0 keeps these probes, and
-/// IS TRUE keeps them to the lead's index.
-pub(super) const UNKNOWN: &str = "\
-NOT EXISTS (SELECT FROM lead_webhook.deliveries d
-            WHERE d.lead_id = l.lead_id AND (d.tenant_id = l.tenant_id) IS TRUE OFFSET 0)
-AND NOT EXISTS (SELECT FROM lead_webhook.uniqueness u
-                WHERE u.lead_id = l.lead_id AND (u.tenant_id = l.tenant_id) IS TRUE OFFSET 0)
-AND NOT EXISTS (SELECT FROM lead_webhook.muted m
-                WHERE m.lead_id = l.lead_id AND m.tenant_id = l.tenant_id OFFSET 0)";
+/// Nothing is known of lead `l` (`tenant_id`, `lead_id`): no log row, key or mute row. OFFSET 0 keeps these probes.
+pub(super) fn unknown(mapped: &MappedSql) -> String {
+    let nothing_in = |table: &str| {
+        format!(
+            "NOT EXISTS (SELECT FROM lead_webhook.{table} r WHERE r.lead_id = l.lead_id AND {} OFFSET 0)",
+            mapped.same_tenant("r")
+        )
+    };
+    ["deliveries", "uniqueness", "muted"].map(nothing_in).join(" AND ")
+}
 
 /// Whether the endpoint of lead `l`'s tenant was on when the lead was captured.
 pub(super) const WAS_ON: &str = "\
@@ -58,12 +59,16 @@ const BEGIN: &str = "\
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
        (SELECT greatest(i.installed_at, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
 
+/// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
+const PATIENCE: &str = "SET statement_timeout = '10s'";
+
 /// Begins a sweep: draws the fence, then looks who is under way.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn begin(session: &mut Session) -> Result<Begin, Error> {
     let client = session.client();
+    client.batch_execute(PATIENCE).await?;
     let fence = client.query_one(FENCE, &[]).await?.try_get("fence")?;
     let row = client.query_one(BEGIN, &[]).await?;
     Ok(Begin { fence, oldest: row.try_get("oldest")?, since: row.try_get("since")? })
@@ -103,17 +108,19 @@ pub async fn queue(
 INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
 SELECT DISTINCT l.tenant_id, l.lead_id, 'recovered', true
 FROM {leads}
-WHERE {UNKNOWN} AND {WAS_ON}
-  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)
+WHERE {unknown} AND {WAS_ON}
+  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.lead_id = l.lead_id AND {same_tenant})
 LIMIT {BATCH}
 RETURNING event_id, tenant_id",
+        unknown = unknown(mapped),
+        same_tenant = mapped.same_tenant("o"),
         leads = leads_sql(mapped, &captured.sql, condition)
     );
     let transaction = session.begin().await?;
     transaction
         .batch_execute(&format!(
             "-- sweep::turn
-SET LOCAL lock_timeout = '15s'; SELECT pg_advisory_xact_lock({LOCK});
+SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = '15s'; SELECT pg_advisory_xact_lock({LOCK});
 SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'"
         ))
         .await?;

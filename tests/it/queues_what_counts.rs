@@ -154,7 +154,7 @@ async fn a_muted_session_queues_nothing_and_its_leads_are_noted() {
             application.run(statement).await;
         }
         assert_eq!(application.queued().await, [""; 0]);
-        assert_eq!(application.texts("SELECT lead_id FROM lead_webhook.muted ORDER BY 1").await, ["1", "2", "9"]);
+        assert_eq!(application.texts("SELECT lead_id FROM lead_webhook.muted ORDER BY 1").await, ["1", "2", "3", "9"]);
         application
             .run("RESET lead_webhook.mute; INSERT INTO leads (id, tenant_id, email) VALUES (5, 'acme', 'a')")
             .await;

@@ -239,3 +239,45 @@ async fn seed_gives_a_missed_lead_no_key_so_that_it_is_still_sent() {
     application.setup.db.wait_for_log(1).await;
     assert_eq!(sent(&application), ["2"]);
 }
+
+#[tokio::test]
+async fn a_lead_that_belongs_to_another_tenant_now_is_known_all_the_same() {
+    let application = application().await;
+    application.setup.endpoint("beta").await;
+    let mut daemon = application.setup.daemon();
+    assert_eq!(a_sweep(&daemon).await, 0);
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'ann@example.com')").await;
+    application.setup.db.wait_for_log(1).await;
+    application.run("UPDATE leads SET tenant_id = 'beta'").await;
+    daemon.signal("TERM");
+    daemon.wait().await;
+    assert_eq!(a_sweep(&application.setup.daemon()).await, 0);
+    let reconciled = application.setup.run(&["reconcile"]).await;
+    assert_eq!((reconciled.code, sent(&application)), (Some(0), vec!["1".to_owned()]), "{}", reconciled.stdout);
+}
+
+#[tokio::test]
+async fn what_is_muted_is_noted_though_a_value_cannot_be_read() {
+    let tables = format!("CREATE TABLE leads ({COLUMNS}); CREATE INDEX ON leads (created_at)");
+    let db = Database::create_with(&Cluster::shared(), &tables).await;
+    let config = [("log.level", json!("debug")), ("leads.columns.phone", json!("sql: lead.phone::jsonb->>'phone'"))];
+    let application = Application::installed_in(db, &config).await;
+    let muted = "SET lead_webhook.mute = 'on';
+                 INSERT INTO leads (id, tenant_id, phone)
+                 SELECT n, 'acme', CASE WHEN n = 7 THEN 'bad' ELSE '{\"phone\": \"1\"}' END FROM generate_series(1, 20) n;
+                 RESET lead_webhook.mute";
+    application.run(muted).await;
+    assert_eq!(application.missed().await, 0);
+    assert_eq!(a_sweep(&application.setup.daemon()).await, 0);
+}
+
+#[tokio::test]
+async fn in_a_copy_whose_queue_is_discarded_nothing_is_recovered_that_the_original_missed() {
+    let application = application().await;
+    missed(&application, "INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'a')").await;
+    // As in a copy.
+    application.administer("UPDATE lead_webhook.installation SET database_name = 'original'").await;
+    application.setup.run(&["adopt", "--discard-queue"]).await.ok();
+    assert_eq!(a_sweep(&application.setup.daemon()).await, 0);
+    assert_eq!(application.setup.run(&["reconcile"]).await.code, Some(0));
+}
