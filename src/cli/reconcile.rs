@@ -139,13 +139,14 @@ fn advise(found: &Reconciled) {
     rest("unreadable", found.counts.unreadable, found.unreadable.len());
     if found.unaccounted.iter().any(|lead| !lead.was_claimed) {
         output::message(
-            "never queued: the sweep queues those of the last 24 hours where a daemon runs and `lead-webhook check` says \
-             that the sweep is on; docs/operations.md tells how older ones are queued by hand",
+            "never queued: a daemon queues those of the last 24 hours when it starts and when a trigger has failed, where \
+             `lead-webhook check` says that the sweep is on; docs/operations.md tells how older ones are queued by hand",
         );
     }
     if found.unaccounted.iter().any(|lead| lead.was_claimed) {
         output::message(
-            "claimed: it may have been sent; somebody deleted its log row, or a backup was restored without it",
+            "claimed: it has a key and no log row: it may have been sent, and its log row was deleted; or `seed` made the \
+             key while no captured time was mapped",
         );
     }
     if found.sent_twice > 0 {

@@ -265,8 +265,8 @@ pub(super) fn missed(times: i64) -> Line {
     }
     let what = if times == 1 { "once".to_owned() } else { format!("{times} times") };
     let text = format!("a trigger could not queue what it saw, {what} since the install: leads may have been missed");
-    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; the sweep queues leads of the \
-                  last 24 hours that are new, and `lead-webhook reconcile` names those that it did not";
+    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; where the sweep is on it has \
+                  queued what was new of the last 24 hours; `lead-webhook reconcile` names what it has not";
     Line::warn("missed leads", text, remedy)
 }
 
