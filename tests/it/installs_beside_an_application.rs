@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Application, Cluster, Database, done, notes};
+use crate::harness::{Application, Cluster, Database, Receiver, Setup, done, notes};
 
 const INSERT: &str = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@b.c')";
 
@@ -230,4 +230,17 @@ async fn a_kept_log_is_found_again_by_the_next_install() {
     application.setup.run(&["uninstall", "--keep-log"]).await.ok();
     assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
     assert_nothing_is_left(&application).await;
+}
+
+#[tokio::test]
+async fn uninstalling_leaves_a_role_alone_that_somebody_logs_in_by() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    let admin = setup.db.admin().await;
+    admin.batch_execute(&format!("ALTER ROLE {} LOGIN", setup.db.owner_role)).await.unwrap();
+    setup.run(&["migrate"]).await.ok();
+    let said = setup.run(&["uninstall"]).await.ok().stderr;
+    assert!(said.contains(&format!("role {} stays as it is", setup.db.owner_role)), "{said}");
+    let left = "SELECT count(*) FROM pg_roles WHERE rolname = ANY ($1)";
+    let roles = vec![setup.db.owner_role.clone(), setup.db.daemon_role.clone()];
+    assert_eq!(admin.query_one(left, &[&roles]).await.unwrap().get::<_, i64>(0), 1);
 }

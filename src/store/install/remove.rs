@@ -77,16 +77,25 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
         }
         plan.steps.extend(schema(client, owner, daemon, keep_log).await?);
     }
-    for row in client.query(OUTSIDE, &[&[owner, daemon].as_slice()]).await? {
+    let mut roles: Vec<String> = Vec::new();
+    for row in client.query(ROLES, &[&[daemon, owner].as_slice()]).await? {
+        let (role, is_somebodys): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+        if is_somebodys {
+            plan.warnings
+                .push(format!("role {role} stays as it is: it can log in or is a superuser, so it is not ours"));
+        } else {
+            roles.push(role);
+        }
+    }
+    for row in client.query(OUTSIDE, &[&roles]).await? {
         let (role, sql): (&str, String) = (row.try_get(0)?, row.try_get(1)?);
         plan.steps.push(Step::login(format!("take back what {role} was granted"), sql).that_may_fail());
     }
-    for row in client.query(ROLES, &[&[daemon, owner].as_slice()]).await? {
-        let role: &str = row.try_get(0)?;
-        if keep_log && role == owner {
+    for role in roles {
+        if keep_log && role == *owner {
             plan.warnings.push(format!("role {role} stays: it owns the kept log"));
         } else {
-            let sql = format!("DROP ROLE {};", identifier(role));
+            let sql = format!("DROP ROLE {};", identifier(&role));
             plan.steps.push(Step::login(format!("remove role {role}"), sql).that_may_fail());
         }
     }
@@ -161,6 +170,7 @@ CROSS JOIN LATERAL aclexplode(f.proacl) AS acl
 JOIN pg_roles AS r ON r.oid = acl.grantee
 WHERE r.rolname = ANY ($1) AND f.pronamespace IS DISTINCT FROM to_regnamespace('lead_webhook')";
 
+/// The two roles, and whether one is somebody's: `migrate` makes roles that cannot log in.
 const ROLES: &str = "-- remove::roles
-SELECT r.rolname::text FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+SELECT r.rolname::text, r.rolcanlogin OR r.rolsuper FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
 JOIN pg_roles AS r ON r.rolname = wanted.name ORDER BY wanted.place";
