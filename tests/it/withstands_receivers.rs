@@ -267,7 +267,7 @@ async fn sixty_four_of_the_worst_at_once_take_no_more_memory_than_ordinary_ones_
     let good: Vec<&LogRow> = rows.iter().filter(|row| row.tenant_id == "good").collect();
     assert!(good.iter().all(|row| row.status == "delivered") && good.len() == 2 * ORDINARY);
     assert_eq!(setup.receiver.requests().len(), 2 * ORDINARY);
-    // It did not wait for the others to end: those that say nothing have more time than the floods.
+    // It did not wait for the others to end: those that say nothing have more time than the others.
     let last_of_worst = rows.iter().rfind(|row| row.tenant_id != "good").unwrap();
     assert!(good[ORDINARY].finished_at < last_of_worst.finished_at);
 }
