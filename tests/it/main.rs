@@ -66,3 +66,5 @@ mod the_log;
 mod the_request;
 /// A lead that is committed is looked for at once, though commits ring only while a daemon waits for them.
 mod wakes_up;
+/// Whatever a receiver does, it gets one request at most, and takes nothing from others.
+mod withstands_receivers;

@@ -20,13 +20,20 @@ impl Identity {
     /// Makes a CA, and signs a certificate for `names`. The CA has a name of its own: OpenSSL takes a certificate for
     /// self-signed whose issuer is called as itself.
     pub fn of(names: &[&str]) -> Self {
+        Self::changed(names, |_| {})
+    }
+
+    /// The same with this change to the server's certificate.
+    pub fn changed(names: &[&str], change: impl FnOnce(&mut CertificateParams)) -> Self {
         let mut ca = CertificateParams::new(Vec::new()).unwrap();
         ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         ca.distinguished_name.push(DnType::CommonName, "CA of one server");
         let ca = CertifiedIssuer::self_signed(ca, KeyPair::generate().unwrap()).unwrap();
         let key = KeyPair::generate().unwrap();
         let names: Vec<_> = names.iter().map(|name| (*name).to_owned()).collect();
-        let certificate = CertificateParams::new(names).unwrap().signed_by(&key, &ca).unwrap();
+        let mut params = CertificateParams::new(names).unwrap();
+        change(&mut params);
+        let certificate = params.signed_by(&key, &ca).unwrap();
         Self { ca: ca.pem(), certificate, key }
     }
 
