@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _},
+    io::{BufRead as _, BufReader, Write as _, stderr},
     net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown},
@@ -96,6 +96,16 @@ impl Cluster {
         let program = server_binaries().join(name);
         assert!(program.exists(), "{name} did not come with this PostgreSQL: {} is not there", program.display());
         program
+    }
+
+    /// Whether these programs came with the server. Where one did not, that is printed: nothing is left out in silence.
+    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
+    pub fn has_programs(&self, names: &[&str]) -> bool {
+        let missing: Vec<_> = names.iter().filter(|name| !server_binaries().join(name).exists()).collect();
+        if !missing.is_empty() {
+            writeln!(stderr(), "left out: what needs {missing:?}, which did not come with this PostgreSQL").unwrap();
+        }
+        missing.is_empty()
     }
 
     /// Where its Unix socket, `data` and the logs are.
