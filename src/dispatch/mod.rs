@@ -18,8 +18,9 @@
 //! that is away stops the claims, and what a crash leaves in doubt is bounded. How far back a claim looks is a matter of
 //! the horizon.
 //!
-//! The [`guard`] stands before both: in a database that is not the one that was installed in, a copy perhaps, nothing is
-//! claimed and nothing written.
+//! The [`guard`] stands before all of them: in a database that is not the one that was installed in, a copy perhaps,
+//! nothing is claimed and nothing written. Where a standby has taken over, the dispatcher's [`memory`] tells it what it
+//! may have forgotten, before anything is claimed there.
 //!
 //! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
 //! claimed and not begun goes back to the queue, the heartbeat is removed.

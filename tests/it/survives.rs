@@ -348,7 +348,8 @@ async fn a_stop_waits_for_nothing_that_the_server_does_not_answer() {
     setup.db.wait_for_log(1).await;
     let admin = setup.db.admin().await;
     // The claims' session looks at every poll.
-    let sql = "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^-- bell::(look|survey)'";
+    let sql =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND query ~ '^-- bell::(look|survey)'";
     let backend = patiently("a look of the daemon's", async {
         loop {
             if let Some(row) = admin.query_opt(sql, &[]).await.unwrap() {
