@@ -90,7 +90,7 @@ const BATCH: usize = 1_000;
 const LOCK: i64 = 0x6c65_6164_5f73_7765;
 
 /// Queues those of the leads that meet `condition` (over the row alias `lead`) that were missed: captured while the
-/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds [`BATCH`] of them there may
+/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 1,000 of them there may
 /// be more. Tells whether there may be.
 ///
 /// Another sweep is waited for as long as its statement may take, the application's table no longer than a second.
