@@ -52,6 +52,12 @@ pub(crate) fn lacks_privilege(error: &Error) -> bool {
     error.code() == Some(&tokio_postgres::error::SqlState::INSUFFICIENT_PRIVILEGE)
 }
 
+/// Whether the server refuses to tell, as some that are managed: no right, no such function, not supported. Anything else
+/// is trouble.
+fn is_refusal(error: &Error) -> bool {
+    error.code().is_some_and(|code| matches!(code.code(), "42501" | "42883" | "0A000"))
+}
+
 /// `name` as an SQL identifier.
 pub(crate) fn identifier(name: &str) -> String {
     format!("\"{}\"", name.replace('"', "\"\""))
