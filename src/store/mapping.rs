@@ -160,6 +160,7 @@ impl MappedSql {
         let (Some(id), true) = (type_of("id"), problems.is_empty()) else {
             return Err(MappingError::Problems(problems));
         };
+        let (id_is_indexed, id_is_unique) = indexes(client, leads, &leads.columns.id).await?;
         let id_type = client.query_one(TYPE_NAME, &[&id.oid()]).await?.try_get(0)?;
         let columns = &leads.columns;
         let text = |mapping: &Option<Mapping>| mapping.as_ref().map(as_text);
@@ -169,8 +170,8 @@ impl MappedSql {
             id: as_text(&columns.id),
             id_key: raw(&columns.id),
             id_type,
-            id_is_indexed: is_indexed(client, leads, &columns.id).await? == Some(true),
-            id_is_unique: is_unique(client, leads, &columns.id).await?,
+            id_is_indexed,
+            id_is_unique,
             tenant_id: as_text(&columns.tenant_id),
             email: text(&columns.email),
             phone: text(&columns.phone),
@@ -182,9 +183,7 @@ impl MappedSql {
             last_conversation_at,
         })
     }
-}
 
-impl MappedSql {
     /// Whether a row of ours, called `row`, is of the lead `l`, beside its id: where ids are unique, one that has another
     /// tenant now is still the same lead. IS TRUE keeps the look-up to the lead's index.
     pub(super) fn same_tenant(&self, row: &str) -> String {
@@ -259,30 +258,17 @@ LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relki
 const TYPE_NAME: &str = "-- mapping::type_name
 SELECT format_type($1, -1)";
 
-const IS_INDEXED: &str = "-- mapping::is_indexed
-SELECT EXISTS (
-    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2)";
+const INDEXES: &str = "-- mapping::indexes
+SELECT count(*) > 0, coalesce(bool_or(i.indisunique AND i.indnkeyatts = 1), false)
+FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
+WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indpred IS NULL AND a.attname = $2";
 
-/// Whether an index begins with a mapped column. `None`: an expression, of which nothing is known.
-pub(super) async fn is_indexed(
-    client: &Client,
-    leads: &Leads,
-    mapping: &Mapping,
-) -> Result<Option<bool>, tokio_postgres::Error> {
-    let Mapping::Column(column) = mapping else { return Ok(None) };
-    Ok(Some(client.query_one(IS_INDEXED, &[&table(leads), column]).await?.try_get(0)?))
-}
-
-const IS_UNIQUE: &str = "-- mapping::is_unique
-SELECT EXISTS (
-    SELECT FROM pg_index AS i JOIN pg_attribute AS a ON a.attrelid = i.indrelid AND a.attnum = i.indkey[0]
-    WHERE i.indrelid = $1::text::regclass AND i.indisvalid AND i.indisunique AND i.indnkeyatts = 1 AND i.indpred IS NULL
-      AND a.attname = $2)";
-
-async fn is_unique(client: &Client, leads: &Leads, mapping: &Mapping) -> Result<bool, tokio_postgres::Error> {
-    let Mapping::Column(column) = mapping else { return Ok(false) };
-    client.query_one(IS_UNIQUE, &[&table(leads), column]).await?.try_get(0)
+/// Whether an index begins with a mapped column, and whether it is a UNIQUE one of that column alone. Of an expression
+/// nothing is known: neither.
+async fn indexes(client: &Client, leads: &Leads, mapping: &Mapping) -> Result<(bool, bool), tokio_postgres::Error> {
+    let Mapping::Column(column) = mapping else { return Ok((false, false)) };
+    let row = client.query_one(INDEXES, &[&table(leads), column]).await?;
+    Ok((row.try_get(0)?, row.try_get(1)?))
 }
 
 /// Whether the table is there and can have our triggers; where it is partitioned, its owner.

@@ -150,7 +150,7 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
         let sql = format!("DROP TRIGGER {} ON {};", crate::store::identifier(&stray.name), stray.table);
         Need::new(stray.may_be_dropped, format!("remove a trigger from {} that is not wanted there", stray.table), sql)
     }));
-    let id = verify::id_is_indexed(client, config).await?;
+    let id = verify::id_is_indexed(config, &mapped);
     warnings.extend(id.remedy.map(|remedy| format!("{}: {remedy}", id.text)));
     let (mut steps, administrator) = roles::divide(needs);
     if facts.may_look {

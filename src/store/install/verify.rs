@@ -15,7 +15,7 @@ use crate::{
     store::{
         capture_index::{self, CaptureIndex},
         identifier,
-        mapping::{MappedSql, MappingError, Problem, is_indexed, mapped, raw, table},
+        mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
         said,
     },
 };
@@ -87,7 +87,7 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
         Finding::broken("triggers", text, MIGRATE)
     }));
     findings.push(may_read_leads(client, config, &mapped).await?);
-    findings.push(id_is_indexed(client, config).await?);
+    findings.push(id_is_indexed(config, &mapped));
     findings.push(sweep_is_on(client, &mapped).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
@@ -167,19 +167,19 @@ async fn may_read_leads(client: &Client, config: &Config, mapped: &MappedSql) ->
 }
 
 /// Leads are looked up by id at every claim.
-pub(super) async fn id_is_indexed(client: &Client, config: &Config) -> Result<Finding, InstallError> {
+pub(super) fn id_is_indexed(config: &Config, mapped: &MappedSql) -> Finding {
     let (id, subject) = (&config.leads.columns.id, "leads");
-    Ok(match is_indexed(client, &config.leads, id).await? {
-        Some(true) => Finding::fine(subject, "the id has an index"),
-        Some(false) => {
+    match id {
+        Mapping::Column(_) if mapped.id_is_indexed => Finding::fine(subject, "the id has an index"),
+        Mapping::Column(_) => {
             let remedy = format!("CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(id));
             Finding::warning(subject, "the id has no index: every claim reads the whole table", remedy)
         }
-        None => {
+        Mapping::Sql(_) => {
             let text = "the id is an expression: every claim reads the whole table unless it has an index";
             Finding::warning(subject, text, format!("see that {} has an index over {}", table(&config.leads), raw(id)))
         }
-    })
+    }
 }
 
 /// Without an index on the captured time the sweep would read the whole table.
