@@ -1,6 +1,12 @@
 //! `lead-webhook adopt`: the operator's word on a database that is not the one that was installed in.
 
-use super::{Failure, args::Queue, context::Context, output};
+use super::{
+    Failure,
+    args::Queue,
+    context::Context,
+    database::{installed, other_keys},
+    output,
+};
 use crate::{
     dispatch::guard::{KEYS, open_key},
     store::{
@@ -16,17 +22,9 @@ use crate::{
 pub(super) async fn adopt(context: &Context, queue: &Queue) -> Result<(), Failure> {
     let keyring = context.keyring()?;
     let mut session = context.owner_session().await?;
-    let installation = installation::read(&mut session)
-        .await
-        .map_err(failed(context))?
-        .ok_or_else(|| Failure::Operation("the schema is not installed here: run `lead-webhook migrate`".to_owned()))?;
-    open_key(&installation, &keyring).map_err(|error| {
-        let file = context.config.keys_file.display();
-        Failure::Configuration(format!(
-            "key file {file}: not the one that this installation was made with ({error}), and no endpoint opens without it; \
-             nothing is changed: {KEYS}"
-        ))
-    })?;
+    let installation = installed(&mut session, failed(context)).await?;
+    let then = format!(", and no endpoint opens without it; nothing is changed: {KEYS}");
+    open_key(&installation, &keyring).map_err(|error| other_keys(context, error, &then))?;
     let now = installation::identity(session.shared()).await.map_err(failed(context))?;
     let differences = installation.identity.differences(&now);
     if differences.is_empty() {

@@ -4,11 +4,17 @@ use std::collections::HashMap;
 
 use jiff::Timestamp;
 
-use super::{Failure, context::Context, database::failed, output, progress::Progress};
+use super::{
+    Failure,
+    context::Context,
+    database::{failed, installed, other_keys},
+    output,
+    progress::Progress,
+};
 use crate::{
-    keyring::{Column, Place},
+    dispatch::guard,
     store::{
-        installation::{self, Installation},
+        installation::Installation,
         lead_pages::{self, Pages},
         leads::{Lead, Leads},
         mapping::MappedSql,
@@ -39,20 +45,12 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let keyring = context.keyring()?;
     let mut reading = context.owner_session().await?;
     let mut writing = context.owner_session().await?;
-    let installation = installation::read(&mut writing)
-        .await
-        .map_err(failed(context))?
-        .ok_or_else(|| Failure::Operation("the schema is not installed here: run `lead-webhook migrate`".to_owned()))?;
-    let place = Place { tenant: &installation.installation_id.to_string(), column: Column::UniquenessKey };
-    let key = keyring.open(&place, &installation.uniqueness_key_sealed).map_err(|error| {
-        let file = context.config.keys_file.display();
-        Failure::Configuration(format!(
-            "key file {file}: not the one that this installation was made with ({error}): put the installation's own there"
-        ))
-    })?;
+    let installation = installed(&mut writing, failed(context)).await?;
+    let key = guard::open_key(&installation, &keyring)
+        .map_err(|error| other_keys(context, error, ": put the installation's own there"))?;
     let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
     let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed(context))?;
-    let seeding = Seeding { key: UniquenessKey::new(key), installation };
+    let seeding = Seeding { key, installation };
     let (mut counts, mut broken) = (Counts::default(), Vec::new());
     let progress = Progress::new();
     while let Some(leads) = pages.next(&mut reading).await.map_err(Failure::operation)? {
