@@ -240,16 +240,18 @@ impl Reconciled {
 fn slice_sql(mapped: &MappedSql, condition: &str) -> String {
     let captured_at = mapped.captured_at.as_ref().map_or("NULL::timestamptz", |captured| captured.sql.as_str());
     let leads = leads_sql(mapped, captured_at, condition);
-    let [of_log, of_mutes] = ["d", "m"].map(|row| mapped.same_tenant(row));
+    let [of_log, of_outbox, of_keys, of_mutes] = ["d", "o", "u", "m"].map(|row| mapped.same_tenant(row));
+    // Where ids are unique, an event of the lead is one whoever it belonged to.
+    let tenant = if mapped.id_is_unique { "NULL::text" } else { "tenant_id" };
     format!(
         "-- reconcile::slice
-SELECT k.class, count(*) AS leads,
-       CASE WHEN k.class = 'unaccounted' THEN k.tenant_id END AS tenant_id,
-       CASE WHEN k.class = 'unaccounted' THEN k.lead_id END AS lead_id,
-       CASE WHEN k.class = 'unaccounted' THEN to_char(k.captured_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') END AS captured_at,
-       CASE WHEN k.class = 'unaccounted' THEN EXISTS (
+SELECT l.class, count(*) AS leads,
+       CASE WHEN l.class = 'unaccounted' THEN l.tenant_id END AS tenant_id,
+       CASE WHEN l.class = 'unaccounted' THEN l.lead_id END AS lead_id,
+       CASE WHEN l.class = 'unaccounted' THEN to_char(l.captured_at, 'YYYY-MM-DD\"T\"HH24:MI:SS.US\"Z\"') END AS captured_at,
+       CASE WHEN l.class = 'unaccounted' THEN EXISTS (
            SELECT FROM lead_webhook.uniqueness u
-           WHERE u.lead_id = k.lead_id AND (u.tenant_id = k.tenant_id) IS TRUE OFFSET 0) END AS was_claimed
+           WHERE u.lead_id = l.lead_id AND {of_keys} OFFSET 0) END AS was_claimed
 FROM (
     SELECT l.tenant_id, l.lead_id, l.captured_at,
            CASE WHEN l.best < 'd' THEN substr(l.best, 3)
@@ -268,14 +270,14 @@ FROM (
             FROM lead_webhook.deliveries d
             WHERE d.lead_id = l.lead_id AND {of_log} AND NOT d.is_test) AS best
         FROM {leads}
-        LEFT JOIN (SELECT tenant_id, lead_id::text AS lead_id, bool_or(claimed_by IS NOT NULL) AS in_flight
+        LEFT JOIN (SELECT {tenant} AS tenant_id, lead_id::text AS lead_id, bool_or(claimed_by IS NOT NULL) AS in_flight
                    FROM lead_webhook.outbox GROUP BY 1, 2) o
-          ON o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id
+          ON o.lead_id = l.lead_id AND {of_outbox}
         WHERE l.tenant_id IS NOT NULL
         OFFSET 0
     ) l
     OFFSET 0
-) k
+) l
 GROUP BY 1, 3, 4, 5, 6"
     )
 }

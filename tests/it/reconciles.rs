@@ -150,3 +150,13 @@ async fn without_a_captured_time_nothing_is_called_lost_that_may_be_older_than_t
     assert_eq!(counts(&output), json!({"pending": 1, "undated": 1}));
     assert_eq!(application.setup.run(&["reconcile", "--since", "1h"]).await.code, Some(2));
 }
+
+#[tokio::test]
+async fn a_lead_that_waits_under_the_tenant_that_it_had_before_is_pending() {
+    let application = application("").await;
+    application.setup.endpoint("beta").await;
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'a')").await;
+    application.run("UPDATE leads SET tenant_id = 'beta'").await;
+    let output = application.setup.run(&["reconcile", "--json"]).await.ok();
+    assert_eq!(counts(&output), json!({ "pending": 1 }));
+}
