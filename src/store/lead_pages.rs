@@ -81,21 +81,6 @@ fn page_sql(mapped: &MappedSql, is_next: bool) -> String {
     )
 }
 
-/// One statement, so one snapshot: else a sweep in between could queue a lead that was neither before nor after.
-const DAEMONS: &str = "\
--- lead_pages::daemons
-WITH l AS (
-    SELECT * FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS u (tenant_id, lead_id, captured_at)
-)
-SELECT l.tenant_id, l.lead_id, true AS is_queued
-FROM l
-WHERE EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)
-UNION ALL
-SELECT l.tenant_id, l.lead_id, false
-FROM l
-WHERE l.captured_at >= (SELECT installed_at FROM lead_webhook.installation)
-  AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id)";
-
 /// A lead whose key is not for `seed` to write.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Daemons {
@@ -106,6 +91,20 @@ pub struct Daemons {
     /// In the outbox; else missed by a trigger: captured since the install while the endpoint was on, and nothing is
     /// known of it.
     pub is_queued: bool,
+}
+
+/// One statement, so one snapshot: else a sweep in between could queue a lead that was neither before nor after.
+fn daemons_sql(mapped: &MappedSql) -> String {
+    format!(
+        "-- lead_pages::daemons
+SELECT l.tenant_id, l.lead_id, o.lead_id IS NOT NULL AS is_queued
+FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS l (tenant_id, lead_id, captured_at)
+LEFT JOIN (SELECT DISTINCT tenant_id, lead_id::text AS lead_id FROM lead_webhook.outbox) o
+  ON o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id
+WHERE o.lead_id IS NOT NULL
+   OR l.captured_at >= (SELECT installed_at FROM lead_webhook.installation) AND {WAS_ON} AND {unknown}",
+        unknown = sweep::unknown(mapped)
+    )
 }
 
 /// Those of `leads` that are the daemon's: they have an event in the outbox now, or the sweep should give them one.
@@ -120,8 +119,7 @@ pub async fn daemons(
     let tenants: Vec<&str> = leads.iter().map(|(tenant_id, _)| *tenant_id).collect();
     let ids: Vec<&str> = leads.iter().map(|(_, lead)| lead.lead_id.as_str()).collect();
     let captured: Vec<Option<Timestamp>> = leads.iter().map(|(_, lead)| lead.captured_at).collect();
-    let sql = format!("{DAEMONS} AND {WAS_ON} AND {}", sweep::unknown(mapped));
-    let rows = session.query(&sql, &[&tenants, &ids, &captured]).await?;
+    let rows = session.query(&daemons_sql(mapped), &[&tenants, &ids, &captured]).await?;
     let daemons = |row: &Row| {
         Ok(Daemons {
             tenant_id: row.try_get("tenant_id")?,

@@ -55,6 +55,11 @@ pub struct Place {
     pub event_id: Uuid,
 }
 
+/// Primary keys as the arrays that a statement unnests.
+fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<&'a str>, Vec<Timestamp>, Vec<Uuid>) {
+    places.map(|place| (place.tenant_id.as_str(), place.queued_at, place.event_id)).collect()
+}
+
 /// What an event turned out to be, where it is not what it was presumed to be.
 #[derive(Debug, Clone)]
 pub struct Decision {
@@ -87,9 +92,7 @@ pub async fn decide_statement(session: &mut Session) -> Result<Statement, Error>
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn decide(client: &Client, statement: &Statement, decisions: &[Decision]) -> Result<u64, Error> {
-    let tenants: Vec<&str> = decisions.iter().map(|d| d.place.tenant_id.as_str()).collect();
-    let queued: Vec<Timestamp> = decisions.iter().map(|d| d.place.queued_at).collect();
-    let events: Vec<Uuid> = decisions.iter().map(|d| d.place.event_id).collect();
+    let (tenants, queued, events) = columns(decisions.iter().map(|d| &d.place));
     let kinds: Vec<&str> = decisions.iter().map(|d| d.event.as_str()).collect();
     let last: Vec<Option<Timestamp>> = decisions.iter().map(|d| d.last_conversation_at).collect();
     client.execute(statement, &[&tenants, &queued, &events, &kinds, &last]).await
@@ -123,9 +126,7 @@ WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn give_back(session: &mut Session, instance_id: Uuid, claims: &[(&Place, Uuid)]) -> Result<u64, Error> {
-    let tenants: Vec<&str> = claims.iter().map(|(place, _)| place.tenant_id.as_str()).collect();
-    let queued: Vec<Timestamp> = claims.iter().map(|(place, _)| place.queued_at).collect();
-    let events: Vec<Uuid> = claims.iter().map(|(place, _)| place.event_id).collect();
+    let (tenants, queued, events) = columns(claims.iter().map(|(place, _)| *place));
     let deliveries: Vec<Uuid> = claims.iter().map(|(_, delivery_id)| *delivery_id).collect();
     session.execute(GIVE_BACK, &[&instance_id, &tenants, &queued, &events, &deliveries]).await
 }
@@ -165,9 +166,7 @@ SELECT count(*) FROM taken";
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn interrupt(session: &mut Session, instance_id: Uuid, claims: &[&Forgotten]) -> Result<i64, Error> {
-    let tenants: Vec<&str> = claims.iter().map(|claim| claim.place.tenant_id.as_str()).collect();
-    let queued: Vec<Timestamp> = claims.iter().map(|claim| claim.place.queued_at).collect();
-    let events: Vec<Uuid> = claims.iter().map(|claim| claim.place.event_id).collect();
+    let (tenants, queued, events) = columns(claims.iter().map(|claim| &claim.place));
     let deliveries: Vec<Uuid> = claims.iter().map(|claim| claim.delivery_id).collect();
     let kinds: Vec<&str> = claims.iter().map(|claim| claim.event.as_str()).collect();
     let statement = session.statement(INTERRUPT).await?;
