@@ -2,9 +2,10 @@
 //! identifier, the database's name and a check value of the key file; where others are found, nothing is claimed, sent or
 //! written until an operator says by `lead-webhook adopt` what this database is.
 //!
-//! The sessions of the [`dispatcher`](super::dispatcher) and of the [`recorder`](super::recorder) may lead to different
-//! servers, so each looks for itself: at every connect, before anything is claimed or written; and then at every beat,
-//! because behind a pooler the server changes and the session stays. It reads only.
+//! The sessions of the [`dispatcher`](super::dispatcher), of the [`recorder`](super::recorder) and of the
+//! [`sweep`](super::sweep) may lead to different servers, so each looks for itself: at every connect, before anything is
+//! claimed or written; and then at every beat or slice, because behind a pooler the server changes and the session stays.
+//! It reads only.
 
 use std::fmt;
 

@@ -131,7 +131,7 @@ impl Sweeper {
         }
     }
 
-    /// Nothing is written where the guard is up.
+    /// Nothing is written where the guard is up: looked at before each slice.
     async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
         let keys = Arc::clone(&self.pipeline.borrow());
         let looked = guard::look(session, keys.keyring()).await;
@@ -156,12 +156,12 @@ impl Sweeper {
         let (mut recovered, mut broken) = (0, Vec::new());
         loop {
             let began = Instant::now();
-            self.look_out(&mut session).await?;
             let Some(mut pieces) = slices.next(session.client()).await? else { break };
             recovered += queue(&mut session, &mapped, captured, &mut pieces).await?;
             broken.extend(pieces.broken());
             // The server has others to serve: as long as we have kept it busy.
             tokio::time::sleep(began.elapsed()).await;
+            self.look_out(&mut session).await?;
         }
         tell(&broken);
         Ok(Swept { begin, recovered })

@@ -91,7 +91,7 @@ SELECT b.last_value AS rung_before, setval('lead_webhook.bell'::regclass, 1) FRO
 
 /// A number drawn by a transaction of its own, after the bell was armed. A snapshot's `xmax` would not do: it is the
 /// successor of the latest transaction that has *ended*, and those under way may have greater ones.
-const FENCE: &str = "\
+pub(super) const FENCE: &str = "\
 -- bell::fence
 SELECT pg_current_xact_id()::text::bigint AS fence";
 

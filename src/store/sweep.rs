@@ -8,6 +8,7 @@ use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::{
+    bell,
     mapping::{MappedSql, MappedTime},
     session::Session,
 };
@@ -49,11 +50,6 @@ pub struct Begin {
     pub since: Option<Timestamp>,
 }
 
-/// A transaction of its own draws the number; see `bell::FENCE`.
-const FENCE: &str = "\
--- sweep::fence
-SELECT pg_current_xact_id()::text::bigint AS fence";
-
 const BEGIN: &str = "\
 -- sweep::begin
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
@@ -69,7 +65,7 @@ const PATIENCE: &str = "SET statement_timeout = '10s'";
 pub async fn begin(session: &mut Session) -> Result<Begin, Error> {
     let client = session.client();
     client.batch_execute(PATIENCE).await?;
-    let fence = client.query_one(FENCE, &[]).await?.try_get("fence")?;
+    let fence = client.query_one(bell::FENCE, &[]).await?.try_get("fence")?;
     let row = client.query_one(BEGIN, &[]).await?;
     Ok(Begin { fence, oldest: row.try_get("oldest")?, since: row.try_get("since")? })
 }
