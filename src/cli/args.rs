@@ -58,7 +58,8 @@ Needs the key file, and a database user that may create triggers on the table (d
 Run it once after the first `migrate`, so that a known visitor who leaves the same contact again is no new lead. \
 Safe to run again, and while the daemon runs.
 
-A lead that stands in the outbox, or that a trigger has missed, is left to the daemon; one whose values cannot be read is counted and named. \
+A lead that stands in the outbox, or that a trigger has missed, is left to the daemon; one whose values cannot be read \
+is counted and named. \
 Uses database.owner_url, whose login must see every lead.")]
     Seed,
     /// Confirm a database that was upgraded, moved or copied: until then nothing is sent from it

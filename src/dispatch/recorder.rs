@@ -1,7 +1,8 @@
 //! The recorder: writes outcomes in batches that form while the last one is being written, and keeps the heartbeat, on
 //! a session of its own, so that a claim that waits for a lock on the leads delays neither.
 //!
-//! What cannot be written because the database is away, or another one than the installation's, is kept and written when it is back; only the write is repeated.
+//! What cannot be written because the database is away, or another one than the installation's, is kept and written when
+//! it is back; only the write is repeated.
 
 use std::{sync::Arc, time::Duration};
 

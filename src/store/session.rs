@@ -1,6 +1,7 @@
 //! One session with the database that keeps its prepared statements.
 //!
-//! There is no pool: the daemon has three sessions (listening, claims, records), a command has one.
+//! There is no pool: the daemon has three sessions (listening, claims, records) and one more while it sweeps, a command
+//! has one.
 
 use std::collections::HashMap;
 
