@@ -7,15 +7,8 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::age_heartbeats,
-    harness::{Answer, Cluster, Database, Gate, Receiver, Setup, Stop, patiently, signal},
+    harness::{Answer, Cluster, Gate, Setup, Stop, patiently, signal},
 };
-
-async fn insert_many(setup: &Setup, n: usize) {
-    let insert = format!(
-        "INSERT INTO leads (tenant_id, email) SELECT 'acme', gen_random_uuid() || '@example.com' FROM generate_series(1, {n})"
-    );
-    setup.db.app().await.batch_execute(&insert).await.unwrap();
-}
 
 /// Waits until a session waits for a lock within a statement of this name.
 async fn until_waits_for_a_lock(admin: &Client, statement: &str) {
@@ -48,12 +41,12 @@ async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let mut first = setup.daemon();
-    insert_many(&setup, 3).await;
+    setup.db.insert_leads("acme", 3).await;
     setup.receiver.wait_for(3).await;
     first.kill9();
     first.wait().await;
     gate.open();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     age_heartbeats(&setup).await;
     setup.receiver.answer(Answer::status(200));
     let _second = setup.daemon();
@@ -73,7 +66,7 @@ async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let frozen = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.receiver.wait_for(1).await;
     frozen.signal("STOP");
     age_heartbeats(&setup).await;
@@ -98,17 +91,16 @@ async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
 #[tokio::test]
 async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
     for how in [Stop::Fast, Stop::Immediate] {
-        let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
-        setup.run(&["migrate"]).await.ok();
+        let setup = Setup::on(&Cluster::start(&[])).await;
         setup.endpoint("acme").await;
         let gate = Gate::closed();
         setup.receiver.answer(Answer::status(200).behind(&gate));
         let daemon = setup.daemon();
-        insert_many(&setup, 40).await;
+        setup.db.insert_leads("acme", 40).await;
         setup.receiver.wait_for(16).await;
         setup.db.cluster.restart(how).await;
         gate.open();
-        insert_many(&setup, 10).await;
+        setup.db.insert_leads("acme", 10).await;
         let rows = setup.db.wait_for_log(50).await;
         assert!(rows.iter().all(|row| row.status == "delivered"), "{how:?}: {:?}", daemon.log());
         let requests = setup.receiver.requests();
@@ -119,10 +111,9 @@ async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
 
 #[tokio::test]
 async fn the_daemon_starts_and_stays_up_while_the_database_is_away() {
-    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
-    setup.run(&["migrate"]).await.ok();
+    let setup = Setup::on(&Cluster::start(&[])).await;
     setup.endpoint("acme").await;
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.cluster.stop(Stop::Fast).await;
     let mut daemon = setup.daemon();
     daemon.wait_for_log(|line| line.contains("cannot claim")).await;
@@ -139,7 +130,7 @@ async fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_the_rest_in_th
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let mut first = setup.daemon();
-    insert_many(&setup, 200).await;
+    setup.db.insert_leads("acme", 200).await;
     setup.receiver.wait_for(16).await;
     first.signal("TERM");
     first.wait_for_log(|line| line.contains("stopping")).await;
@@ -165,11 +156,11 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
     let mut daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
     locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
-    insert_many(&setup, 16).await;
+    setup.db.insert_leads("acme", 16).await;
     until_waits_for_a_lock(&admin, "uniqueness::add").await;
     daemon.signal("TERM");
     daemon.wait_for_log(|line| line.contains("stopping")).await;
@@ -183,8 +174,7 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
 #[tokio::test]
 async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durable() {
     let settings = [("fsync", "on"), ("synchronous_commit", "off"), ("wal_writer_delay", "'10s'")];
-    let setup = Setup::prepare(Database::create(&Cluster::start(&settings)).await, Receiver::start()).await;
-    setup.run(&["migrate"]).await.ok();
+    let setup = Setup::on(&Cluster::start(&settings)).await;
     setup.endpoint("acme").await;
     let _daemon = setup.daemon();
     let durable =
@@ -192,7 +182,7 @@ async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durab
     setup.db.app().await.batch_execute(durable).await.unwrap();
     setup.receiver.wait_for(1).await;
     setup.db.cluster.restart(Stop::Immediate).await;
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     assert_eq!(setup.receiver.requests().len(), 2);
@@ -200,10 +190,9 @@ async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durab
 
 #[tokio::test]
 async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
-    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
-    setup.run(&["migrate"]).await.ok();
+    let setup = Setup::on(&Cluster::start(&[])).await;
     setup.endpoint("acme").await;
-    insert_many(&setup, 3).await;
+    setup.db.insert_leads("acme", 3).await;
     setup.db.cluster.stop(Stop::Fast).await;
     setup.db.cluster.copy_to_standby().await;
     setup.db.cluster.start_again().await;
@@ -217,7 +206,7 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
     daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
     gate.open();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     let rows = setup.db.wait_for_log(4).await;
     let admin = setup.db.admin().await;
     patiently("the outcome of what was under way", async {
@@ -232,8 +221,7 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
 #[tokio::test]
 async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_failover() {
     const LEADS: usize = 40;
-    let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
-    setup.run(&["migrate"]).await.ok();
+    let setup = Setup::on(&Cluster::start(&[])).await;
     setup.endpoint("acme").await;
     let daemons = [setup.daemon(), setup.daemon()];
     let admin = setup.db.admin().await;
@@ -243,7 +231,7 @@ async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_fail
     })
     .await;
     daemons.iter().for_each(|daemon| daemon.signal("STOP"));
-    insert_many(&setup, LEADS).await;
+    setup.db.insert_leads("acme", LEADS).await;
     setup.db.cluster.stop(Stop::Fast).await;
     setup.db.cluster.copy_to_standby().await;
     setup.db.cluster.start_again().await;
@@ -253,7 +241,7 @@ async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_fail
     setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
     let rows = setup.db.wait_for_log(LEADS).await;
     assert!(rows.iter().all(|row| row.status == "interrupted"), "{rows:?}");
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(LEADS + 1).await;
     assert_eq!(setup.receiver.requests().len(), LEADS + 1);
 }
@@ -263,7 +251,7 @@ async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
     let daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
     make_a_claim_that_waits(&admin, &locker).await;
@@ -281,7 +269,7 @@ async fn a_stop_that_runs_out_of_time_logs_what_is_in_flight_as_interrupted() {
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let mut daemon = setup.daemon();
-    insert_many(&setup, 2).await;
+    setup.db.insert_leads("acme", 2).await;
     setup.receiver.wait_for(2).await;
     daemon.signal("INT");
     assert_eq!(daemon.wait().await.code(), Some(0));
@@ -297,7 +285,7 @@ async fn a_second_signal_ends_at_once() {
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let mut daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.receiver.wait_for(1).await;
     daemon.signal("TERM");
     daemon.wait_for_log(|line| line.contains("stopping")).await;
@@ -315,14 +303,14 @@ async fn a_listener_whose_session_is_ended_listens_again() {
     setup.edit_config(&[("database.poll_interval", json!("1h"))]);
     setup.endpoint("acme").await;
     let _daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let admin = setup.db.admin().await;
     let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity
                WHERE datname = current_database() AND query LIKE 'LISTEN%'";
     let ended: i64 = admin.query_one(end, &[]).await.unwrap().get(0);
     assert_eq!(ended, 1);
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(2).await;
     assert_eq!(setup.receiver.requests().len(), 2);
 }
@@ -334,7 +322,7 @@ async fn without_notify_the_daemon_polls() {
     setup.run(&["migrate"]).await.ok();
     setup.endpoint("acme").await;
     let _daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
 }
 
@@ -344,7 +332,7 @@ async fn a_stop_waits_for_nothing_that_the_server_does_not_answer() {
     setup.edit_config(&[("database.poll_interval", json!("100ms"))]);
     setup.endpoint("acme").await;
     let mut daemon = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let admin = setup.db.admin().await;
     // The claims' session looks at every poll.
@@ -370,7 +358,7 @@ async fn a_daemon_that_is_frozen_within_a_claim_holds_no_other_up() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
     let frozen = setup.daemon();
-    insert_many(&setup, 1).await;
+    setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
     // So that the daemon can be frozen within it.

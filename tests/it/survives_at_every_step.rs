@@ -24,13 +24,6 @@ fn daemon_that_ends_at(setup: &Setup, step: &str) -> Process {
     setup.daemon_with(&[("FAILPOINTS", &format!("{step}=panic"))])
 }
 
-async fn insert_leads(setup: &Setup) {
-    let insert = format!(
-        "INSERT INTO leads (tenant_id, email) SELECT 'acme', i || '@example.com' FROM generate_series(1, {LEADS}) i"
-    );
-    setup.db.app().await.batch_execute(&insert).await.unwrap();
-}
-
 /// Another daemon takes over from the one that is about to be killed; then everything must be accounted for.
 async fn take_over(setup: &Setup, mut killed: Process) -> Audit {
     let ended = killed.wait().await;
@@ -45,7 +38,7 @@ async fn take_over(setup: &Setup, mut killed: Process) -> Audit {
 
 async fn after_a_kill_at(step: &str) -> Audit {
     let setup = setup().await;
-    insert_leads(&setup).await;
+    setup.db.insert_leads("acme", LEADS).await;
     let killed = daemon_that_ends_at(&setup, step);
     take_over(&setup, killed).await
 }
@@ -86,7 +79,7 @@ async fn within_the_stop_what_was_not_begun_goes_back_or_stands_as_interrupted()
         let setup = setup().await;
         let gate = Gate::closed();
         setup.receiver.answer(Answer::status(200).behind(&gate));
-        insert_leads(&setup).await;
+        setup.db.insert_leads("acme", LEADS).await;
         let killed = daemon_that_ends_at(&setup, step);
         setup.receiver.wait_for(LEADS).await;
         killed.signal("TERM");

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::{Audit, age_heartbeats, until_server_is_old},
-    harness::{Answer, Cluster, Database, Process, Receiver, Setup, Stop, environment, patiently},
+    harness::{Answer, Cluster, Process, Setup, Stop, environment, patiently},
 };
 
 /// Daemons on the one database.
@@ -72,14 +72,13 @@ struct Loop {
 
 impl Loop {
     async fn begin(seed: u64) -> Self {
-        let setup = Setup::prepare(Database::create(&Cluster::start(&[])).await, Receiver::start()).await;
+        let setup = Setup::on(&Cluster::start(&[])).await;
         setup.edit_config(&[
             ("delivery.concurrency", json!(8)),
             ("delivery.per_endpoint", json!(4)),
             ("delivery.drain_timeout", json!("5s")),
             ("database.poll_interval", json!("1s")),
         ]);
-        setup.run(&["migrate"]).await.ok();
         for tenant in TENANTS {
             setup.endpoint(tenant).await;
         }

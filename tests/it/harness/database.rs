@@ -184,6 +184,13 @@ impl Database {
         self.app().await.query_one(insert, &[&tenant, &email]).await.unwrap().get(0)
     }
 
+    /// As the application, inserts so many leads with emails of their own in one statement.
+    pub async fn insert_leads(&self, tenant: &str, n: usize) {
+        let insert = "INSERT INTO leads (tenant_id, email)
+                      SELECT $1, gen_random_uuid() || '@example.com' FROM generate_series(1, $2)";
+        self.app().await.execute(insert, &[&tenant, &i32::try_from(n).unwrap()]).await.unwrap();
+    }
+
     /// The log, oldest outcome first.
     pub async fn log_rows(&self) -> Vec<LogRow> {
         log_rows(&self.admin().await).await.unwrap()

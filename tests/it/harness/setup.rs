@@ -1,6 +1,12 @@
 //! [`Setup`]: an installation as an operator makes it, by the real commands.
 
-use std::{collections::BTreeMap, ffi::OsString, fs, path::PathBuf, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    ffi::OsString,
+    fs,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+};
 
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -20,9 +26,13 @@ pub struct Setup {
 impl Setup {
     /// Everything in place up to `migrate`, on the shared server.
     pub async fn new() -> Self {
-        let cluster = Cluster::shared();
+        Self::on(&Cluster::shared()).await
+    }
+
+    /// The same on a server of the test's choice.
+    pub async fn on(cluster: &Arc<Cluster>) -> Self {
         let receiver = Receiver::start_in(cluster.folder());
-        let setup = Self::prepare(Database::create(&cluster).await, receiver).await;
+        let setup = Self::prepare(Database::create(cluster).await, receiver).await;
         setup.run(&["migrate"]).await.ok();
         setup
     }
