@@ -157,7 +157,8 @@ CREATE TABLE lead_webhook.instances (
     process_id  integer     NOT NULL,
     version     text        NOT NULL,
     started_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
-    renewed_at  timestamptz NOT NULL DEFAULT clock_timestamp()
+    renewed_at  timestamptz NOT NULL DEFAULT clock_timestamp(),
+    key_ids     text[]      NOT NULL DEFAULT '{}'
 );
 COMMENT ON TABLE lead_webhook.instances IS 'The daemons that run, one row each: a heartbeat. One that has not renewed for 30 s is dead, and its claims are logged as interrupted.';
 COMMENT ON COLUMN lead_webhook.instances.instance_id IS 'New at every start.';
@@ -166,6 +167,7 @@ COMMENT ON COLUMN lead_webhook.instances.process_id IS 'The process on that host
 COMMENT ON COLUMN lead_webhook.instances.version IS 'The program''s version.';
 COMMENT ON COLUMN lead_webhook.instances.started_at IS 'When it first wrote this row.';
 COMMENT ON COLUMN lead_webhook.instances.renewed_at IS 'The latest heartbeat, on the server''s clock.';
+COMMENT ON COLUMN lead_webhook.instances.key_ids IS 'The ids of the keys that it could open by at the latest heartbeat: `key rotate` seals by none that a daemon lacks.';
 
 CREATE TABLE lead_webhook.deliveries (
     delivery_id           uuid        NOT NULL PRIMARY KEY,

@@ -7,6 +7,7 @@
 //!
 //! A sealed value reads: version (1 byte), key id (4 bytes), nonce (12 bytes), ciphertext and tag.
 
+mod change;
 mod file;
 
 use std::fmt;
@@ -16,7 +17,10 @@ use aes_gcm::{
     aead::{Aead, Payload},
 };
 
-pub use self::file::{KeyFileError, LineProblem, WriteKeyFileError};
+pub use self::{
+    change::{ChangeKeyFileError, KeyFile},
+    file::{KeyFileError, LineProblem, WriteKeyFileError},
+};
 use crate::secret::Secret;
 
 /// The layout of a sealed value; another layout gets another number, and both stay readable.
@@ -39,8 +43,19 @@ const KEY_BYTES: usize = 32;
 pub struct KeyId([u8; ID_BYTES]);
 
 impl KeyId {
+    /// Bytes at the beginning of a sealed value that tell its key.
+    pub const HEAD: i32 = 1 + ID_BYTES as i32;
+
+    /// The id of the key that sealed this value; `None` where it is no sealed value of a version that we know. Its first
+    /// [`KeyId::HEAD`] bytes are enough.
+    pub fn of(sealed: &[u8]) -> Option<Self> {
+        let (&version, rest) = sealed.split_first()?;
+        let (&id, _) = rest.split_first_chunk()?;
+        (version == VERSION).then_some(Self(id))
+    }
+
     /// Reads exactly 8 lower-case hex digits, so that an id has one spelling.
-    fn parse(text: &str) -> Option<Self> {
+    pub fn parse(text: &str) -> Option<Self> {
         let well_spelt = text.len() == 2 * ID_BYTES && text.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f'));
         let number = if well_spelt { u32::from_str_radix(text, 16).ok()? } else { return None };
         Some(Self(number.to_be_bytes()))
@@ -84,8 +99,12 @@ pub enum Column {
 }
 
 impl Column {
-    /// What is bound into the sealed value. Never change one: nothing sealed under it would open again.
-    const fn name(self) -> &'static str {
+    /// Every column that holds sealed values: `key rotate` seals all of them anew.
+    pub const ALL: [Self; 5] =
+        [Self::EndpointUrl, Self::EndpointSecret, Self::EndpointHeaders, Self::UniquenessKey, Self::KeyCheck];
+
+    /// Table and column, which are bound into the sealed value. Never change one: nothing sealed under it would open again.
+    pub const fn name(self) -> &'static str {
         match self {
             Self::EndpointUrl => "endpoints.url_sealed",
             Self::EndpointSecret => "endpoints.secret_sealed",
@@ -158,10 +177,38 @@ pub enum OpenError {
     Altered,
 }
 
+/// Why a value was not sealed anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// It does not open; the operator must act.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It opens and cannot be sealed.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
 impl KeyRing {
     /// The ids of the keys, the sealing one first.
     pub fn key_ids(&self) -> impl Iterator<Item = KeyId> {
         self.keys().map(|key| key.id)
+    }
+
+    /// The id of the key that seals.
+    pub fn sealing_id(&self) -> KeyId {
+        self.first.id
+    }
+
+    /// Opens `sealed` and seals it anew with the first key. `None`: it is sealed by that key already.
+    ///
+    /// # Errors
+    /// [`ResealError`], by cause.
+    pub fn reseal(&self, place: &Place<'_>, sealed: &[u8]) -> Result<Option<Vec<u8>>, ResealError> {
+        let plain = self.open(place, sealed)?;
+        if KeyId::of(sealed) == Some(self.first.id) {
+            return Ok(None);
+        }
+        Ok(Some(self.seal(place, plain.expose())?))
     }
 
     /// Seals `plain` for `place` with the first key.

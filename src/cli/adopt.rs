@@ -4,17 +4,17 @@ use super::{
     Failure,
     args::Queue,
     context::Context,
-    database::{installed, other_keys},
+    database::{failed_as_owner as failed, installed, other_keys},
     output,
 };
 use crate::{
     dispatch::guard::{KEYS, open_key},
     store::{
-        Error, adoption,
+        adoption,
         adoption::Discarded,
         installation::{self, Identity, Installation},
-        lacks_privilege, outbox,
-        session::{Session, explain},
+        outbox,
+        session::Session,
     },
 };
 
@@ -68,16 +68,5 @@ fn named(identity: &Identity) -> String {
     match system_identifier {
         Some(identifier) => format!("database {database_name:?} on the server with system identifier {identifier}"),
         None => format!("database {database_name:?}; the server refuses to tell its system identifier"),
-    }
-}
-
-fn failed(context: &Context) -> impl Fn(Error) -> Failure {
-    |error| {
-        if lacks_privilege(&error) {
-            let role = &context.config.database.owner_role;
-            let text = format!("the login of database.owner_url has to be a member of {role}, or a superuser");
-            return Failure::Operation(format!("{text}. The database said: {}", crate::store::said(&error)));
-        }
-        Failure::Operation(explain(&error, &context.config.database.daemon_role))
     }
 }

@@ -324,4 +324,27 @@ pub enum KeyCommand {
         #[arg(long, value_name = "FILE")]
         out: Option<PathBuf>,
     },
+    /// Replace the key that seals, while daemons run: add a key, seal everything anew by it, drop the old one
+    #[command(after_help = "\
+Three steps, each safe to run again, also after a crash; each says what it did and what comes next.
+
+  1. key rotate               adds a key that opens and seals nothing yet. Copy the key file to every host, and restart
+                              the daemons (systemctl restart: the unit hands the key file out at the start only).
+  2. key rotate --reseal KEY  puts the key first and seals all endpoints and the installation's own keys by it. Refused
+                              while a daemon that runs lacks the key. Copy the key file to every host, or run it there too.
+  3. key rotate --drop-old    drops the other keys from the file. Refused while anything is sealed by one of them.
+
+What no key opens is named and left as it is: exit code 1. Keep the old key as long as backups of the database from before.
+It changes the file of keys.file, and needs a database user who is a member of the owner role (database.owner_url).")]
+    Rotate {
+        /// Seal everything anew by KEY of the key file, 8 hex digits, which seals from then on
+        #[arg(long, value_name = "KEY", conflicts_with = "drop_old")]
+        reseal: Option<String>,
+        /// Drop every key but the first from the key file
+        #[arg(long)]
+        drop_old: bool,
+        /// One JSON object: what was done, and what each key of the file seals
+        #[arg(long)]
+        json: bool,
+    },
 }

@@ -3,10 +3,11 @@
 
 use crate::{
     dispatch::guard,
-    keyring::{KeyRing, OpenError},
+    keyring::{KeyId, KeyRing, OpenError},
     store::{
         Error,
         installation::{self, Installation},
+        lacks_privilege, said,
         session::{Session, explain},
     },
 };
@@ -16,6 +17,18 @@ use super::{Failure, context::Context};
 /// Turns a statement's error into a failure with its remedy.
 pub(super) fn failed(context: &Context) -> impl Fn(Error) -> Failure {
     |error| Failure::Operation(explain(&error, &context.config.database.daemon_role))
+}
+
+/// As [`failed`], for what only the owner of our schema may do.
+pub(super) fn failed_as_owner(context: &Context) -> impl Fn(Error) -> Failure {
+    |error| {
+        if lacks_privilege(&error) {
+            let role = &context.config.database.owner_role;
+            let text = format!("the login of database.owner_url has to be a member of {role}, or a superuser");
+            return Failure::Operation(format!("{text}. The database said: {}", said(&error)));
+        }
+        failed(context)(error)
+    }
 }
 
 /// The installation.
@@ -36,7 +49,9 @@ pub(super) fn other_keys(context: &Context, error: OpenError, then: &str) -> Fai
     Failure::Configuration(format!("key file {file}: not the one that this installation was made with ({error}){then}"))
 }
 
-/// Refuses a key file that is not the installation's: daemons could not open what it seals.
+/// Refuses a key file that is not the installation's: daemons could not open what it seals. And one whose first key is
+/// not the one that the installation is sealed by: a copy that a rotation has passed by would go on sealing by a key that
+/// is to be dropped.
 ///
 /// # Errors
 /// [`Failure::Configuration`] for another key file, [`Failure::Operation`] where the database cannot be asked.
@@ -44,5 +59,15 @@ pub(super) async fn vouch_for_keys(context: &Context, session: &mut Session, key
     // Where there is no installation yet, there is nothing to compare with, and no daemon that claims.
     let Some(installation) = installation::read(session).await.map_err(failed(context))? else { return Ok(()) };
     let then = ": put the installation's own there; nothing is done, because no daemon could open what this one seals";
-    guard::open_key(&installation, keyring).map(drop).map_err(|error| other_keys(context, error, then))
+    guard::open_key(&installation, keyring).map_err(|error| other_keys(context, error, then))?;
+    let (first, sealing) = (keyring.sealing_id(), KeyId::of(&installation.uniqueness_key_sealed));
+    match sealing.filter(|sealing| *sealing != first) {
+        None => Ok(()),
+        Some(sealing) => Err(Failure::Configuration(format!(
+            "key file {}: begins with key {first}, but this installation is sealed by key {sealing}; nothing is done. \
+             Where {sealing} is the newer one: `lead-webhook key rotate --reseal {sealing}` here, or copy the file from the \
+             host where that was run. Where a rotation to {first} was interrupted: `lead-webhook key rotate --reseal {first}`",
+            context.config.keys_file.display(),
+        ))),
+    }
 }

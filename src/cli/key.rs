@@ -1,5 +1,9 @@
 //! `lead-webhook key`: the file that seals everything.
 
+pub(super) mod rotate;
+
+mod reseal;
+
 use std::path::Path;
 
 use crate::keyring::KeyRing;

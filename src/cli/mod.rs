@@ -88,6 +88,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
     let context = || Context::load(cli.config);
     match cli.command {
         Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
+        Command::Key(KeyCommand::Rotate { reseal, drop_old, json }) => {
+            key::rotate::rotate(&context()?, reseal.as_deref(), drop_old, json).await
+        }
         Command::Run => run::run(context()?).await,
         Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,

@@ -146,6 +146,7 @@ impl Dispatcher {
                 },
                 Err(obstacle) => obstacle.to_string(),
             };
+            self.heart.opens_by(None);
             let wait = trouble.tell(error);
             self.pause(wait, &mut tasks).await;
         }
@@ -264,6 +265,7 @@ impl Dispatcher {
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
         self.look_out(ready).await?;
+        self.heart.opens_by(Some(&ready.pipeline));
         let given_back = self.give_back(ready, trouble).await;
         let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
         given_back.map_err(explained)?;

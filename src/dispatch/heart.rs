@@ -6,18 +6,22 @@
 
 use std::{
     collections::HashSet,
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use crate::store::{
-    Error,
-    instances::{self, Instance, Interrupted, Mark},
-    outbox,
-    session::Session,
+use crate::{
+    keyring::{KeyId, KeyRing},
+    pipeline::Pipeline,
+    store::{
+        Error,
+        instances::{self, Instance, Interrupted, Mark},
+        outbox,
+        session::Session,
+    },
 };
 
 /// How often the heartbeat is renewed: several times before it counts as stale.
@@ -41,6 +45,8 @@ pub struct Heart {
     instance: Instance,
     beat: watch::Sender<Beat>,
     mark: watch::Sender<Option<Mark>>,
+    /// What claims are opened by.
+    opens_by: Mutex<Option<Arc<Pipeline>>>,
 }
 
 impl Heart {
@@ -51,6 +57,7 @@ impl Heart {
             instance,
             beat: watch::Sender::new(Beat { at: long_ago, resumed: None }),
             mark: watch::Sender::new(None),
+            opens_by: Mutex::new(None),
         }
     }
 
@@ -59,13 +66,27 @@ impl Heart {
         self.instance.instance_id
     }
 
-    /// Renews the heartbeat, and reads the claims again where it was stale.
+    /// Notes what the claim that begins now is opened by: after a reload the one before may still be under way. `None`:
+    /// nothing is being claimed.
+    pub fn opens_by(&self, pipeline: Option<&Arc<Pipeline>>) {
+        *self.opens_by.lock().unwrap_or_else(PoisonError::into_inner) = pipeline.map(Arc::clone);
+    }
+
+    /// The keys of `keyring`, less those that the latest claim cannot be opened by.
+    fn key_ids(&self, keyring: &KeyRing) -> Vec<String> {
+        let claim = self.opens_by.lock().unwrap_or_else(PoisonError::into_inner);
+        let opens =
+            |id: &KeyId| claim.as_ref().is_none_or(|pipeline| pipeline.keyring().key_ids().any(|key| key == *id));
+        keyring.key_ids().filter(opens).map(|id| id.to_string()).collect()
+    }
+
+    /// Renews the heartbeat, and reads the claims again where it was stale. `keyring` is the key file as it was last read.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost.
-    pub async fn renew(&self, session: &mut Session) -> Result<(), Error> {
+    pub async fn renew(&self, session: &mut Session, keyring: &KeyRing) -> Result<(), Error> {
         let at = Instant::now();
-        let mark = instances::renew(session, &self.instance).await?;
+        let mark = instances::renew(session, &self.instance, &self.key_ids(keyring)).await?;
         let before = self.beat.borrow().clone();
         let resumed = if at.duration_since(before.at) < STALE {
             before.resumed

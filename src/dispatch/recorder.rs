@@ -139,7 +139,7 @@ impl Recorder {
             if guard::look(session, pipeline.keyring()).await?.is_err() {
                 return Ok(None);
             }
-            heart.renew(session).await?;
+            heart.renew(session, pipeline.keyring()).await?;
             heart.reap(session).await.map(Some)
         };
         match beaten.await {

@@ -144,8 +144,12 @@ impl KeyRing {
     /// # Errors
     /// [`KeyFileError`], by cause, with every bad line at once. The operator must act.
     pub fn read(path: &Path) -> Result<Self, KeyFileError> {
-        let text = read_private(path)?;
-        let keys = parse(&text).map_err(|problems| KeyFileError::Lines { path: path.to_owned(), problems })?;
+        Self::parse(&read_private(path)?, path)
+    }
+
+    /// The keys of a key file's `text`.
+    pub(super) fn parse(text: &str, path: &Path) -> Result<Self, KeyFileError> {
+        let keys = parse(text).map_err(|problems| KeyFileError::Lines { path: path.to_owned(), problems })?;
         let mut keys = keys.into_iter();
         let first = keys.next().ok_or_else(|| KeyFileError::NoKey { path: path.to_owned() })?;
         Ok(Self { first, others: keys.collect() })
@@ -156,15 +160,10 @@ impl KeyRing {
     /// # Errors
     /// When the operating system has no randomness to give; the operator must act.
     pub fn generate() -> Result<Secret<String>, getrandom::Error> {
-        let mut id = [0_u8; ID_BYTES];
-        let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
-        getrandom::fill(&mut id)?;
-        getrandom::fill(key.as_mut())?;
         // Room for all of it at once, as in reading.
-        let mut text = String::with_capacity(HEADING.len() + 2 * ID_BYTES + 2 * KEY_BYTES);
-        text.extend([HEADING, &KeyId(id).to_string(), " "]);
-        STANDARD.encode_string(key.as_ref(), &mut text);
-        text.push('\n');
+        let mut text = String::with_capacity(HEADING.len() + LINE_BYTES);
+        text.push_str(HEADING);
+        push_new_key(&mut text)?;
         Ok(text.into())
     }
 
@@ -191,16 +190,36 @@ impl KeyRing {
     }
 }
 
+/// Room for a key's line.
+pub(super) const LINE_BYTES: usize = 2 * ID_BYTES + 2 * KEY_BYTES;
+
+/// Appends the line of a random key, for which `text` has room; its id.
+pub(super) fn push_new_key(text: &mut String) -> Result<KeyId, getrandom::Error> {
+    let mut id = [0_u8; ID_BYTES];
+    let mut key = Zeroizing::new([0_u8; KEY_BYTES]);
+    getrandom::fill(&mut id)?;
+    getrandom::fill(key.as_mut())?;
+    let id = KeyId(id);
+    text.extend([&id.to_string(), " "]);
+    STANDARD.encode_string(key.as_ref(), text);
+    text.push('\n');
+    Ok(id)
+}
+
+/// The directory that holds `path`.
+pub(super) fn directory(path: &Path) -> &Path {
+    path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."))
+}
+
 /// The file's content, and the entry in its directory, on the disk.
 fn write_durably(mut file: File, path: &Path, text: &str) -> io::Result<()> {
     file.write_all(text.as_bytes())?;
     file.sync_all()?;
-    let directory = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(directory)?.sync_all()
+    File::open(directory(path))?.sync_all()
 }
 
 /// The text of a regular file that others have no access to.
-fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
+pub(super) fn read_private(path: &Path) -> Result<Zeroizing<String>, KeyFileError> {
     let failed = |source: io::Error| match source.kind() {
         io::ErrorKind::NotFound => KeyFileError::Missing { path: path.to_owned() },
         _ => KeyFileError::Unreadable { path: path.to_owned(), source },

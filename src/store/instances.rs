@@ -8,9 +8,9 @@ use super::session::Session;
 
 const RENEW: &str = "\
 -- instances::renew
-INSERT INTO lead_webhook.instances (instance_id, host, process_id, version)
-VALUES ($1, $2, $3, $4)
-ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp()
+INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_ids)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest";
 
@@ -34,15 +34,15 @@ pub struct Instance {
     pub process_id: i32,
 }
 
-/// Writes the heartbeat, also where the row was reaped in between.
+/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn renew(session: &mut Session, instance: &Instance) -> Result<Mark, Error> {
+pub async fn renew(session: &mut Session, instance: &Instance, key_ids: &[String]) -> Result<Mark, Error> {
     let version = env!("CARGO_PKG_VERSION");
     let renew = session.statement(RENEW).await?;
-    let params: [super::session::Param<'_>; 4] =
-        [&instance.instance_id, &instance.host, &instance.process_id, &version];
+    let params: [super::session::Param<'_>; 5] =
+        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids];
     let row = session.client().query_one(&renew, &params).await?;
     Ok(Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? })
 }
@@ -57,6 +57,40 @@ SELECT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id <> $1)";
 /// What the database says, or that the connection is lost.
 pub async fn has_others(session: &mut Session, own: Uuid) -> Result<bool, Error> {
     session.query(HAS_OTHERS, &[&own]).await?.first().map_or(Ok(false), |row| row.try_get(0))
+}
+
+const RUNNING: &str = "\
+-- instances::running
+SELECT host, process_id, $1 = ANY (key_ids) AS has_key FROM lead_webhook.instances
+WHERE greatest(renewed_at, pg_postmaster_start_time()) >= clock_timestamp() - interval '30 seconds'
+ORDER BY host, process_id";
+
+/// A daemon that runs, as an operator finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Running {
+    /// The host's name.
+    pub host: String,
+    /// The process on that host.
+    pub process_id: i32,
+    /// Whether it could open by the key that was asked for, at its latest heartbeat.
+    pub has_key: bool,
+}
+
+/// The daemons that are not dead, each with whether it has the key `key_id`.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn running(session: &mut Session, key_id: &str) -> Result<Vec<Running>, Error> {
+    let rows = session.query(RUNNING, &[&key_id]).await?;
+    rows.iter()
+        .map(|row| {
+            Ok(Running {
+                host: row.try_get("host")?,
+                process_id: row.try_get("process_id")?,
+                has_key: row.try_get("has_key")?,
+            })
+        })
+        .collect()
 }
 
 /// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a

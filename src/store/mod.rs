@@ -25,6 +25,7 @@ pub mod leads;
 pub mod mapping;
 pub mod outbox;
 pub mod reconcile;
+pub mod sealed;
 pub mod session;
 pub mod sweep;
 pub mod timeline;

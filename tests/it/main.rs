@@ -45,6 +45,8 @@ mod reconciles;
 mod recovers_what_was_missed;
 /// The egress policy at save and at every send.
 mod refuses_private_addresses;
+/// Another key seals everything while daemons run, and the old one is dropped once nothing is sealed by it.
+mod rotates_keys;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;
 /// A receiver never has more connections open than attempts were in flight to it.
