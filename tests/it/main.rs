@@ -47,6 +47,8 @@ mod recovers_what_was_missed;
 mod refuses_private_addresses;
 /// Another key seals everything while daemons run, and the old one is dropped once nothing is sealed by it.
 mod rotates_keys;
+/// Sealed values wherever they stand.
+mod sealed;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;
 /// A receiver never has more connections open than attempts were in flight to it.

@@ -3,13 +3,20 @@
 
 use std::{cell::Cell, fs, path::Path, time::Duration};
 
-use lead_webhook::keyring::{Column, KeyId, KeyRing, Place};
+use lead_webhook::keyring::{Column, KeyRing, Place};
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::{Output, Process, Setup, patiently};
+use crate::{
+    audit::Audit,
+    harness::{Output, Process, Setup, patiently},
+    sealed::{self, Sealed},
+};
 
 const TENANTS: [&str; 3] = ["acme", "bolt", "core"];
+
+/// Stands for the installation's own values.
+const INSTALLATION: &str = "installation";
 
 /// An installation with three endpoints, with headers; their secrets.
 async fn installation() -> (Setup, Vec<String>) {
@@ -40,32 +47,14 @@ fn ids(path: &Path) -> Vec<String> {
     KeyRing::read(path).unwrap().key_ids().map(|id| id.to_string()).collect()
 }
 
-/// Every sealed value, with where it stands.
-async fn sealed(setup: &Setup) -> Vec<(String, Column, Vec<u8>)> {
-    let values = "SELECT tenant_id, 'url', url_sealed FROM lead_webhook.endpoints
-                  UNION ALL SELECT tenant_id, 'secret', secret_sealed FROM lead_webhook.endpoints
-                  UNION ALL SELECT tenant_id, 'headers', headers_sealed FROM lead_webhook.endpoints
-                  UNION ALL SELECT installation_id::text, 'check', key_check_sealed FROM lead_webhook.installation
-                  UNION ALL SELECT installation_id::text, 'unique', uniqueness_key_sealed FROM lead_webhook.installation";
-    let rows = setup.db.admin().await.query(values, &[]).await.unwrap();
-    let column = |name: &str| match name {
-        "url" => Column::EndpointUrl,
-        "secret" => Column::EndpointSecret,
-        "headers" => Column::EndpointHeaders,
-        "check" => Column::KeyCheck,
-        _ => Column::UniquenessKey,
-    };
-    rows.iter().filter_map(|row| Some((row.get(0), column(row.get(1)), row.get::<_, Option<_>>(2)?))).collect()
-}
-
-/// By which keys the tenant's values are sealed.
+/// By which keys the tenant's values are sealed; the installation's under its own name.
 async fn sealed_by(setup: &Setup, tenant: &str) -> Vec<String> {
-    let values = sealed(setup).await;
-    let mut keys: Vec<_> = values
-        .iter()
-        .filter(|(place, ..)| place == tenant)
-        .map(|(.., value)| KeyId::of(value).unwrap().to_string())
-        .collect();
+    let is_meant = |sealed: &Sealed| match sealed.column {
+        Column::KeyCheck | Column::UniquenessKey => tenant == INSTALLATION,
+        _ => sealed.tenant == tenant,
+    };
+    let mut keys: Vec<_> =
+        Sealed::all(setup).await.into_iter().filter(is_meant).map(|sealed| sealed.key_id()).collect();
     keys.dedup();
     keys
 }
@@ -86,6 +75,49 @@ async fn lock(setup: &Setup, tenant: &str) -> Client {
     let lock = format!("BEGIN; SELECT FROM lead_webhook.endpoints WHERE tenant_id = '{tenant}' FOR UPDATE");
     locker.batch_execute(&lock).await.unwrap();
     locker
+}
+
+/// Lets whoever changes the installation, or a tenant's endpoint, wait for as long as somebody holds its name.
+async fn let_changes_be_held(setup: &Setup) {
+    let held = "CREATE FUNCTION public.held() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+                    PERFORM pg_catalog.pg_advisory_xact_lock(pg_catalog.hashtext(
+                        coalesce(pg_catalog.to_jsonb(NEW) ->> 'tenant_id', 'installation')));
+                    RETURN NEW;
+                END $$;
+                CREATE TRIGGER held BEFORE UPDATE ON lead_webhook.installation FOR EACH ROW EXECUTE FUNCTION public.held();
+                CREATE TRIGGER held BEFORE UPDATE ON lead_webhook.endpoints FOR EACH ROW EXECUTE FUNCTION public.held()";
+    setup.db.admin().await.batch_execute(held).await.unwrap();
+}
+
+/// Holds changes of `name` until the session ends.
+async fn hold(setup: &Setup, name: &str) -> Client {
+    let holder = setup.db.admin().await;
+    holder.execute("SELECT pg_advisory_lock(hashtext($1))", &[&name]).await.unwrap();
+    holder
+}
+
+/// Waits until a session waits for a name that is held, and ends it where `ends` says so: the server may notice that a
+/// client is gone before it goes on.
+async fn until_held(setup: &Setup, ends: bool) {
+    let waiting = "SELECT pid FROM pg_locks JOIN pg_database d ON d.oid = database
+                   WHERE datname = current_database() AND locktype = 'advisory' AND NOT granted";
+    let admin = setup.db.admin().await;
+    patiently("a change that is held", async {
+        while admin.query(waiting, &[]).await.unwrap().is_empty() {}
+        if ends {
+            let end = format!("SELECT pg_terminate_backend(pid) FROM ({waiting}) w");
+            admin.batch_execute(&end).await.unwrap();
+            while !admin.query(waiting, &[]).await.unwrap().is_empty() {}
+        }
+    })
+    .await;
+}
+
+/// Ends a daemon as `systemctl restart` does, and starts it anew.
+async fn restart(setup: &Setup, mut daemon: Process, env: &[(&str, &str)]) -> Process {
+    daemon.signal("TERM");
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    setup.daemon_with(env)
 }
 
 async fn reload(daemon: &Process) {
@@ -114,27 +146,97 @@ async fn load(setup: &Setup, stop: &Cell<bool>) -> usize {
     n
 }
 
+/// Every lead was delivered, once, signed by its tenant's secret and with its headers.
+async fn assert_all_delivered(setup: &Setup, leads: usize, secrets: &[String]) {
+    let rows = setup.db.wait_for_log(leads).await;
+    let other: Vec<_> = rows.iter().filter(|row| row.status != "delivered").collect();
+    assert!(other.is_empty(), "{} of {leads}: {:?}", other.len(), other[0]);
+    Audit::of(setup).await.assert_sound();
+    let requests = setup.receiver.requests();
+    assert_eq!((rows.len(), requests.len()), (leads, leads));
+    for request in &requests {
+        let tenant = TENANTS.iter().position(|tenant| request.json()["tenantId"] == *tenant).unwrap();
+        request.verify(&secrets[tenant]).unwrap();
+        assert_eq!(request.header("authorization"), Some("Bearer cr3dential"));
+    }
+}
+
 #[tokio::test]
 async fn everything_is_sealed_anew_while_daemons_send_and_afterwards_the_old_key_opens_nothing() {
     let (setup, secrets) = installation().await;
-    let old_file = setup.path("old-keys");
+    let (old_file, handed_out) = (setup.path("old-keys"), setup.path("handed-out"));
     fs::copy(setup.key_file(), &old_file).unwrap();
-    let daemons = [setup.daemon(), setup.daemon()];
+    // One daemon reads the file itself, the other one a copy that it was handed when it started.
+    let hand_out = || fs::copy(setup.key_file(), &handed_out).unwrap();
+    let env = [("LEAD_WEBHOOK__KEYS__FILE", handed_out.to_str().unwrap())];
+    hand_out();
+    let reloads = setup.daemon();
+    let mut restarts = setup.daemon_with(&env);
     let stop = Cell::new(false);
     let rotation = async {
         setup.receiver.wait_for(5).await;
         let new = add(&setup).await;
-        for daemon in &daemons {
-            reload(daemon).await;
-        }
+        reload(&reloads).await;
+        hand_out();
+        restarts = restart(&setup, restarts, &env).await;
+        let values = Sealed::all(&setup).await.len();
         let resealed = step(&setup, &["--reseal", &new]).await;
-        assert_eq!((&resealed["values"], &resealed["keys"][0]["seals"]), (&11.into(), &11.into()), "{resealed}");
+        let told = (&resealed["values"], &resealed["keys"][0]["seals"]);
+        assert_eq!(told, (&values.into(), &values.into()), "{resealed}");
         let again = step(&setup, &["--reseal", &new]).await;
         assert_eq!(again["values"], 0, "run again it finds nothing to do");
         let sent = setup.receiver.requests().len();
         setup.receiver.wait_for(sent + 30).await;
         step(&setup, &["--drop-old"]).await;
-        assert_eq!(ids(&setup.key_file()), [new]);
+        assert_eq!(ids(&setup.key_file()), [&*new]);
+        reload(&reloads).await;
+        hand_out();
+        restarts = restart(&setup, restarts, &env).await;
+        let sent = setup.receiver.requests().len();
+        setup.receiver.wait_for(sent + 30).await;
+        stop.set(true);
+        restarts
+    };
+    let (leads, _restarts) = tokio::join!(load(&setup, &stop), rotation);
+
+    assert_all_delivered(&setup, leads, &secrets).await;
+    let (old, new) = (KeyRing::read(&old_file).unwrap(), KeyRing::read(&setup.key_file()).unwrap());
+    for sealed in Sealed::all(&setup).await {
+        let place = sealed.place();
+        assert!(old.open(&place, &sealed.value).is_err(), "the old key opens {place:?}");
+        assert!(new.open(&place, &sealed.value).is_ok(), "the new key does not open {place:?}");
+    }
+    setup.run(&["check"]).await.ok();
+}
+
+#[tokio::test]
+async fn a_rotation_that_is_killed_at_any_point_keeps_nothing_from_being_sent_and_goes_on() {
+    let (setup, secrets) = installation().await;
+    let [old] = &ids(&setup.key_file())[..] else { panic!() };
+    let new = add(&setup).await;
+    let daemons = [setup.daemon(), setup.daemon()];
+    let_changes_be_held(&setup).await;
+    let stop = Cell::new(false);
+    let rotation = async {
+        for (done, name) in [INSTALLATION, "acme", "bolt", "core"].into_iter().enumerate() {
+            let holder = hold(&setup, name).await;
+            let mut killed = setup.start(&["key", "rotate", "--reseal", &new], &[], "");
+            until_held(&setup, false).await;
+            killed.kill9();
+            until_held(&setup, true).await;
+            drop(holder);
+            for (n, name) in [INSTALLATION, "acme", "bolt", "core"].into_iter().enumerate() {
+                let key = if n < done { &*new } else { old };
+                assert_eq!(sealed_by(&setup, name).await, [key], "{name} after {done}");
+            }
+            let refused = rotate(&setup, &["--drop-old"]).await;
+            assert_eq!(refused.code, Some(1));
+            assert_eq!(ids(&setup.key_file()), [&*new, old]);
+            let sent = setup.receiver.requests().len();
+            setup.receiver.wait_for(sent + 30).await;
+        }
+        step(&setup, &["--reseal", &new]).await;
+        step(&setup, &["--drop-old"]).await;
         for daemon in &daemons {
             reload(daemon).await;
         }
@@ -144,57 +246,8 @@ async fn everything_is_sealed_anew_while_daemons_send_and_afterwards_the_old_key
     };
     let (leads, ()) = tokio::join!(load(&setup, &stop), rotation);
 
-    let rows = setup.db.wait_for_log(leads).await;
-    let other: Vec<_> = rows.iter().filter(|row| row.status != "delivered").collect();
-    assert!(other.is_empty(), "{other:?}");
-    let requests = setup.receiver.requests();
-    assert_eq!((rows.len(), requests.len()), (leads, leads));
-    for request in &requests {
-        let tenant = TENANTS.iter().position(|tenant| request.json()["tenantId"] == *tenant).unwrap();
-        request.verify(&secrets[tenant]).unwrap();
-        assert_eq!(request.header("authorization"), Some("Bearer cr3dential"));
-    }
-    let (old, new) = (KeyRing::read(&old_file).unwrap(), KeyRing::read(&setup.key_file()).unwrap());
-    let values = sealed(&setup).await;
-    assert_eq!(values.len(), 11);
-    for (tenant, column, value) in values {
-        let place = Place { tenant: &tenant, column };
-        assert!(old.open(&place, &value).is_err(), "the old key opens {place:?}");
-        assert!(new.open(&place, &value).is_ok(), "the new key does not open {place:?}");
-    }
-    setup.run(&["check"]).await.ok();
-}
-
-#[tokio::test]
-async fn a_rotation_that_was_killed_in_the_middle_leaves_all_that_is_needed_to_send_and_goes_on() {
-    let (setup, _) = installation().await;
-    let [old] = &ids(&setup.key_file())[..] else { panic!() };
-    let new = add(&setup).await;
-    let locker = lock(&setup, "bolt").await;
-    let mut killed = setup.start(&["key", "rotate", "--reseal", &new], &[], "");
-    until_waiting(&setup.db.admin().await, 1).await;
-    killed.kill9();
-    drop(locker);
-    assert_eq!(
-        (sealed_by(&setup, "acme").await, sealed_by(&setup, "core").await),
-        (vec![new.clone()], vec![old.clone()])
-    );
-
-    let daemon = setup.daemon();
-    for tenant in TENANTS {
-        setup.db.insert_lead(tenant, "ann@example.com").await;
-    }
-    let rows = setup.db.wait_for_log(3).await;
-    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
-    let refused = rotate(&setup, &["--drop-old"]).await;
-    assert_eq!(refused.code, Some(1));
-    assert_eq!(ids(&setup.key_file()), [new.clone(), old.clone()]);
-    step(&setup, &["--reseal", &new]).await;
-    for tenant in TENANTS {
-        assert_eq!(sealed_by(&setup, tenant).await, [&*new], "{tenant}");
-    }
-    step(&setup, &["--drop-old"]).await;
-    drop(daemon);
+    assert_all_delivered(&setup, leads, &secrets).await;
+    assert!(Sealed::all(&setup).await.iter().all(|sealed| sealed.key_id() == new));
 }
 
 #[tokio::test]
@@ -246,19 +299,82 @@ async fn a_key_in_use_is_not_dropped_and_no_second_one_is_added() {
 async fn nothing_is_sealed_by_a_key_that_a_daemon_lacks() {
     let (setup, _) = installation().await;
     let [old] = &ids(&setup.key_file())[..] else { panic!() };
-    let daemon = setup.daemon();
+    let handed_out = setup.path("handed-out");
+    fs::copy(setup.key_file(), &handed_out).unwrap();
+    let env = [("LEAD_WEBHOOK__KEYS__FILE", handed_out.to_str().unwrap())];
+    let daemon = setup.daemon_with(&env);
     setup.db.insert_lead("acme", "ann@example.com").await;
     setup.db.wait_for_log(1).await;
     let new = add(&setup).await;
+    // It reads the same copy again.
+    reload(&daemon).await;
     let refused = rotate(&setup, &["--reseal", &new]).await;
     assert_eq!(refused.code, Some(1));
     let named = format!("process {} on ", daemon.id());
     assert!(refused.stderr.contains(&named) && refused.stderr.contains("systemctl restart"), "{}", refused.stderr);
-    assert_eq!(ids(&setup.key_file()), [old.clone(), new.clone()]);
+    assert_eq!(ids(&setup.key_file()), [&**old, &*new]);
     assert_eq!(sealed_by(&setup, "acme").await, [&**old]);
-    reload(&daemon).await;
+    fs::copy(setup.key_file(), &handed_out).unwrap();
+    let _daemon = restart(&setup, daemon, &env).await;
     step(&setup, &["--reseal", &new]).await;
-    assert_eq!(sealed_by(&setup, "acme").await, [new]);
+    assert_eq!(sealed_by(&setup, "acme").await, [&*new]);
+}
+
+#[tokio::test]
+async fn a_daemon_that_has_not_read_the_new_key_yet_is_waited_for() {
+    let (setup, _) = installation().await;
+    let daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.db.wait_for_log(1).await;
+    let new = add(&setup).await;
+    let mut rotating = setup.start(&["key", "rotate", "--reseal", &new], &[], "");
+    let looks = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()
+                 AND query LIKE '-- instances::running%' AND state = 'idle'";
+    let admin = setup.db.admin().await;
+    patiently("a look at the daemons", async {
+        while admin.query_one(looks, &[]).await.unwrap().get::<_, i64>(0) == 0 {}
+    })
+    .await;
+    assert!(!rotating.has_ended());
+    reload(&daemon).await;
+    rotating.output().await.ok();
+    assert_eq!(sealed_by(&setup, "acme").await, [&*new]);
+}
+
+#[tokio::test]
+async fn a_daemon_that_starts_meanwhile_without_the_new_key_fails_nothing_and_is_named() {
+    let (setup, _) = installation().await;
+    let [old] = &ids(&setup.key_file())[..] else { panic!() };
+    let handed_out = setup.path("handed-out");
+    fs::copy(setup.key_file(), &handed_out).unwrap();
+    let env = [("LEAD_WEBHOOK__KEYS__FILE", handed_out.to_str().unwrap())];
+    let new = add(&setup).await;
+    let_changes_be_held(&setup).await;
+    let holder = hold(&setup, INSTALLATION).await;
+    let rotating = setup.start(&["key", "rotate", "--reseal", &new], &[], "");
+    until_held(&setup, false).await;
+    // No daemon ran when it looked.
+    let daemon = setup.daemon_with(&env);
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.db.wait_for_log(1).await;
+    drop(holder);
+    let refused = rotating.output().await;
+    assert_eq!(refused.code, Some(1));
+    let named = format!("process {} on ", daemon.id());
+    let state = "the installation is sealed by the new key, endpoints are not yet";
+    assert!(refused.stderr.contains(&named) && refused.stderr.contains(state), "{}", refused.stderr);
+    assert_eq!(
+        (sealed_by(&setup, INSTALLATION).await, sealed_by(&setup, "acme").await),
+        (vec![new.clone()], vec![old.clone()])
+    );
+    setup.db.insert_lead("acme", "bob@example.com").await;
+    daemon.wait_for_log(|line| line.contains("not the installation's database or key file")).await;
+    fs::copy(setup.key_file(), &handed_out).unwrap();
+    reload(&daemon).await;
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    step(&setup, &["--reseal", &new]).await;
+    assert_eq!(sealed_by(&setup, "acme").await, [&*new]);
 }
 
 #[tokio::test]
@@ -293,8 +409,7 @@ async fn what_no_key_opens_is_named_and_left_as_it_is_and_the_rest_is_sealed_ane
     setup.run(&["key", "generate", "--out", foreign.to_str().unwrap()]).await.ok();
     let place = Place { tenant: "bolt", column: Column::EndpointSecret };
     let value = KeyRing::read(&foreign).unwrap().seal(&place, b"whsec_x").unwrap();
-    let update = "UPDATE lead_webhook.endpoints SET secret_sealed = $1 WHERE tenant_id = 'bolt'";
-    setup.db.admin().await.execute(update, &[&value]).await.unwrap();
+    sealed::put(&setup, "bolt", Column::EndpointSecret, &value).await;
     let new = add(&setup).await;
     let ended = rotate(&setup, &["--reseal", &new]).await;
     assert_eq!(ended.code, Some(1));
@@ -302,8 +417,7 @@ async fn what_no_key_opens_is_named_and_left_as_it_is_and_the_rest_is_sealed_ane
     assert!(ended.stderr.contains("1 values do not open"), "{}", ended.stderr);
     let told: Value = serde_json::from_str(&ended.stdout).unwrap();
     assert_eq!((&told["values"], &told["unopened"][0]["tenant_id"]), (&10.into(), &"bolt".into()), "{told}");
-    let values = sealed(&setup).await;
-    assert!(values.iter().any(|(.., left)| *left == value), "it is as it was");
+    assert!(Sealed::all(&setup).await.iter().any(|left| left.value == value), "it is as it was");
     step(&setup, &["--drop-old"]).await;
 }
 
