@@ -170,10 +170,10 @@ pub enum OpenError {
         key_id: KeyId,
     },
     /// Too short, or of a version that this release does not know.
-    #[error("not a sealed value of a version that this release knows")]
+    #[error("not a sealed value of a version that this release knows: restore the row from a backup")]
     Malformed,
     /// Changed, moved from another tenant or column, or sealed by another key of the same id.
-    #[error("the sealed value was altered, or belongs to another tenant or column")]
+    #[error("the sealed value was altered, or belongs to another tenant or column: restore the row from a backup")]
     Altered,
 }
 
@@ -291,6 +291,42 @@ mod tests {
                 0 => assert_eq!(error, OpenError::Malformed),
                 1..=4 => assert!(matches!(error, OpenError::UnknownKey { .. })),
                 _ => assert_eq!(error, OpenError::Altered),
+            }
+        }
+    }
+
+    /// Whatever can be done to bytes without the key: `sealed` itself is never among them.
+    fn alterations(sealed: &[u8], other: &[u8]) -> Vec<Vec<u8>> {
+        let mut altered = Vec::new();
+        for at in 0..sealed.len() {
+            for bits in 1..=u8::MAX {
+                let mut bytes = sealed.to_vec();
+                bytes[at] ^= bits;
+                altered.push(bytes);
+            }
+            altered.push([&sealed[..at], &sealed[at + 1..]].concat());
+            altered.push([&sealed[..=at], &sealed[at..]].concat());
+            altered.push([&sealed[..at], &[0]].concat());
+            altered.push(sealed[..at].iter().copied().chain(sealed[at..].iter().map(|byte| !byte)).collect());
+            altered.push([&sealed[at..], &sealed[..at]].concat());
+            altered.push([&sealed[..at], &other[at..]].concat());
+            altered.push([&other[..at], &sealed[at..]].concat());
+        }
+        altered.extend([[sealed, &[0]].concat(), [sealed, sealed].concat(), vec![0; sealed.len()]]);
+        altered.retain(|bytes| bytes != sealed && bytes != other);
+        altered
+    }
+
+    #[test]
+    fn whatever_is_done_to_a_value_it_does_not_open() {
+        // Ids one bit apart: flipping it names the other key.
+        let ring = ring(&[(1, 0xA5), (3, 0x5A)]);
+        for plain in [b"".as_slice(), PLAIN] {
+            let (sealed, other) = (ring.seal(&URL, plain).unwrap(), ring.seal(&URL, plain).unwrap());
+            let altered = alterations(&sealed, &other);
+            assert!(altered.len() > sealed.len() * 255);
+            for bytes in altered {
+                assert!(ring.open(&URL, &bytes).is_err(), "{bytes:02x?} opens, made of {sealed:02x?}");
             }
         }
     }

@@ -101,8 +101,8 @@ impl Pipeline {
 
     fn open_url(&self, tenant_id: &str, sealed: &SealedEndpoint) -> Result<EndpointUrl, Unusable> {
         let opened = self.unseal(tenant_id, Column::EndpointUrl, sealed.url_sealed.as_deref(), Failure::Secret)?;
-        let raw =
-            std::str::from_utf8(opened.expose()).map_err(|_| unusable(Failure::Secret, "the stored URL is no text"))?;
+        let raw = std::str::from_utf8(opened.expose())
+            .map_err(|_| unusable(Failure::Secret, "the stored URL is no text: set the URL anew"))?;
         self.resolver
             .policy()
             .vet_url(raw)
@@ -115,7 +115,7 @@ impl Pipeline {
         std::str::from_utf8(opened.expose())
             .ok()
             .and_then(|text| SigningSecret::parse(text).ok())
-            .ok_or_else(|| unusable(Failure::Secret, "the stored secret is not a signing secret"))
+            .ok_or_else(|| unusable(Failure::Secret, "the stored secret is not a signing secret: set the secret anew"))
     }
 
     /// The tenant's custom headers.
@@ -136,10 +136,17 @@ impl Pipeline {
         sealed: Option<&[u8]>,
         failure: Failure,
     ) -> Result<Secret<Vec<u8>>, Unusable> {
-        let sealed = sealed.ok_or_else(|| unusable(failure, "it is not set"))?;
-        self.keyring
-            .open(&Place { tenant, column }, sealed)
-            .map_err(|error: OpenError| Unusable { failure, error: error.to_string() })
+        let part = match column {
+            Column::EndpointUrl => "URL",
+            Column::EndpointSecret => "secret",
+            Column::EndpointHeaders | Column::UniquenessKey | Column::KeyCheck => "headers",
+        };
+        let cannot_be_opened = |error: OpenError| {
+            let error = format!("the stored {part} cannot be opened: {error}, or set the {part} anew");
+            Unusable { failure, error }
+        };
+        let sealed = sealed.ok_or_else(|| unusable(failure, &format!("the {part} is not set")))?;
+        self.keyring.open(&Place { tenant, column }, sealed).map_err(cannot_be_opened)
     }
 
     /// Steps 6 to 8: one attempt.

@@ -265,7 +265,7 @@ impl Dispatcher {
         tasks: &mut JoinSet<()>,
     ) -> Result<Next, String> {
         self.look_out(ready).await?;
-        self.heart.opens_by(Some(&ready.pipeline));
+        self.heart.opens_by(Some(ready.pipeline.keyring()));
         let given_back = self.give_back(ready, trouble).await;
         let explained = |error: store::Error| explain(&error, &self.database.daemon_role);
         given_back.map_err(explained)?;

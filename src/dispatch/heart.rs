@@ -15,7 +15,6 @@ use uuid::Uuid;
 
 use crate::{
     keyring::{KeyId, KeyRing},
-    pipeline::Pipeline,
     store::{
         Error,
         instances::{self, Instance, Interrupted, Mark},
@@ -45,8 +44,8 @@ pub struct Heart {
     instance: Instance,
     beat: watch::Sender<Beat>,
     mark: watch::Sender<Option<Mark>>,
-    /// What claims are opened by.
-    opens_by: Mutex<Option<Arc<Pipeline>>>,
+    /// The keys that the latest claim can be opened by.
+    opens_by: Mutex<Option<Vec<KeyId>>>,
 }
 
 impl Heart {
@@ -68,15 +67,15 @@ impl Heart {
 
     /// Notes what the claim that begins now is opened by: after a reload the one before may still be under way. `None`:
     /// nothing is being claimed.
-    pub fn opens_by(&self, pipeline: Option<&Arc<Pipeline>>) {
-        *self.opens_by.lock().unwrap_or_else(PoisonError::into_inner) = pipeline.map(Arc::clone);
+    pub fn opens_by(&self, keyring: Option<&KeyRing>) {
+        let keys = keyring.map(|keyring| keyring.key_ids().collect());
+        *self.opens_by.lock().unwrap_or_else(PoisonError::into_inner) = keys;
     }
 
     /// The keys of `keyring`, less those that the latest claim cannot be opened by.
     fn key_ids(&self, keyring: &KeyRing) -> Vec<String> {
         let claim = self.opens_by.lock().unwrap_or_else(PoisonError::into_inner);
-        let opens =
-            |id: &KeyId| claim.as_ref().is_none_or(|pipeline| pipeline.keyring().key_ids().any(|key| key == *id));
+        let opens = |id: &KeyId| claim.as_ref().is_none_or(|keys| keys.contains(id));
         keyring.key_ids().filter(opens).map(|id| id.to_string()).collect()
     }
 
@@ -130,5 +129,34 @@ impl Heart {
             }
             _ => true,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tempfile::TempDir;
+
+    use super::*;
+    use crate::keyring::KeyFile;
+
+    #[test]
+    fn a_key_is_told_of_once_no_claim_is_under_way_that_lacks_it() {
+        let directory = TempDir::new().unwrap();
+        let path = directory.path().join("keys");
+        KeyRing::write_new(&path).unwrap();
+        let before = KeyRing::read(&path).unwrap();
+        KeyFile::open(&path).unwrap().add().unwrap();
+        let after = KeyRing::read(&path).unwrap();
+        let ids = |ring: &KeyRing| ring.key_ids().map(|id| id.to_string()).collect::<Vec<_>>();
+        let heart = Heart::new(Instance { instance_id: Uuid::nil(), host: "host".to_owned(), process_id: 1 });
+        assert_eq!(heart.key_ids(&after), ids(&after), "nothing is being claimed");
+        heart.opens_by(Some(&before));
+        assert_eq!(heart.key_ids(&after), ids(&before));
+        heart.opens_by(Some(&after));
+        assert_eq!(heart.key_ids(&after), ids(&after));
+        assert_eq!(heart.key_ids(&before), ids(&before), "nor what the file holds no more");
+        heart.opens_by(Some(&before));
+        heart.opens_by(None);
+        assert_eq!(heart.key_ids(&after), ids(&after));
     }
 }

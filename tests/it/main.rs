@@ -43,6 +43,8 @@ mod queues_what_counts;
 mod reconciles;
 /// What a failing trigger leaves out is queued afterwards, once, and nothing else is.
 mod recovers_what_was_missed;
+/// What is sealed and was altered, cut off or moved sends nothing, says what to do, and stops nobody else.
+mod refuses_altered_secrets;
 /// The egress policy at save and at every send.
 mod refuses_private_addresses;
 /// Another key seals everything while daemons run, and the old one is dropped once nothing is sealed by it.

@@ -409,7 +409,7 @@ async fn what_no_key_opens_is_named_and_left_as_it_is_and_the_rest_is_sealed_ane
     setup.run(&["key", "generate", "--out", foreign.to_str().unwrap()]).await.ok();
     let place = Place { tenant: "bolt", column: Column::EndpointSecret };
     let value = KeyRing::read(&foreign).unwrap().seal(&place, b"whsec_x").unwrap();
-    sealed::put(&setup, "bolt", Column::EndpointSecret, &value).await;
+    sealed::put(&setup, &place, &value).await;
     let new = add(&setup).await;
     let ended = rotate(&setup, &["--reseal", &new]).await;
     assert_eq!(ended.code, Some(1));

@@ -53,9 +53,12 @@ impl Sealed {
     }
 }
 
-/// Puts another value into a column of a tenant's endpoint.
-pub(crate) async fn put(setup: &Setup, tenant: &str, column: Column, value: &[u8]) {
-    let (table, name) = column.name().split_once('.').unwrap();
-    let update = format!("UPDATE lead_webhook.{table} SET {name} = $1 WHERE tenant_id = $2");
-    assert_eq!(setup.db.admin().await.execute(&update, &[&value, &tenant]).await.unwrap(), 1);
+/// Puts another value into this place.
+pub(crate) async fn put(setup: &Setup, place: &Place<'_>, value: &[u8]) {
+    let (table, name) = place.column.name().split_once('.').unwrap();
+    let update = format!(
+        "UPDATE lead_webhook.{table} t SET {name} = $1
+         WHERE coalesce(to_jsonb(t) ->> 'tenant_id', to_jsonb(t) ->> 'installation_id') = $2"
+    );
+    assert_eq!(setup.db.admin().await.execute(&update, &[&value, &place.tenant]).await.unwrap(), 1);
 }
