@@ -201,9 +201,18 @@ impl Dispatcher {
             if *self.stop.borrow() {
                 return None;
             }
-            tokio::select! {
-                () = self.heart.fresh() => {}
+            let is_fresh = tokio::select! {
+                () = self.heart.fresh() => true,
                 _ = self.stop.wait_for(|stop| *stop) => return None,
+                () = tokio::time::sleep(heart::EVERY) => false,
+            };
+            if !is_fresh {
+                // The guard may be what keeps the heart from beating: then that is said.
+                match unless_stopped(&mut stop, self.look_out(&mut ready)).await {
+                    Some(Ok(())) => continue,
+                    None => return None,
+                    Some(Err(error)) => return Some(error),
+                }
             }
             let claim = tokio::time::timeout(ANSWER_TIMEOUT, self.claim(&mut ready, trouble, tasks));
             let next = match unless_stopped(&mut stop, claim).await {
