@@ -8,7 +8,12 @@ mod line;
 use std::time::Duration;
 
 use self::line::{Line, Verdict};
-use super::{Failure, context::Context, database::failed, output};
+use super::{
+    Failure,
+    context::Context,
+    database::{HalfRotated, failed},
+    output,
+};
 use crate::{
     config::{self, Notify},
     dispatch::guard,
@@ -180,7 +185,9 @@ impl Report<'_> {
             Err(failure) => return self.say_found("key", Err(failure)),
         };
         if let Some(keyring) = keyring {
-            self.say(&judge::installation_key(guard::open_key(&installation, keyring).err()));
+            let opened = guard::open_key(&installation, keyring);
+            let half = HalfRotated::find(&installation, keyring).filter(|_| opened.is_ok());
+            self.say(&judge::installation_key(opened.err(), half.as_ref()));
         }
         let now = installation::identity(session.shared()).await.map_err(failed(self.context));
         self.say_found("clone guard", now.map(|now| judge::identity(&installation.identity, &now)));

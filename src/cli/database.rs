@@ -60,14 +60,41 @@ pub(super) async fn vouch_for_keys(context: &Context, session: &mut Session, key
     let Some(installation) = installation::read(session).await.map_err(failed(context))? else { return Ok(()) };
     let then = ": put the installation's own there; nothing is done, because no daemon could open what this one seals";
     guard::open_key(&installation, keyring).map_err(|error| other_keys(context, error, then))?;
-    let (first, sealing) = (keyring.sealing_id(), KeyId::of(&installation.uniqueness_key_sealed));
-    match sealing.filter(|sealing| *sealing != first) {
+    match HalfRotated::find(&installation, keyring) {
         None => Ok(()),
-        Some(sealing) => Err(Failure::Configuration(format!(
-            "key file {}: begins with key {first}, but this installation is sealed by key {sealing}; nothing is done. \
-             Where {sealing} is the newer one: `lead-webhook key rotate --reseal {sealing}` here, or copy the file from the \
-             host where that was run. Where a rotation to {first} was interrupted: `lead-webhook key rotate --reseal {first}`",
+        Some(half) => Err(Failure::Configuration(format!(
+            "key file {}: {}; nothing is done. {}",
             context.config.keys_file.display(),
+            half.finding(),
+            half.remedy(),
         ))),
+    }
+}
+
+/// A key file that begins with another key than the one that the installation is sealed by.
+pub(super) struct HalfRotated {
+    first: KeyId,
+    sealing: KeyId,
+}
+
+impl HalfRotated {
+    /// `None`: the first key is the one.
+    pub(super) fn find(installation: &Installation, keyring: &KeyRing) -> Option<Self> {
+        let first = keyring.sealing_id();
+        let sealing = KeyId::of(&installation.uniqueness_key_sealed).filter(|sealing| *sealing != first)?;
+        Some(Self { first, sealing })
+    }
+
+    pub(super) fn finding(&self) -> String {
+        format!("begins with key {}, but this installation is sealed by key {}", self.first, self.sealing)
+    }
+
+    /// Nobody but the operator knows which key is the newer one.
+    pub(super) fn remedy(&self) -> String {
+        let Self { first, sealing } = self;
+        format!(
+            "Where {sealing} is the newer one: `lead-webhook key rotate --reseal {sealing}` here, or copy the file from the \
+             host where that was run. Where a rotation to {first} was interrupted: `lead-webhook key rotate --reseal {first}`"
+        )
     }
 }

@@ -323,6 +323,7 @@ async fn nothing_is_sealed_by_a_key_that_a_daemon_lacks() {
 #[tokio::test]
 async fn a_daemon_that_has_not_read_the_new_key_yet_is_waited_for() {
     let (setup, _) = installation().await;
+    let [old] = &ids(&setup.key_file())[..] else { panic!() };
     let daemon = setup.daemon();
     setup.db.insert_lead("acme", "ann@example.com").await;
     setup.db.wait_for_log(1).await;
@@ -336,6 +337,10 @@ async fn a_daemon_that_has_not_read_the_new_key_yet_is_waited_for() {
     })
     .await;
     assert!(!rotating.has_ended());
+    assert_eq!(
+        (ids(&setup.key_file()), sealed_by(&setup, INSTALLATION).await),
+        (vec![old.clone(), new.clone()], vec![old.clone()])
+    );
     reload(&daemon).await;
     rotating.output().await.ok();
     assert_eq!(sealed_by(&setup, "acme").await, [&*new]);
@@ -368,7 +373,8 @@ async fn a_daemon_that_starts_meanwhile_without_the_new_key_fails_nothing_and_is
         (vec![new.clone()], vec![old.clone()])
     );
     setup.db.insert_lead("acme", "bob@example.com").await;
-    daemon.wait_for_log(|line| line.contains("not the installation's database or key file")).await;
+    let said = daemon.wait_for_log(|line| line.contains("cannot claim")).await;
+    assert!(said.contains(&format!("sealed by key {new}, which the key file does not hold")), "{said}");
     fs::copy(setup.key_file(), &handed_out).unwrap();
     reload(&daemon).await;
     let rows = setup.db.wait_for_log(2).await;
@@ -391,6 +397,9 @@ async fn a_host_whose_copy_of_the_file_was_passed_by_seals_nothing_by_the_old_ke
         assert_eq!(refused.code, Some(78), "{args:?}");
         assert!(refused.stderr.contains(&format!("key rotate --reseal {new}")), "{}", refused.stderr);
     }
+    let check = setup.run_with(&["check"], &there, "").await.stdout;
+    let line = check.lines().find(|line| line.contains(" key: ")).unwrap();
+    assert!(line.starts_with("warn") && line.contains(&format!("key rotate --reseal {new}")), "{line}");
     let keeping = setup.run_with(&["key", "rotate", "--drop-old"], &there, "").await;
     assert_eq!(keeping.code, Some(1), "there the key in use is not the first");
     setup.run_with(&["key", "rotate", "--reseal", &new], &there, "").await.ok();

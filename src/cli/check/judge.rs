@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::line::Line;
 use crate::{
-    cli::time::span,
+    cli::{database::HalfRotated, time::span},
     config::{Database, Notify, Tls},
     dispatch::guard::{ADOPT, KEYS},
     keyring::{KeyFileError, OpenError},
@@ -197,10 +197,12 @@ fn connecting_remedy(sqlstate: &str) -> &'static str {
     }
 }
 
-pub(super) fn installation_key(error: Option<OpenError>) -> Line {
-    match error {
-        None => Line::ok("key", "the key file is this installation's"),
-        Some(error) => {
+pub(super) fn installation_key(error: Option<OpenError>, half: Option<&HalfRotated>) -> Line {
+    match (error, half) {
+        (None, None) => Line::ok("key", "the key file is this installation's"),
+        // Daemons go on: they open by all keys of the file.
+        (None, Some(half)) => Line::warn("key", format!("the key file {}", half.finding()), half.remedy()),
+        (Some(error), _) => {
             let text = format!("the key file is not the one that this installation was made with: {error}");
             Line::fail("key", text, format!("{KEYS}; {WAITS}"))
         }
@@ -300,7 +302,7 @@ mod tests {
         let open = key_file(&KeyFileError::OpenToOthers { path, mode: 0o644 });
         assert!(open.remedy.is_none() && open.finding.contains("chmod 0600"), "{open:?}");
         assert!(no_session(&ConnectError::Url).remedy.is_none());
-        let altered = installation_key(Some(OpenError::Altered));
+        let altered = installation_key(Some(OpenError::Altered), None);
         assert!(altered.remedy.unwrap().starts_with("put the installation's key file back"));
     }
 
