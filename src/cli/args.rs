@@ -33,7 +33,8 @@ pub enum Command {
     /// Run the daemon: send what the triggers queue, until SIGTERM
     #[command(after_help = "\
 SIGTERM, SIGINT: finish what is in flight and end; a second one ends at once.
-SIGHUP: read keys, egress rules, time limits, identity and log level again.")]
+SIGHUP: read the key file, egress rules, time limits, identity and log level again. A key file that systemd hands out \
+(LoadCredential) is a copy made at the start: restart for another one.")]
     Run,
     /// Create or upgrade the schema and install the triggers by the configured mapping
     #[command(after_help = "\
@@ -328,8 +329,9 @@ pub enum KeyCommand {
     #[command(after_help = "\
 Three steps, each safe to run again, also after a crash; each says what it did and what comes next.
 
-  1. key rotate               adds a key that opens and seals nothing yet. Copy the key file to every host, and restart
-                              the daemons (systemctl restart: the unit hands the key file out at the start only).
+  1. key rotate               adds a key that opens and seals nothing yet. Copy the key file to every host and let every
+                              daemon read it: `systemctl restart` under the unit, whose LoadCredential hands out a copy
+                              at the start only; SIGHUP is enough where the daemon reads keys.file itself.
   2. key rotate --reseal KEY  puts the key first and seals all endpoints and the installation's own keys by it. Refused
                               while a daemon that runs lacks the key. Copy the key file to every host, or run it there too.
   3. key rotate --drop-old    drops the other keys from the file. Refused while anything is sealed by one of them.

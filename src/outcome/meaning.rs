@@ -45,7 +45,7 @@ impl Failure {
             Self::Blocked => "The egress policy forbids the destination: nothing was sent. The error names the rule.",
             Self::Template => "The saved template cannot be used: nothing was sent. Save a corrected one.",
             Self::Secret => {
-                "The saved URL or secret cannot be opened: nothing was sent. Set anew which the error names, or let the operator put right what `lead-webhook check` says."
+                "The saved URL or secret cannot be opened: nothing was sent. Set the one that the error names anew; `lead-webhook check` says what else helps."
             }
             Self::Headers => {
                 "The saved headers cannot be opened or are no longer allowed: nothing was sent. Save them anew."

@@ -199,27 +199,35 @@ async fn tenant_and_operator_are_told_what_to_do_and_that_helps() {
     let rows = setup.db.wait_for_log(3).await;
     let check = setup.run(&["check"]).await;
     assert_eq!(check.code, Some(1));
+    let remedies =
+        ["`lead-webhook endpoint set URL --url", "`lead-webhook secret generate secret`", "set the headers anew"];
     for (i, (_, failure, part)) in COLUMNS.into_iter().enumerate() {
         let row = rows.iter().find(|row| row.tenant_id == part).unwrap();
         assert_failed(row, i);
         let shown = setup.run(&["deliveries", "show", &row.delivery_id.to_string()]).await.ok().stdout;
-        assert!(shown.contains("nothing was sent") && shown.contains("anew"), "{shown}");
-        let line = check
-            .stdout
-            .lines()
-            .position(|line| line.contains(&format!("1 ({part}): deliveries are failed / {failure}")));
-        let lines: Vec<_> = check.stdout.lines().skip(line.unwrap_or_else(|| panic!("{}", check.stdout))).collect();
-        assert!(lines[0].starts_with("fail"), "{}", check.stdout);
-        assert!(check.stdout.contains("lead-webhook secret generate TENANT"), "{}", check.stdout);
+        let meaning = shown.lines().find(|line| line.starts_with("meaning")).unwrap();
+        assert!(meaning.contains("nothing was sent") && meaning.contains("anew"), "{shown}");
+        let finding = format!("1 ({part}): deliveries are failed / {failure}: the stored {part} cannot be opened");
+        let line =
+            check.stdout.lines().find(|line| line.contains(&finding)).unwrap_or_else(|| panic!("{}", check.stdout));
+        assert!(line.starts_with("fail"), "{line}");
+        assert!(
+            line.ends_with("`lead-webhook endpoint set TENANT …`, `lead-webhook secret generate TENANT`"),
+            "{line}"
+        );
         let test = setup.run(&["test", part]).await;
         assert_eq!(test.code, Some(1));
-        assert!(test.stderr.contains("restore the row from a backup"), "{}", test.stderr);
-        assert!(test.stderr.contains("lead-webhook") || test.stderr.contains("anew"), "{}", test.stderr);
+        for said in ["restore the row from a backup", remedies[i]] {
+            assert!(test.stderr.contains(said), "{said}: {}", test.stderr);
+        }
     }
     assert_eq!(setup.receiver.requests().len(), 0);
     setup.run(&["endpoint", "set", "URL", "--url", &setup.receiver.url()]).await.ok();
     setup.run(&["secret", "generate", "secret"]).await.ok();
     let header = "Authorization: Bearer another";
+    let kept = setup.run(&["endpoint", "set", "headers", "--header", header]).await;
+    assert_eq!(kept.code, Some(2));
+    assert!(kept.stderr.contains("give --clear-headers and all of them again"), "{}", kept.stderr);
     setup.run(&["endpoint", "set", "headers", "--clear-headers", "--header", header]).await.ok();
     for (.., part) in COLUMNS {
         setup.db.insert_lead(part, "second@example.com").await;

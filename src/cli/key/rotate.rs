@@ -97,9 +97,11 @@ impl Rotation<'_> {
             "key {key} is added to {}: it opens, and seals nothing yet. Next:\n\
              1. Copy this file to every other host that runs a daemon or these commands. `key rotate` there would make \
              another key.\n\
-             2. Restart the daemons of all hosts, one after the other: `systemctl restart lead-webhook`. A reload is not \
-             enough where systemd hands out the key file, as the unit has it.\n\
+             2. Let the daemons of all hosts read it, one after the other: `systemctl restart lead-webhook` where systemd \
+             hands out the key file (LoadCredential, as in the unit; a reload reads the old copy again), SIGHUP where they \
+             read {} themselves.\n\
              3. `lead-webhook key rotate --reseal {key}`. It is refused while a daemon lacks the key.",
+            self.path(),
             self.path(),
         ));
         self.tell(&json!({ "done": "added", "key_id": key.to_string() })).await
