@@ -6,6 +6,7 @@ CREATE TABLE lead_webhook.installation (
     installation_id       uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
     only_one              boolean     NOT NULL DEFAULT true UNIQUE CHECK (only_one),
     installed_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    leads_since           timestamptz,
     system_identifier     bigint,
     database_name         text        NOT NULL,
     key_check_sealed      bytea       NOT NULL,
@@ -14,7 +15,8 @@ CREATE TABLE lead_webhook.installation (
 COMMENT ON TABLE lead_webhook.installation IS 'The one installation in this database: what a restored or cloned copy is told by.';
 COMMENT ON COLUMN lead_webhook.installation.installation_id IS 'Names the installation; bound into everything that is sealed for it.';
 COMMENT ON COLUMN lead_webhook.installation.only_one IS 'Always true: allows one row.';
-COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers were first installed. Leads captured before it are not looked for.';
+COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers were first installed.';
+COMMENT ON COLUMN lead_webhook.installation.leads_since IS 'Leads captured from then on came after the install: its time, or later where captured times were ahead of the server''s clock. Others are not looked for. NULL: not noted, the install''s time counts.';
 COMMENT ON COLUMN lead_webhook.installation.system_identifier IS 'The server''s system identifier at the install; NULL where the server refuses to tell.';
 COMMENT ON COLUMN lead_webhook.installation.database_name IS 'The database''s name at the install.';
 COMMENT ON COLUMN lead_webhook.installation.key_check_sealed IS 'A known text, sealed: opens only with the key file that this installation was made with.';

@@ -1,5 +1,7 @@
 //! `lead-webhook adopt`: the operator's word on a database that is not the one that was installed in.
 
+use jiff::Timestamp;
+
 use super::{
     Failure,
     args::Queue,
@@ -10,10 +12,13 @@ use super::{
 use crate::{
     dispatch::guard::{KEYS, open_key},
     store::{
-        Error, adoption,
-        adoption::Discarded,
+        Error,
+        adoption::{self, Discarded},
+        capture_clock,
         installation::{self, Identity, Installation},
-        lacks_privilege, outbox,
+        lacks_privilege,
+        mapping::MappedSql,
+        outbox, said,
         session::{Session, explain},
     },
 };
@@ -43,7 +48,11 @@ async fn settle(
     queue: &Queue,
 ) -> Result<(), Failure> {
     let discards = queue.discard_queue;
-    let adopted = adoption::adopt(session, installation, now, discards).await.map_err(failed(context))?;
+    let queue = match discards {
+        true => adoption::Queue::Discard { newest: newest(context, session).await },
+        false => adoption::Queue::Keep,
+    };
+    let adopted = adoption::adopt(session, installation, now, queue).await.map_err(failed(context))?;
     let Some(discarded) = adopted else {
         let text = "another adopt came first; this one has changed nothing: run `lead-webhook check`";
         return Err(Failure::Operation(text.to_owned()));
@@ -63,6 +72,22 @@ async fn settle(
     Ok(())
 }
 
+/// The newest captured time, where that is ahead of the clock. That it cannot be had is no reason to adopt nothing.
+async fn newest(context: &Context, session: &mut Session) -> Option<Timestamp> {
+    let client = session.client();
+    let newest = match MappedSql::resolve(client, &context.config.leads).await {
+        Ok(mapped) => capture_clock::newest(client, &mapped).await.map_err(|error| said(&error)),
+        Err(error) => Err(error.to_string()),
+    };
+    newest.unwrap_or_else(|error| {
+        output::message(&format!(
+            "note: leads that are captured ahead of the server's clock cannot be looked for, and the sweep may take them \
+             for new ones: {error}"
+        ));
+        None
+    })
+}
+
 fn named(identity: &Identity) -> String {
     let Identity { system_identifier, database_name } = identity;
     match system_identifier {
@@ -76,7 +101,7 @@ fn failed(context: &Context) -> impl Fn(Error) -> Failure {
         if lacks_privilege(&error) {
             let role = &context.config.database.owner_role;
             let text = format!("the login of database.owner_url has to be a member of {role}, or a superuser");
-            return Failure::Operation(format!("{text}. The database said: {}", crate::store::said(&error)));
+            return Failure::Operation(format!("{text}. The database said: {}", said(&error)));
         }
         Failure::Operation(explain(&error, &context.config.database.daemon_role))
     }

@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod bell;
+pub mod capture_clock;
 pub mod capture_index;
 pub mod check;
 pub mod connect;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     bell,
+    capture_clock::MOST_AHEAD,
     mapping::{MappedSql, MappedTime},
     session::Session,
 };
@@ -53,7 +54,7 @@ pub struct Begin {
 const BEGIN: &str = "\
 -- sweep::begin
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
-       (SELECT greatest(i.installed_at, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
+       (SELECT greatest(i.installed_at, i.leads_since, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
 
 /// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
 const PATIENCE: &str = "SET statement_timeout = '10s'";
@@ -104,7 +105,7 @@ pub async fn queue(
 INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
 SELECT DISTINCT l.tenant_id, l.lead_id, 'recovered', true
 FROM {leads}
-WHERE {unknown} AND {WAS_ON}
+WHERE l.captured_at <= clock_timestamp() + {MOST_AHEAD} AND {unknown} AND {WAS_ON}
   AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.lead_id = l.lead_id AND {same_tenant})
 LIMIT {BATCH}
 RETURNING event_id, tenant_id",

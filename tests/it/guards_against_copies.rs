@@ -69,6 +69,24 @@ async fn a_copy_sends_nothing_until_its_queue_is_discarded_and_then_the_same_dae
 }
 
 #[tokio::test]
+async fn what_the_original_missed_is_not_sent_from_an_adopted_copy_also_where_captured_times_are_ahead() {
+    let mut setup = with_pending(0).await;
+    let admin = setup.db.admin().await;
+    let ahead = "CREATE INDEX ON leads (created_at);
+                 INSERT INTO leads (tenant_id, email, created_at) VALUES ('acme', 'a', now()), ('acme', 'b', now() + interval '1 hour');
+                 DELETE FROM lead_webhook.outbox";
+    admin.batch_execute(ahead).await.unwrap();
+    drop(admin);
+    let copy = setup.db.copy().await;
+    let _original = point_at(&mut setup, copy);
+    setup.run(&["adopt", "--discard-queue"]).await.ok();
+    setup.edit_config(&[("log.level", json!("debug"))]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"swept")).await;
+    assert_eq!((count(&setup.db, "outbox").await, count(&setup.db, "deliveries").await), (0, 0));
+}
+
+#[tokio::test]
 async fn what_is_pending_is_sent_once_where_the_queue_is_kept() {
     let mut setup = with_pending(2).await;
     let copy = setup.db.copy().await;
