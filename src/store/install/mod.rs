@@ -149,6 +149,7 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
     let installed = Installed::read(client, &table(&config.leads), owner, mapped.partitioned_by.as_deref()).await?;
 
     let (mut needs, mut warnings) = roles::roles(client, config, &facts).await?;
+    needs.extend(roles::astray(client, config, &facts).await?);
     needs.extend(roles::rights(client, config, &facts, &needed).await?);
     needs.extend(installed.strays(&wanted).map(|stray| {
         let sql = format!("DROP TRIGGER {} ON {};", crate::store::identifier(&stray.name), stray.table);
@@ -165,7 +166,7 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.push(Step { heading, action: Action::Migrate(history.pending.clone()) });
         }
         steps.extend(history.after(owner));
-        steps.extend(grants::step(client, owner, daemon).await?);
+        steps.extend(grants::steps(client, owner, daemon, !history.is_installed).await?);
         steps.extend(functions(&installed, &wanted, owner));
         if !history.is_installed {
             steps.push(Step { heading: "note the installation".to_owned(), action: Action::Install });

@@ -127,10 +127,12 @@ async fn tables(client: &Client) -> Result<Finding, InstallError> {
 }
 
 async fn own_rights(client: &Client, config: &Config) -> Result<Finding, InstallError> {
-    let role = &config.database.daemon_role;
-    let missing = grants::missing(client, role).await?;
-    if !missing.is_empty() {
-        let text = format!("{role} lacks: {}", missing.join(" "));
+    let (owner, role) = (&config.database.owner_role, &config.database.daemon_role);
+    let missing = [(owner, grants::of_owner(client, owner).await?), (role, grants::of_daemon(client, role).await?)];
+    if let Some((role, missing)) = missing.into_iter().find(|(_, missing)| !missing.is_empty()) {
+        let (first, rest) = (missing.first().map_or("", String::as_str), missing.len() - 1);
+        let more = if rest > 0 { format!(" And {rest} more.") } else { String::new() };
+        let text = format!("{role} lacks: {first}{more}");
         return Ok(Finding::broken("rights", text, MIGRATE));
     }
     let is_member: bool = client.query_one(IS_MEMBER, &[&role]).await?.try_get(0)?;
