@@ -80,14 +80,14 @@ pub struct Recovered {
     pub tenant_id: String,
 }
 
-/// The most events of one statement.
-const BATCH: usize = 1_000;
+/// The most events of one statement: leads that share one captured time are gone through from the start for each.
+const BATCH: usize = 10_000;
 
 /// `lead_swe`, as a number: who queues what was missed. Whoever waits for it looks with a snapshot of afterwards.
 const LOCK: i64 = 0x6c65_6164_5f73_7765;
 
 /// Queues those of the leads that meet `condition` (over the row alias `lead`) that were missed: captured while the
-/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 1,000 of them there may
+/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 10,000 of them there may
 /// be more. Tells whether there may be.
 ///
 /// Another sweep is waited for as long as its statement may take, the application's table no longer than a second.

@@ -153,6 +153,7 @@ async fn a_dump_that_was_restored_without_owners_and_rights_is_put_right_by_a_mi
     assert!(refused.stderr.contains("run `lead-webhook migrate` where a dump was restored"), "{}", refused.stderr);
     let done = setup.run(&["migrate"]).await.ok().stderr;
     assert!(done.contains(&format!("done: give what is ours to {}", setup.db.owner_role)), "{done}");
+    assert!(done.contains("note: ") && done.contains("adopt --discard-queue"), "{done}");
     assert_eq!(setup.run(&["migrate", "--dry-run"]).await.ok().stdout, "-- nothing to do\n");
     let daemon = setup.daemon();
     guarded(&daemon).await;

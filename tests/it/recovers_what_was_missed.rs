@@ -163,10 +163,11 @@ async fn leads_older_than_a_day_are_left_to_the_operator() {
 
 #[tokio::test]
 async fn two_daemons_recover_each_lead_once_in_more_than_one_batch() {
+    const LEADS: usize = 10_500;
     let application = application().await;
     missed(
         &application,
-        "INSERT INTO leads (id, tenant_id, email) SELECT n, 'acme', n FROM generate_series(1, 1500) n",
+        &format!("INSERT INTO leads (id, tenant_id, email) SELECT n, 'acme', n FROM generate_series(1, {LEADS}) n"),
     )
     .await;
     // Their turn: both have found out that there is something to look at when the first one may.
@@ -184,9 +185,9 @@ async fn two_daemons_recover_each_lead_once_in_more_than_one_batch() {
     for daemon in &daemons {
         recovered += a_sweep(daemon).await;
     }
-    assert_eq!(recovered, 1500);
-    assert_eq!(application.setup.db.wait_for_log(1500).await.len(), 1500);
-    assert_eq!(application.setup.receiver.requests().len(), 1500);
+    assert_eq!(recovered, LEADS as u64);
+    assert_eq!(application.setup.db.wait_for_log(LEADS).await.len(), LEADS);
+    assert_eq!(application.setup.receiver.requests().len(), LEADS);
 }
 
 #[tokio::test]

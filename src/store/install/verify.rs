@@ -90,7 +90,7 @@ pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>
     }));
     findings.push(may_read_leads(client, config, &mapped).await?);
     findings.push(id_is_indexed(config, &mapped));
-    findings.push(sweep_is_on(client, &mapped).await?);
+    findings.push(sweep_is_on(client, config, &mapped).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
 }
@@ -187,12 +187,17 @@ pub(super) fn id_is_indexed(config: &Config, mapped: &MappedSql) -> Finding {
 }
 
 /// Without an index on the captured time the sweep would read the whole table.
-async fn sweep_is_on(client: &mut Client, mapped: &MappedSql) -> Result<Finding, InstallError> {
+async fn sweep_is_on(client: &mut Client, config: &Config, mapped: &MappedSql) -> Result<Finding, InstallError> {
     let off = "the sweep is off, leads that a failing trigger misses are not looked for";
     let warning = |why: &str, remedy: String| Finding::warning("sweep", format!("{off}: {why}"), remedy);
     Ok(match capture_index::look(client, mapped).await {
         Ok(CaptureIndex::Usable) => return on_time(client, mapped).await,
-        Ok(CaptureIndex::Missing { create: Some(create) }) => warning("the captured time has no index", create),
+        Ok(CaptureIndex::Missing { create: Some(create) }) => {
+            let is_expression = matches!(config.leads.columns.captured_at, Some(Mapping::Sql(_)));
+            let unless =
+                if is_expression { " -- refused where the expression is not immutable: map a column then" } else { "" };
+            warning("the captured time has no index", format!("{create}{unless}"))
+        }
         Ok(CaptureIndex::Missing { create: None }) => {
             let remedy = "make an index over the expression of leads.columns.captured_at, or map a column";
             warning("the captured time has no index", remedy.to_owned())
