@@ -31,6 +31,7 @@ mod installs_beside_an_application;
 mod keeps_secrets;
 /// The daemon's login may do what it does, and nothing beyond.
 mod keeps_to_its_rights;
+mod keeps_up_with_the_application;
 /// The application's table may look as it likes, and every fault of a mapping is told at once.
 mod maps_columns;
 /// Whatever becomes of us, the application's statements succeed, soon, and its migrations never meet us.
