@@ -21,6 +21,7 @@ mod error;
 mod grants;
 mod history;
 mod installed;
+mod privileges;
 mod remove;
 mod roles;
 mod step;
