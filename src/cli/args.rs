@@ -110,7 +110,7 @@ what is missing cannot be told: those leads count as undated, as do those whose 
     #[command(after_help = "\
 Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The \
 options change the draft only; nothing is saved. The outcome is logged as a test. The tenant needs a secret \
-(`secret generate`). Exit code 1 unless it was delivered.")]
+(`secret generate`). Ten tests a minute for each tenant, whoever makes them. Exit code 1 unless it was delivered.")]
     Test {
         /// The tenant
         tenant: String,

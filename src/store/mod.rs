@@ -28,6 +28,7 @@ pub mod outbox;
 pub mod reconcile;
 pub mod session;
 pub mod sweep;
+pub mod test_limit;
 pub mod timeline;
 mod tls;
 pub mod uniqueness;

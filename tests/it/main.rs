@@ -25,6 +25,8 @@ mod guards_against_copies;
 mod harness;
 /// What the other modules stand on: isolation, verification, and nothing left behind.
 mod harness_works;
+/// Bodies and headers are what they should be for any value.
+mod holds_for_any_value;
 /// `migrate` and `uninstall`: by whomever, beside a busy application, once or again, with nothing left over.
 mod installs_beside_an_application;
 /// Secrets and personal data stay where they belong.

@@ -22,6 +22,7 @@ mod error;
 mod grants;
 mod history;
 mod installed;
+mod privileges;
 mod remove;
 mod roles;
 mod step;

@@ -8,6 +8,7 @@ use super::{
     grants,
     history::History,
     installed::Installed,
+    privileges,
     triggers::{self, Trigger},
     vet,
 };
@@ -70,6 +71,7 @@ impl Finding {
 pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
     let mut findings = vec![tables(client).await?];
     findings.push(own_rights(client, config).await?);
+    findings.extend(privileges::beyond(client, config).await?);
     let mapped = match MappedSql::resolve(client, &config.leads).await {
         Ok(mapped) => mapped,
         Err(MappingError::Problems(problems)) => {
