@@ -6,6 +6,7 @@ CREATE TABLE lead_webhook.installation (
     installation_id       uuid        NOT NULL PRIMARY KEY DEFAULT gen_random_uuid(),
     only_one              boolean     NOT NULL DEFAULT true UNIQUE CHECK (only_one),
     installed_at          timestamptz NOT NULL DEFAULT clock_timestamp(),
+    leads_since           timestamptz,
     system_identifier     bigint,
     database_name         text        NOT NULL,
     key_check_sealed      bytea       NOT NULL,
@@ -14,7 +15,8 @@ CREATE TABLE lead_webhook.installation (
 COMMENT ON TABLE lead_webhook.installation IS 'The one installation in this database: what a restored or cloned copy is told by.';
 COMMENT ON COLUMN lead_webhook.installation.installation_id IS 'Names the installation; bound into everything that is sealed for it.';
 COMMENT ON COLUMN lead_webhook.installation.only_one IS 'Always true: allows one row.';
-COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers were first installed. Leads captured before it are not looked for.';
+COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers were first installed.';
+COMMENT ON COLUMN lead_webhook.installation.leads_since IS 'Leads captured from then on came after the install: its time, or later where captured times were ahead of the server''s clock. Others are not looked for. NULL: not noted, the install''s time counts.';
 COMMENT ON COLUMN lead_webhook.installation.system_identifier IS 'The server''s system identifier at the install; NULL where the server refuses to tell.';
 COMMENT ON COLUMN lead_webhook.installation.database_name IS 'The database''s name at the install.';
 COMMENT ON COLUMN lead_webhook.installation.key_check_sealed IS 'A known text, sealed: opens only with the key file that this installation was made with.';
@@ -225,13 +227,15 @@ CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries (event_id) WHERE
 CREATE INDEX deliveries_finished ON lead_webhook.deliveries (finished_at DESC, delivery_id);
 CREATE INDEX deliveries_tenant ON lead_webhook.deliveries (tenant_id, finished_at DESC, delivery_id);
 CREATE INDEX deliveries_lead ON lead_webhook.deliveries (lead_id, tenant_id);
-COMMENT ON TABLE lead_webhook.deliveries IS 'The log: one row an event, written once, when its outcome is known. Only `interrupted` may still be replaced, by the daemon that made the attempt. Holds no email, phone, name, body, secret, header value or URL path.';
+-- How often a tenant was tested just now.
+CREATE INDEX deliveries_tests ON lead_webhook.deliveries (tenant_id, queued_at) WHERE is_test;
+COMMENT ON TABLE lead_webhook.deliveries IS 'The log: one row an event, written once, when its outcome is known. Only `interrupted` may still be replaced, by whoever made the attempt. Holds no email, phone, name, body, secret, header value or URL path.';
 COMMENT ON COLUMN lead_webhook.deliveries.delivery_id IS 'The delivery, X-Wilow-Delivery-Id: new for every send.';
 COMMENT ON COLUMN lead_webhook.deliveries.event_id IS 'The event, webhook-id: the same in a redelivery.';
 COMMENT ON COLUMN lead_webhook.deliveries.tenant_id IS 'The tenant, as text.';
 COMMENT ON COLUMN lead_webhook.deliveries.lead_id IS 'The lead, as text; test_… for a test.';
 COMMENT ON COLUMN lead_webhook.deliveries.event IS 'lead.created or lead.re_engaged.';
-COMMENT ON COLUMN lead_webhook.deliveries.status IS 'delivered: 2xx. failed: one attempt, or none possible; see failure. interrupted: the daemon died in between, it may have arrived. skipped: not attempted; see reason.';
+COMMENT ON COLUMN lead_webhook.deliveries.status IS 'delivered: 2xx. failed: one attempt, or none possible; see failure. interrupted: the daemon died in between, it may have arrived; a test stands so until its outcome is known. skipped: not attempted; see reason.';
 COMMENT ON COLUMN lead_webhook.deliveries.failure IS 'With failed. http_status: neither 2xx nor a redirect. redirect: 3xx, never followed. timeout, dns, connect, tls, protocol: how far it came. blocked: the egress policy forbids the destination. template, secret, headers: what the tenant saved could not be used. lead: the lead''s values could not be read.';
 COMMENT ON COLUMN lead_webhook.deliveries.reason IS 'With skipped. disabled: the endpoint was off. no_endpoint: removed in between. duplicate: the same visitor and contact within the silence. expired: older than max_age. gone: the lead was deleted. discarded: the queue of a copied database.';
 COMMENT ON COLUMN lead_webhook.deliveries.http_status IS 'The receiver''s status code; NULL: no answer.';
@@ -244,7 +248,7 @@ COMMENT ON COLUMN lead_webhook.deliveries.host IS 'The destination''s host; neve
 COMMENT ON COLUMN lead_webhook.deliveries.port IS 'The destination''s port.';
 COMMENT ON COLUMN lead_webhook.deliveries.address IS 'The address that was connected to, or refused.';
 COMMENT ON COLUMN lead_webhook.deliveries.captured_at IS 'When the lead was first captured, as the lead says.';
-COMMENT ON COLUMN lead_webhook.deliveries.queued_at IS 'When the event was queued; for a test, when it was asked for.';
+COMMENT ON COLUMN lead_webhook.deliveries.queued_at IS 'When the event was queued; for a test, when it was asked for. The server''s clock.';
 COMMENT ON COLUMN lead_webhook.deliveries.sent_at IS 'When the attempt began, on the daemon''s clock; NULL: there was none.';
 COMMENT ON COLUMN lead_webhook.deliveries.finished_at IS 'When the outcome was known.';
 COMMENT ON COLUMN lead_webhook.deliveries.dns_us IS 'Microseconds to resolve the name; NULL on a kept connection.';

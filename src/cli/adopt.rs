@@ -1,5 +1,7 @@
 //! `lead-webhook adopt`: the operator's word on a database that is not the one that was installed in.
 
+use jiff::Timestamp;
+
 use super::{
     Failure,
     args::Queue,
@@ -10,10 +12,11 @@ use super::{
 use crate::{
     dispatch::guard::{KEYS, open_key},
     store::{
-        adoption,
-        adoption::Discarded,
+        adoption::{self, Discarded},
+        capture_clock,
         installation::{self, Identity, Installation},
-        outbox,
+        mapping::MappedSql,
+        outbox, said,
         session::Session,
     },
 };
@@ -43,7 +46,11 @@ async fn settle(
     queue: &Queue,
 ) -> Result<(), Failure> {
     let discards = queue.discard_queue;
-    let adopted = adoption::adopt(session, installation, now, discards).await.map_err(failed(context))?;
+    let queue = match discards {
+        true => adoption::Queue::Discard { newest: newest(context, session).await },
+        false => adoption::Queue::Keep,
+    };
+    let adopted = adoption::adopt(session, installation, now, queue).await.map_err(failed(context))?;
     let Some(discarded) = adopted else {
         let text = "another adopt came first; this one has changed nothing: run `lead-webhook check`";
         return Err(Failure::Operation(text.to_owned()));
@@ -61,6 +68,22 @@ async fn settle(
     }
     output::message("daemons that run go on by themselves within seconds");
     Ok(())
+}
+
+/// The newest captured time, where that is ahead of the clock. That it cannot be had is no reason to adopt nothing.
+async fn newest(context: &Context, session: &mut Session) -> Option<Timestamp> {
+    let client = session.client();
+    let newest = match MappedSql::resolve(client, &context.config.leads).await {
+        Ok(mapped) => capture_clock::newest(client, &mapped).await.map_err(|error| said(&error)),
+        Err(error) => Err(error.to_string()),
+    };
+    newest.unwrap_or_else(|error| {
+        output::message(&format!(
+            "note: leads that are captured ahead of the server's clock cannot be looked for, and the sweep may take them \
+             for new ones: {error}"
+        ));
+        None
+    })
 }
 
 fn named(identity: &Identity) -> String {

@@ -92,7 +92,7 @@ the tenant's endpoint was on and of which neither outbox, log nor mute knows any
 It reads only, in short statements, and is safe at any time.
 
 Without an index on the captured time the whole table is read. Without a captured time all leads are looked at, and \
-what is missing cannot be told: those leads count as undated.")]
+what is missing cannot be told: those leads count as undated, as do those whose captured time is more than a day ahead.")]
     Reconcile {
         /// Only leads captured at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now
         #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
@@ -111,7 +111,7 @@ what is missing cannot be told: those leads count as undated.")]
     #[command(after_help = "\
 Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The \
 options change the draft only; nothing is saved. The outcome is logged as a test. The tenant needs a secret \
-(`secret generate`). Exit code 1 unless it was delivered.")]
+(`secret generate`). Ten tests a minute for each tenant, whoever makes them. Exit code 1 unless it was delivered.")]
     Test {
         /// The tenant
         tenant: String,

@@ -3,12 +3,13 @@
 use uuid::Uuid;
 
 use crate::{
+    dispatch::guard,
     keyring::{Column, KeyRing, Place},
     store::install::{self, NewInstallation, Report},
     visitor,
 };
 
-use super::{Failure, context::Context, output};
+use super::{Failure, context::Context, database::failed, output};
 
 /// What is sealed to tell later whether the key file is still the installation's.
 const KEY_CHECK: &[u8] = b"lead-webhook";
@@ -25,6 +26,10 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
         .await
         .map_err(Failure::operation)?;
     tell(&report, "everything is in place already");
+    // It would look as if all were well, and nothing were sent.
+    if let Err(guarded) = guard::look(&mut session, &keyring).await.map_err(failed(context))? {
+        output::message(&format!("note: {guarded}"));
+    }
     Ok(())
 }
 

@@ -183,6 +183,7 @@ mod tests {
             installation: Installation {
                 installation_id: Uuid::from_u128(1),
                 installed_at: at(100),
+                leads_since: at(100),
                 identity: Identity { system_identifier: None, database_name: "app".to_owned() },
                 key_check_sealed: Vec::new(),
                 uniqueness_key_sealed: Vec::new(),

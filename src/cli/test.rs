@@ -2,7 +2,6 @@
 
 use std::{io, time::Duration};
 
-use jiff::Timestamp;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
@@ -20,6 +19,7 @@ use crate::{
         endpoints::{self, SealedEndpoint},
         outbox,
         session::explain,
+        test_limit::{self, Begun},
     },
 };
 
@@ -59,8 +59,12 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
 
     let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
     let event = synthetic_event(tenant, kind);
-    let place = outbox::Place { tenant_id: tenant.to_owned(), queued_at: Timestamp::now(), event_id: event.event_id };
     let delivery_id = Uuid::new_v4();
+    let queued_at = match test_limit::begin(&mut session, &event, delivery_id).await.map_err(failed(context))? {
+        Begun::At(time) => time,
+        Begun::Refused(wait) => return Err(limited(tenant, wait)),
+    };
+    let place = outbox::Place { tenant_id: tenant.to_owned(), queued_at, event_id: event.event_id };
     let outcome = pipeline.send(&endpoint, &event, delivery_id).await;
     let captured_at = Some(event.captured_at);
     let entry = Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, outcome };
@@ -68,7 +72,9 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let logged = delivery_log::record_test(&mut session, &entry).await;
     if let Err(error) = &logged {
         let why = explain(error, &context.config.database.daemon_role);
-        output::message(&format!("warning: the test is not in the log: {why}"));
+        output::message(&format!(
+            "warning: the outcome is not in the log, where the test stands as interrupted: {why}"
+        ));
     }
     if options.json {
         output::json(&shown_as_json(&entry, logged.is_ok()))?;
@@ -76,6 +82,16 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         output::data(&shown(&entry, logged.is_ok()))?;
     }
     if entry.outcome.status == Status::Delivered { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// Too many Tests of this tenant's endpoint, by whomever.
+fn limited(tenant: &str, wait: Duration) -> Failure {
+    let (name, most, period) = (quoted(tenant), test_limit::MOST, humantime::format_duration(test_limit::PERIOD));
+    // Up to the whole second: whoever waits so long gets through.
+    let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
+    Failure::Operation(format!(
+        "tenant {name} was tested {most} times in the last {period}, which is the limit; nothing was sent: try again in {wait}"
+    ))
 }
 
 /// The draft, opened just as a delivery would; every part that stands in the way at once.

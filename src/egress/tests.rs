@@ -337,6 +337,16 @@ impl Numbers {
         draw() << 64 | draw()
     }
 
+    /// An IPv4 address anywhere, or at and around the edges of a special block.
+    fn ipv4(&mut self, reference: &Reference) -> u32 {
+        loop {
+            match self.address(reference) {
+                IpAddr::V4(address) => return address.to_bits(),
+                IpAddr::V6(_) => {}
+            }
+        }
+    }
+
     /// Anywhere, in global unicast, in the NAT64 prefix, an ISATAP id, or at and around the edges of a special block.
     fn address(&mut self, reference: &Reference) -> IpAddr {
         let (choice, random) = (self.next() % 8, self.next());
@@ -370,4 +380,61 @@ fn the_verdict_is_that_of_the_corpus_for_any_address() {
         refused += u32::from(literal);
     }
     assert!((20_000..45_000).contains(&refused), "both verdicts are met often: {refused}");
+}
+
+/// The forms in which an IPv6 address carries an IPv4 one, each written down as its RFC has it: `carried` by its number,
+/// the rest at random.
+fn embeddings(carried: u32, random: u128) -> [(&'static str, u128); 10] {
+    let low = u128::from(carried);
+    let prefix = (random >> 67 | 1 << 61) << 64;
+    [
+        ("mapped", 0xffff << 32 | low),
+        ("compatible", low),
+        ("translated", 0xffff << 48 | low),
+        ("NAT64", 0x0064_ff9b << 96 | low),
+        ("6to4", 0x2002 << 112 | low << 80 | random >> 48),
+        (
+            "Teredo",
+            0x2001 << 112 | (random >> 64 & 0xffff_ffff) << 64 | (random & 0xffff_ffff) << 32 | u128::from(!carried),
+        ),
+        ("ISATAP", prefix | 0x5efe << 32 | low),
+        ("ISATAP, universal", prefix | 0x0200_5efe << 32 | low),
+        ("ISATAP, link-local", 0xfe80 << 112 | 0x5efe << 32 | low),
+        ("ISATAP, anywhere", random >> 64 << 64 | 0x5efe << 32 | low),
+    ]
+}
+
+#[test]
+fn a_carried_address_is_judged_in_every_form_that_can_carry_one() {
+    let (reference, mut numbers) = (Reference::read(), Numbers(0x2545_f491_4f6c_dd1d));
+    let (mut passed, mut denied) = (0, 0);
+    for _ in 0..5_000 {
+        let (carried, random) = (numbers.ipv4(&reference), numbers.next());
+        // Half of the networks hold the address, half are somewhere else.
+        let somewhere = if random & 1 == 0 { carried } else { u32::try_from(random >> 96).unwrap() };
+        let network =
+            IpNet::new(Ipv4Addr::from_bits(somewhere).into(), 8 + u8::try_from(random >> 1 & 15).unwrap()).unwrap();
+        let denies = network.contains(&IpAddr::from(Ipv4Addr::from_bits(carried)));
+        let denying = Policy::new(Lists { deny_networks: vec![network], ..Lists::default() });
+        let allowing_all = Policy::new(Lists {
+            deny_networks: vec![network],
+            allow_networks: vec!["::/0".parse().unwrap(), "0.0.0.0/0".parse().unwrap()],
+            ..Lists::default()
+        });
+        for (form, number) in embeddings(carried, random) {
+            let address = IpAddr::from(Ipv6Addr::from_bits(number));
+            let refuses = |policy: &Policy| policy.vet_addresses("example.com", &[address]).is_err();
+            let refused = denies || reference.refuses_answer(address);
+            assert_eq!(refuses(&denying), refused, "{form}: {address} as an answer, {network} denied");
+            let literal = denying.vet_url(&literal_url(address)).is_err();
+            assert!(literal, "{form}: {address} as a literal");
+            // Loopback and unspecified in place of what a compatible address carries.
+            if !(form == "compatible" && carried <= 1) {
+                assert_eq!(refuses(&allowing_all), denies, "{form}: {address} as an answer, {network} alone denied");
+            }
+            passed += u32::from(!refused);
+            denied += u32::from(denies);
+        }
+    }
+    assert!(passed > 500 && denied > 20_000, "both verdicts are met often: {passed}, {denied}");
 }

@@ -1,6 +1,7 @@
 //! Adopting a database that is not the one that is remembered: the present identifiers are written, and a copy's queue is
 //! discarded. One transaction: half of it would send what was to be discarded.
 
+use jiff::Timestamp;
 use tokio_postgres::Error;
 
 use super::{
@@ -16,7 +17,7 @@ WHERE installation_id = $3 AND system_identifier IS NOT DISTINCT FROM $4 AND dat
 /// What the original's triggers missed is the original's: neither sweep nor `reconcile` looks further back than this.
 const BEGIN_ANEW: &str = "\
 -- adoption::begin_anew
-UPDATE lead_webhook.installation SET installed_at = clock_timestamp()";
+UPDATE lead_webhook.installation SET installed_at = clock_timestamp(), leads_since = greatest(clock_timestamp(), $1::timestamptz + interval '1 microsecond')";
 
 /// What was in flight when the copy was made was not sent from here either: where it was sent from, its outcome stands.
 const DISCARD: &str = "\
@@ -45,7 +46,19 @@ pub struct Discarded {
     pub in_flight: i64,
 }
 
-/// Writes `now` as the installation's identity, and discards the queue where `discards` says so. `None`: the row is not
+/// What becomes of the queue.
+#[derive(Debug, Clone, Copy)]
+pub enum Queue {
+    /// It is the original's, which was moved or upgraded.
+    Keep,
+    /// It is a copy's.
+    Discard {
+        /// The newest captured time, where that is ahead of the server's clock; see [`capture_clock`](super::capture_clock).
+        newest: Option<Timestamp>,
+    },
+}
+
+/// Writes `now` as the installation's identity, and discards the queue where that is wanted. `None`: the row is not
 /// as `installation` was read, another adoption came first; nothing is changed.
 ///
 /// # Errors
@@ -54,7 +67,7 @@ pub async fn adopt(
     session: &mut Session,
     installation: &Installation,
     now: &Identity,
-    discards: bool,
+    queue: Queue,
 ) -> Result<Option<Discarded>, Error> {
     let transaction = session.begin().await?;
     let Installation { installation_id, identity: remembered, .. } = installation;
@@ -68,8 +81,8 @@ pub async fn adopt(
     if transaction.execute(REMEMBER, &remembered).await? == 0 {
         return Ok(None);
     }
-    let discarded = if discards {
-        transaction.execute(BEGIN_ANEW, &[]).await?;
+    let discarded = if let Queue::Discard { newest } = queue {
+        transaction.execute(BEGIN_ANEW, &[&newest]).await?;
         let row = transaction.query_one(DISCARD, &[]).await?;
         Discarded { pending: row.try_get("pending")?, in_flight: row.try_get("in_flight")? }
     } else {

@@ -1,4 +1,4 @@
-//! The log: one row an event, written once. Only `interrupted` may be replaced, by the daemon whose attempt it was.
+//! The log: one row an event, written once. Only `interrupted` may be replaced, by whoever's attempt it was.
 
 use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
@@ -59,7 +59,7 @@ SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.f
 FROM u";
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
-/// this very delivery gives way to the real outcome.
+/// this very delivery, or that a Test began with, gives way to the real outcome.
 const OR_REPLACE: &str = "
 ON CONFLICT (delivery_id) DO UPDATE SET
     status = excluded.status, failure = excluded.failure, reason = excluded.reason, http_status = excluded.http_status,
@@ -69,7 +69,7 @@ ON CONFLICT (delivery_id) DO UPDATE SET
     captured_at = excluded.captured_at, sent_at = excluded.sent_at, finished_at = excluded.finished_at,
     dns_us = excluded.dns_us, connect_us = excluded.connect_us, first_byte_us = excluded.first_byte_us,
     total_us = excluded.total_us
-WHERE d.status = 'interrupted' AND d.instance_id = excluded.instance_id";
+WHERE d.status = 'interrupted' AND d.instance_id IS NOT DISTINCT FROM excluded.instance_id";
 
 /// [`RECORD`] where a row may stand already. The check for it costs every row something, so it is made where it must be.
 static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLACE].concat());
@@ -91,13 +91,14 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
     recorded.map(drop)
 }
 
-/// Writes the outcome of a Test: it has no place in the outbox and no daemon.
+/// Writes the outcome of a Test over the row that [`test_limit::begin`](super::test_limit::begin) wrote: it has no place in
+/// the outbox and no daemon.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
     let columns = Columns::of(&[entry]);
-    session.execute(RECORD, &columns.params(&None, &true)).await?;
+    session.execute(&RECORD_OR_REPLACE, &columns.params(&None, &true)).await?;
     Ok(())
 }
 

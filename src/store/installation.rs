@@ -13,6 +13,8 @@ pub struct Installation {
     pub installation_id: Uuid,
     /// When the triggers were first installed.
     pub installed_at: Timestamp,
+    /// Leads captured from then on came after that.
+    pub leads_since: Timestamp,
     /// The database that it was made in, or that was adopted since.
     pub identity: Identity,
     /// A known text, sealed: opens only with this installation's key file.
@@ -66,7 +68,7 @@ impl Identity {
 
 const READ: &str = "\
 -- installation::read
-SELECT installation_id, installed_at, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed
+SELECT installation_id, installed_at, coalesce(leads_since, installed_at) AS leads_since, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed
 FROM lead_webhook.installation";
 
 /// Reads it; `None`: the schema is there, the row is not.
@@ -79,6 +81,7 @@ pub async fn read(session: &mut Session) -> Result<Option<Installation>, Error> 
         Ok(Installation {
             installation_id: row.try_get("installation_id")?,
             installed_at: row.try_get("installed_at")?,
+            leads_since: row.try_get("leads_since")?,
             identity: Identity {
                 system_identifier: row.try_get("system_identifier")?,
                 database_name: row.try_get("database_name")?,

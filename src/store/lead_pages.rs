@@ -102,7 +102,7 @@ FROM unnest($1::text[], $2::text[], $3::timestamptz[]) AS l (tenant_id, lead_id,
 LEFT JOIN (SELECT DISTINCT tenant_id, lead_id::text AS lead_id FROM lead_webhook.outbox) o
   ON o.tenant_id = l.tenant_id AND o.lead_id = l.lead_id
 WHERE o.lead_id IS NOT NULL
-   OR l.captured_at >= (SELECT installed_at FROM lead_webhook.installation) AND {WAS_ON} AND {unknown}",
+   OR l.captured_at >= (SELECT coalesce(leads_since, installed_at) FROM lead_webhook.installation) AND {WAS_ON} AND {unknown}",
         unknown = sweep::unknown(mapped)
     )
 }

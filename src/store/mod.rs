@@ -10,6 +10,7 @@
 
 pub mod adoption;
 pub mod bell;
+pub mod capture_clock;
 pub mod capture_index;
 pub mod check;
 pub mod connect;
@@ -28,6 +29,7 @@ pub mod reconcile;
 pub mod sealed;
 pub mod session;
 pub mod sweep;
+pub mod test_limit;
 pub mod timeline;
 mod tls;
 pub mod uniqueness;

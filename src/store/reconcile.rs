@@ -9,6 +9,7 @@ use serde::Serialize;
 use tokio_postgres::{Error, Row};
 
 use super::{
+    capture_clock::MOST_AHEAD,
     capture_index::{self, CaptureIndex},
     installation,
     lead_slices::{self, Pieces, SliceError, Slices},
@@ -39,7 +40,7 @@ pub struct Counts {
     pub muted: u64,
     /// The tenant's endpoint was not there, or not on, when it was captured.
     pub without_endpoint: u64,
-    /// Nothing is known of it and it has no captured time: it may be older than the install.
+    /// Nothing is known of it and it has no captured time, or one far ahead: it may be older than the install.
     pub undated: u64,
     /// Its values cannot be read, so that it cannot be told whether it is a lead.
     pub unreadable: u64,
@@ -161,8 +162,8 @@ impl Reconciliation {
         mapped: MappedSql,
         since: Option<Timestamp>,
     ) -> Result<Self, ReconcileError> {
-        let installed_at = installation::read(session).await?.ok_or(ReconcileError::NotInstalled)?.installed_at;
-        let since = installed_at.max(since.unwrap_or(installed_at));
+        let new = installation::read(session).await?.ok_or(ReconcileError::NotInstalled)?.leads_since;
+        let since = new.max(since.unwrap_or(new));
         let (sent_twice, twice) = sent_twice(session, since).await?;
         let index = capture_index::look(session.client(), &mapped).await?;
         let (way, slices) = match &mapped.captured_at {
@@ -260,7 +261,7 @@ FROM (
                 WHEN l.best IS NOT NULL THEN substr(l.best, 3)
                 WHEN EXISTS (SELECT FROM lead_webhook.muted m
                              WHERE m.lead_id = l.lead_id AND {of_mutes} OFFSET 0) THEN 'muted'
-                WHEN l.captured_at IS NULL THEN 'undated'
+                WHEN l.captured_at IS NULL OR l.captured_at > clock_timestamp() + {MOST_AHEAD} THEN 'undated'
                 WHEN NOT {WAS_ON} THEN 'without_endpoint'
                 ELSE 'unaccounted' END AS class
     FROM (

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     bell,
+    capture_clock::MOST_AHEAD,
     mapping::{MappedSql, MappedTime},
     session::Session,
 };
@@ -53,7 +54,7 @@ pub struct Begin {
 const BEGIN: &str = "\
 -- sweep::begin
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
-       (SELECT greatest(i.installed_at, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
+       (SELECT greatest(i.installed_at, i.leads_since, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
 
 /// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
 const PATIENCE: &str = "SET statement_timeout = '10s'";
@@ -79,14 +80,14 @@ pub struct Recovered {
     pub tenant_id: String,
 }
 
-/// The most events of one statement.
-const BATCH: usize = 1_000;
+/// The most events of one statement: leads that share one captured time are gone through from the start for each.
+const BATCH: usize = 10_000;
 
 /// `lead_swe`, as a number: who queues what was missed. Whoever waits for it looks with a snapshot of afterwards.
 const LOCK: i64 = 0x6c65_6164_5f73_7765;
 
 /// Queues those of the leads that meet `condition` (over the row alias `lead`) that were missed: captured while the
-/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 1,000 of them there may
+/// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 10,000 of them there may
 /// be more. Tells whether there may be.
 ///
 /// Another sweep is waited for as long as its statement may take, the application's table no longer than a second.
@@ -104,7 +105,7 @@ pub async fn queue(
 INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
 SELECT DISTINCT l.tenant_id, l.lead_id, 'recovered', true
 FROM {leads}
-WHERE {unknown} AND {WAS_ON}
+WHERE l.captured_at <= clock_timestamp() + {MOST_AHEAD} AND {unknown} AND {WAS_ON}
   AND NOT EXISTS (SELECT FROM lead_webhook.outbox o WHERE o.lead_id = l.lead_id AND {same_tenant})
 LIMIT {BATCH}
 RETURNING event_id, tenant_id",

@@ -69,6 +69,24 @@ async fn a_copy_sends_nothing_until_its_queue_is_discarded_and_then_the_same_dae
 }
 
 #[tokio::test]
+async fn what_the_original_missed_is_not_sent_from_an_adopted_copy_also_where_captured_times_are_ahead() {
+    let mut setup = with_pending(0).await;
+    let admin = setup.db.admin().await;
+    let ahead = "CREATE INDEX ON leads (created_at);
+                 INSERT INTO leads (tenant_id, email, created_at) VALUES ('acme', 'a', now()), ('acme', 'b', now() + interval '1 hour');
+                 DELETE FROM lead_webhook.outbox";
+    admin.batch_execute(ahead).await.unwrap();
+    drop(admin);
+    let copy = setup.db.copy().await;
+    let _original = point_at(&mut setup, copy);
+    setup.run(&["adopt", "--discard-queue"]).await.ok();
+    setup.edit_config(&[("log.level", json!("debug"))]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"swept")).await;
+    assert_eq!((count(&setup.db, "outbox").await, count(&setup.db, "deliveries").await), (0, 0));
+}
+
+#[tokio::test]
 async fn what_is_pending_is_sent_once_where_the_queue_is_kept() {
     let mut setup = with_pending(2).await;
     let copy = setup.db.copy().await;
@@ -83,30 +101,35 @@ async fn what_is_pending_is_sent_once_where_the_queue_is_kept() {
     assert_eq!(setup.receiver.requests().len(), 2);
 }
 
-/// The whole database under the same name on a server of its own, by `pg_dump`, with the roles that it needs.
-fn restored_elsewhere(db: &Database) -> Database {
+/// The whole database under the same name on a server of its own, by `pg_dump` with these arguments, with the roles that
+/// it needs. `None`, and said: a program is not here.
+fn restored_elsewhere(db: &Database, arguments: &str) -> Option<Database> {
+    if !db.cluster.has_programs(&["pg_dump", "pg_dumpall", "createdb", "psql"]) {
+        return None;
+    }
     let cluster = Cluster::start(&[]);
     let script = "set -eu
         at() { program=$1 port=$2; shift 2; \"$bin/$program\" -h 127.0.0.1 -p \"$port\" -U postgres \"$@\"; }
-        bin=$1 from=$2 to=$3 name=$4
+        bin=$1 from=$2 to=$3 name=$4 arguments=$5
         at pg_dumpall $from --roles-only | at psql $to -q -d postgres
         at createdb $to \"$name\"
-        at pg_dump $from -d \"$name\" | at psql $to -q -v ON_ERROR_STOP=1 -d \"$name\"";
+        at pg_dump $from $arguments -d \"$name\" | at psql $to -q -v ON_ERROR_STOP=1 -d \"$name\"";
     let bin = cluster.binary("");
     let (from, to) = (db.cluster.port().to_string(), cluster.port().to_string());
-    let done =
-        Command::new("sh").args(["-c", script, "restore"]).arg(bin).args([&from, &to, &db.name]).output().unwrap();
+    let done = Command::new("sh")
+        .args(["-c", script, "restore"])
+        .arg(bin)
+        .args([&from, &to, &db.name, arguments])
+        .output()
+        .unwrap();
     assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
-    db.called(&cluster, &db.name)
+    Some(db.called(&cluster, &db.name))
 }
 
 #[tokio::test]
 async fn a_dump_that_was_restored_on_another_server_is_told_by_the_servers_identifier() {
     let mut setup = with_pending(1).await;
-    if !setup.db.cluster.has_programs(&["pg_dump", "pg_dumpall", "createdb", "psql"]) {
-        return;
-    }
-    let elsewhere = restored_elsewhere(&setup.db);
+    let Some(elsewhere) = restored_elsewhere(&setup.db, "") else { return };
     let _original = point_at(&mut setup, elsewhere);
     let daemon = setup.daemon();
     let said = guarded(&daemon).await;
@@ -117,6 +140,26 @@ async fn a_dump_that_was_restored_on_another_server_is_told_by_the_servers_ident
     setup.db.insert_lead("acme", "after@example.com").await;
     setup.db.wait_for_log(2).await;
     assert_eq!(setup.receiver.requests().len(), 2, "a restart of the same server is none");
+}
+
+#[tokio::test]
+async fn a_dump_that_was_restored_without_owners_and_rights_is_put_right_by_a_migrate() {
+    let mut setup = with_pending(1).await;
+    let Some(elsewhere) = restored_elsewhere(&setup.db, "--no-owner --no-privileges") else { return };
+    let _original = point_at(&mut setup, elsewhere);
+    let applications = format!("ALTER TABLE leads OWNER TO {}", setup.db.app_login);
+    setup.db.admin().await.batch_execute(&applications).await.unwrap();
+    let refused = setup.run(&["uninstall"]).await;
+    assert!(refused.stderr.contains("run `lead-webhook migrate` where a dump was restored"), "{}", refused.stderr);
+    let done = setup.run(&["migrate"]).await.ok().stderr;
+    assert!(done.contains(&format!("done: give what is ours to {}", setup.db.owner_role)), "{done}");
+    assert!(done.contains("note: ") && done.contains("adopt --discard-queue"), "{done}");
+    assert_eq!(setup.run(&["migrate", "--dry-run"]).await.ok().stdout, "-- nothing to do\n");
+    let daemon = setup.daemon();
+    guarded(&daemon).await;
+    setup.run(&["adopt", "--keep-queue"]).await.ok();
+    setup.db.insert_lead("acme", "after@example.com").await;
+    assert!(setup.db.wait_for_log(2).await.iter().all(|row| row.status == "delivered"));
 }
 
 #[tokio::test]

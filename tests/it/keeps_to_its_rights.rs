@@ -2,6 +2,7 @@
 
 use std::collections::BTreeSet;
 
+use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::harness::Setup;
@@ -101,4 +102,58 @@ async fn the_daemons_login_may_do_what_it_does_and_nothing_beyond() {
     let beyond = admin.query(BEYOND, &[&login, &setup.db.daemon_role]).await.unwrap();
     let beyond: Vec<String> = beyond.iter().map(|row| row.get(0)).collect();
     assert!(beyond.is_empty(), "{beyond:?}");
+}
+
+/// What `check` says of the login beyond its rights: the verdict, what it found and the remedy, a line each.
+async fn said_of_the_login(setup: &Setup) -> Vec<(String, String, String)> {
+    let stdout = setup.run(&["check", "--json"]).await.stdout;
+    let lines = stdout.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    lines
+        .filter(|line| line["what"] == "rights")
+        .skip(1)
+        .map(|line| (text(&line["verdict"]), text(&line["finding"]), text(&line["remedy"])))
+        .collect()
+}
+
+#[tokio::test]
+async fn a_login_that_could_do_more_is_warned_about_and_the_remedy_ends_it() {
+    let setup = Setup::new().await;
+    let admin = setup.db.admin().await;
+    let (login, daemon, owner, app) =
+        (&setup.db.daemon_login, &setup.db.daemon_role, &setup.db.owner_role, &setup.db.app_login);
+    let group = format!("group_of_{login}");
+    for (grant, found, mostly) in [
+        (format!("ALTER ROLE {login} SUPERUSER"), "is a superuser", 1),
+        (format!("ALTER ROLE {login} CREATEROLE REPLICATION BYPASSRLS"), "may create roles", 3),
+        (format!("GRANT {owner} TO {login}"), "owns our tables", 1),
+        (format!("GRANT {app} TO {login}"), "owns the leads table", 1),
+        (format!("GRANT pg_read_all_data TO {daemon}"), "may read every table", 1),
+        (format!("GRANT pg_write_all_data, pg_write_server_files TO {login}"), "may write to every table", 2),
+        (format!("CREATE ROLE {group} ROLE {login}; GRANT postgres TO {group}"), "is a superuser", 1),
+    ] {
+        admin.batch_execute(&grant).await.unwrap();
+        let said = said_of_the_login(&setup).await;
+        assert_eq!(said.len(), mostly, "{grant}: {said:?}");
+        assert!(said.iter().all(|(verdict, ..)| verdict == "warn"), "{said:?}");
+        assert!(said.iter().any(|(_, finding, _)| finding.contains(found)), "{grant}: {said:?}");
+        for (.., remedy) in said {
+            admin.batch_execute(&remedy).await.unwrap_or_else(|error| panic!("{remedy}: {error:?}"));
+        }
+        let [(verdict, ..)] = &said_of_the_login(&setup).await[..] else { panic!("{grant} has left something") };
+        assert_eq!(verdict, "ok", "{grant}");
+    }
+    admin.batch_execute(&format!("DROP ROLE {group}")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_servers_first_superuser_and_the_tables_owner_are_told_to_make_way_for_a_login_of_the_daemons_own() {
+    let setup = Setup::new().await;
+    for (login, found) in [("postgres", "is a superuser"), (setup.db.app_login.as_str(), "owns the leads table")] {
+        setup.edit_config(&[("database.url", json!(setup.db.url(login)))]);
+        let said = said_of_the_login(&setup).await;
+        let (verdict, finding, remedy) = &said[0];
+        assert!(verdict == "warn" && finding.contains(found), "{said:?}");
+        assert!(remedy.contains(&format!("GRANT \"{}\" TO lead_webhook;", setup.db.daemon_role)), "{remedy}");
+    }
 }

@@ -25,12 +25,15 @@ mod guards_against_copies;
 mod harness;
 /// What the other modules stand on: isolation, verification, and nothing left behind.
 mod harness_works;
+/// Bodies and headers are what they should be for any value.
+mod holds_for_any_value;
 /// `migrate` and `uninstall`: by whomever, beside a busy application, once or again, with nothing left over.
 mod installs_beside_an_application;
 /// Secrets and personal data stay where they belong.
 mod keeps_secrets;
 /// The daemon's login may do what it does, and nothing beyond.
 mod keeps_to_its_rights;
+mod keeps_up_with_the_application;
 /// The application's table may look as it likes, and every fault of a mapping is told at once.
 mod maps_columns;
 /// Whatever becomes of us, the application's statements succeed, soon, and its migrations never meet us.

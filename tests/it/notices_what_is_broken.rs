@@ -39,6 +39,22 @@ async fn a_setting_that_changed_is_noticed_until_a_migrate_follows_it() {
 }
 
 #[tokio::test]
+async fn a_right_that_was_taken_from_the_triggers_is_noticed_and_given_back_by_a_migrate() {
+    let application = Application::installed().await;
+    let owner = application.setup.db.owner_role.clone();
+    for taken in
+        ["INSERT ON lead_webhook.outbox", "SELECT ON lead_webhook.endpoints", "UPDATE ON SEQUENCE lead_webhook.missed"]
+    {
+        application.administer(&format!("REVOKE {taken} FROM {owner}")).await;
+        let [(text, remedy)] = &application.broken().await[..] else { panic!("{taken} is one thing") };
+        assert_eq!(text, &format!("{owner} lacks: GRANT {taken} TO \"{owner}\";"));
+        assert!(remedy.contains("lead-webhook migrate"), "{remedy}");
+        assert_eq!(application.migrate().await, ["let the triggers use what is ours"]);
+        assert_eq!(application.broken().await, []);
+    }
+}
+
+#[tokio::test]
 async fn a_table_that_is_no_longer_configured_is_let_go() {
     let application = Application::installed().await;
     application.run("CREATE TABLE prospects (LIKE leads INCLUDING ALL)").await;

@@ -111,11 +111,41 @@ async fn what_was_missed_while_no_daemon_ran_is_recovered_at_the_start_and_nothi
 }
 
 #[tokio::test]
+async fn what_was_there_before_the_install_is_not_new_because_its_captured_time_is_ahead_of_the_clock() {
+    let tables = format!(
+        "CREATE TABLE leads ({COLUMNS}); CREATE INDEX ON leads (created_at);
+         INSERT INTO leads (id, tenant_id, email, created_at) VALUES (1, 'acme', 'a', now() + interval '1 minute'),
+             (2, 'acme', 'b', now() + interval '2 hours'), (3, 'acme', 'c', '2999-01-01')"
+    );
+    let application = application_beside(&tables).await;
+    missed(
+        &application,
+        "INSERT INTO leads (id, tenant_id, email, created_at) VALUES (4, 'acme', 'd', now() + interval '3 hours')",
+    )
+    .await;
+    let check = application.setup.run(&["check"]).await.stdout;
+    let line = check.lines().find(|line| line.contains("captured times")).unwrap();
+    assert!(
+        line.starts_with("warn")
+            && line.contains("ahead of the server's clock, by up to 179 min")
+            && line.contains("AT TIME ZONE"),
+        "{line}"
+    );
+    let reconciled = application.setup.run(&["reconcile", "--json"]).await.stdout;
+    let counts: Value = serde_json::from_str(reconciled.lines().next().unwrap()).unwrap();
+    assert_eq!((&counts["unaccounted"], &counts["undated"]), (&json!(1), &json!(1)), "{counts}");
+    let daemon = application.setup.daemon();
+    assert_eq!(a_sweep(&daemon).await, 1);
+    application.setup.db.wait_for_log(1).await;
+    assert_eq!(sent(&application), ["4"]);
+}
+
+#[tokio::test]
 async fn leads_older_than_a_day_are_left_to_the_operator() {
     let application = application().await;
     application
         .administer(
-            "UPDATE lead_webhook.installation SET installed_at = now() - interval '9 days';
+            "UPDATE lead_webhook.installation SET installed_at = now() - interval '9 days', leads_since = NULL;
              UPDATE lead_webhook.endpoint_switches SET switched_at = now() - interval '8 days'",
         )
         .await;
@@ -133,10 +163,11 @@ async fn leads_older_than_a_day_are_left_to_the_operator() {
 
 #[tokio::test]
 async fn two_daemons_recover_each_lead_once_in_more_than_one_batch() {
+    const LEADS: usize = 10_500;
     let application = application().await;
     missed(
         &application,
-        "INSERT INTO leads (id, tenant_id, email) SELECT n, 'acme', n FROM generate_series(1, 1500) n",
+        &format!("INSERT INTO leads (id, tenant_id, email) SELECT n, 'acme', n FROM generate_series(1, {LEADS}) n"),
     )
     .await;
     // Their turn: both have found out that there is something to look at when the first one may.
@@ -154,9 +185,9 @@ async fn two_daemons_recover_each_lead_once_in_more_than_one_batch() {
     for daemon in &daemons {
         recovered += a_sweep(daemon).await;
     }
-    assert_eq!(recovered, 1500);
-    assert_eq!(application.setup.db.wait_for_log(1500).await.len(), 1500);
-    assert_eq!(application.setup.receiver.requests().len(), 1500);
+    assert_eq!(recovered, LEADS as u64);
+    assert_eq!(application.setup.db.wait_for_log(LEADS).await.len(), LEADS);
+    assert_eq!(application.setup.receiver.requests().len(), LEADS);
 }
 
 #[tokio::test]

@@ -1,9 +1,13 @@
 //! The house keeps its order: imports point one way, and what is dangerous stands in one place.
 
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
+    process::Command,
 };
+
+use serde_json::Value;
 
 /// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
 const MAY_KNOW: [(&str, &[&str]); 18] = [
@@ -161,6 +165,40 @@ fn every_test_that_the_guarantees_name_is_there() {
     assert!(named.len() > 10, "{named:?}");
     for (module, test) in named.into_iter().filter(|(_, test)| *test != "test") {
         let code = fs::read_to_string(root.join(format!("tests/it/{module}.rs"))).unwrap_or_default();
-        assert!(code.contains(&format!("fn {test}()")), "{module}::{test}");
+        assert!(code.contains(&format!("fn {test}(")), "{module}::{test}");
     }
+}
+
+/// Every crate that is compiled for the program on Linux, macros and build scripts included, itself left out.
+fn crates_of_the_program() -> BTreeSet<String> {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--locked", "--offline"])
+        .args(["--filter-platform", "x86_64-unknown-linux-gnu", "--manifest-path"])
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("Cargo.toml"))
+        .output()
+        .unwrap();
+    let metadata: Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let nodes = metadata["resolve"]["nodes"].as_array().unwrap();
+    let nodes: BTreeMap<_, _> = nodes.iter().map(|node| (node["id"].as_str().unwrap(), node)).collect();
+    let root = metadata["resolve"]["root"].as_str().unwrap();
+    let (mut found, mut next) = (BTreeSet::new(), vec![root]);
+    while let Some(id) = next.pop() {
+        for dependency in nodes[id]["deps"].as_array().unwrap() {
+            let kinds = dependency["dep_kinds"].as_array().unwrap();
+            let name = dependency["pkg"].as_str().unwrap();
+            if kinds.iter().any(|kind| kind["kind"] != "dev") && found.insert(name.to_owned()) {
+                next.push(name);
+            }
+        }
+    }
+    found
+}
+
+#[test]
+fn the_program_is_made_of_no_more_crates_than_the_readme_says() {
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let (_, rest) = readme.split_once("Fewer than ").unwrap();
+    let most: usize = rest.split_whitespace().next().unwrap().parse().unwrap();
+    let crates = crates_of_the_program();
+    assert!((most - 50..most).contains(&crates.len()), "{} crates, and the README says {most}", crates.len());
 }

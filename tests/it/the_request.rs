@@ -8,6 +8,7 @@ use std::{
 };
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
+use futures_util::future;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
@@ -209,6 +210,55 @@ async fn a_test_sends_a_synthetic_lead_at_the_draft_and_is_logged_as_a_test() {
     assert_eq!(failed.code, Some(1));
     assert!(failed.stdout.contains("500"), "{}", failed.stdout);
     assert!(setup.receiver.requests().get(1).unwrap().header("x-draft").is_none(), "the draft was not saved");
+}
+
+#[tokio::test]
+async fn a_tenant_is_tested_ten_times_a_minute_by_however_many_processes_and_then_told_when_to_try_again() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.endpoint("globex").await;
+    // All of them at once, and none ends before all that are let through have been sent.
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let tests = future::join_all((0..14).map(|_| setup.run(&["test", "acme"])));
+    let (tests, ()) = tokio::join!(tests, async {
+        setup.receiver.wait_for(10).await;
+        gate.open();
+    });
+    let refused: Vec<_> = tests.into_iter().filter(|test| test.code != Some(0)).collect();
+    assert_eq!((refused.len(), setup.receiver.requests().len()), (4, 10));
+    for test in refused {
+        assert_eq!((test.code, test.stdout.as_str()), (Some(1), ""));
+        assert!(
+            test.stderr.contains("10 times in the last 1m") && test.stderr.contains("try again in"),
+            "{}",
+            test.stderr
+        );
+    }
+    setup.run(&["test", "globex"]).await.ok();
+    // Without waiting for it: the oldest of them is a minute old.
+    let admin = setup.db.admin().await;
+    let age = "UPDATE lead_webhook.deliveries SET queued_at = queued_at - interval '1 minute'
+               WHERE delivery_id = (SELECT delivery_id FROM lead_webhook.deliveries WHERE tenant_id = 'acme'
+                                    ORDER BY queued_at LIMIT 1)";
+    admin.batch_execute(age).await.unwrap();
+    setup.run(&["test", "acme"]).await.ok();
+    assert_eq!(setup.run(&["test", "acme"]).await.code, Some(1));
+    assert!(setup.db.log_rows().await.iter().all(|row| row.is_test && row.status == "delivered"));
+}
+
+#[tokio::test]
+async fn a_test_that_is_killed_counts_and_stands_in_the_log_as_interrupted() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut test = setup.start(&["test", "acme"], &[], "");
+    setup.receiver.wait_for(1).await;
+    test.kill9();
+    let row = setup.db.log_rows().await.remove(0);
+    assert_eq!((words(&row), row.is_test), (("interrupted", None, None), true));
+    gate.open();
 }
 
 /// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.

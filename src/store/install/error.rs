@@ -44,7 +44,8 @@ pub enum InstallError {
     /// The schema is somebody else's. The operator must act.
     #[error(
         "schema lead_webhook belongs to role {owner:?}, not to database.owner_role = {expected:?}: name its owner there, \
-         or rename the schema if it is not lead-webhook's"
+         run `lead-webhook migrate` where a dump was restored without owners, or rename the schema if it is not \
+         lead-webhook's"
     )]
     ForeignSchema {
         /// Whose it is.

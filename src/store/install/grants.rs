@@ -1,8 +1,9 @@
-//! What the daemon role may do in our own schema: what it does, and nothing beyond.
+//! What the daemon role may do in our own schema: what it does, and nothing beyond. And what the triggers do by the owner
+//! role's rights, which somebody may have taken.
 
 use tokio_postgres::Client;
 
-use super::{error::InstallError, step::Step};
+use super::{error::InstallError, remove::SEQUENCES, step::Step};
 use crate::store::identifier;
 
 /// Relation of ours, and what the daemon does to it.
@@ -21,6 +22,15 @@ const GRANTS: [(&str, &[&str]); 11] = [
     ("bell", &["SELECT", "UPDATE"]),
 ];
 
+/// The same for the trigger functions, which run as the owner role.
+const OF_TRIGGERS: [(&str, &[&str]); 5] = [
+    ("endpoints", &["SELECT"]),
+    ("outbox", &["INSERT"]),
+    ("muted", &["INSERT"]),
+    ("missed", &["UPDATE"]),
+    ("bell", &["SELECT", "UPDATE"]),
+];
+
 const MISSING: &str = "-- grants::missing
 SELECT wanted.relation, wanted.privilege
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS wanted (relation, privilege, place)
@@ -36,29 +46,41 @@ const MAY_USE_SCHEMA: &str = "-- grants::may_use_schema
 SELECT EXISTS (SELECT FROM pg_roles AS d JOIN pg_namespace AS n ON n.nspname = 'lead_webhook'
                WHERE d.rolname = $1 AND has_schema_privilege(d.oid, n.oid, 'USAGE'))";
 
-/// The GRANTs that are missing.
-pub(super) async fn missing(client: &Client, daemon_role: &str) -> Result<Vec<String>, InstallError> {
-    let role = identifier(daemon_role);
+/// The GRANTs that the daemon role lacks.
+pub(super) async fn of_daemon(client: &Client, daemon_role: &str) -> Result<Vec<String>, InstallError> {
+    missing(client, daemon_role, &GRANTS).await
+}
+
+/// The GRANTs that the owner role lacks.
+pub(super) async fn of_owner(client: &Client, owner_role: &str) -> Result<Vec<String>, InstallError> {
+    missing(client, owner_role, &OF_TRIGGERS).await
+}
+
+async fn missing(client: &Client, name: &str, grants: &[(&str, &[&str])]) -> Result<Vec<String>, InstallError> {
+    let role = identifier(name);
     let mut sql = Vec::new();
-    if !client.query_one(MAY_USE_SCHEMA, &[&daemon_role]).await?.try_get::<_, bool>(0)? {
+    if !client.query_one(MAY_USE_SCHEMA, &[&name]).await?.try_get::<_, bool>(0)? {
         sql.push(format!("GRANT USAGE ON SCHEMA lead_webhook TO {role};"));
     }
-    let pairs = GRANTS.iter().flat_map(|(relation, privileges)| privileges.iter().map(move |one| (*relation, *one)));
+    let pairs = grants.iter().flat_map(|(relation, privileges)| privileges.iter().map(move |one| (*relation, *one)));
     let (relations, privileges): (Vec<_>, Vec<_>) = pairs.unzip();
-    let rows = client.query(MISSING, &[&relations, &privileges, &daemon_role]).await?;
+    let rows = client.query(MISSING, &[&relations, &privileges, &name]).await?;
     let rows: Vec<(String, String)> =
         rows.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect::<Result<_, tokio_postgres::Error>>()?;
     for of_one in rows.chunk_by(|one, next| one.0 == next.0) {
         let privileges: Vec<_> = of_one.iter().map(|(_, privilege)| privilege.as_str()).collect();
         let relation = of_one.first().map_or("", |(relation, _)| relation);
-        let kind = if ["missed", "bell"].contains(&relation) { "SEQUENCE " } else { "" };
+        let kind = if SEQUENCES.contains(&relation) { "SEQUENCE " } else { "" };
         sql.push(format!("GRANT {} ON {kind}lead_webhook.{relation} TO {role};", privileges.join(", ")));
     }
     Ok(sql)
 }
 
-/// The step that grants what is missing.
-pub(super) async fn step(client: &Client, owner: &str, daemon: &str) -> Result<Option<Step>, InstallError> {
-    let sql = missing(client, daemon).await?;
-    Ok((!sql.is_empty()).then(|| Step::owner(owner, "let the daemon use what is ours", sql.join("\n"))))
+/// The steps that grant what is missing. `is_new`: the owner role owns nothing yet, and will lack nothing of it.
+pub(super) async fn steps(client: &Client, owner: &str, daemon: &str, is_new: bool) -> Result<Vec<Step>, InstallError> {
+    let of_owner = if is_new { Vec::new() } else { of_owner(client, owner).await? };
+    let of_daemon = of_daemon(client, daemon).await?;
+    let headings = ["let the triggers use what is ours", "let the daemon use what is ours"];
+    let both = [of_owner, of_daemon].into_iter().zip(headings).filter(|(sql, _)| !sql.is_empty());
+    Ok(both.map(|(sql, heading)| Step::owner(owner, heading, sql.join("\n"))).collect())
 }

@@ -35,6 +35,8 @@ pub(super) struct History {
     pub(super) pending: Vec<Migration>,
     /// Whether the installation's row is written.
     pub(super) is_installed: bool,
+    /// Whether it says from which captured time on leads are new.
+    pub(super) notes_leads: bool,
     log_is_kept: bool,
     log_is_aside: bool,
 }
@@ -46,8 +48,8 @@ SELECT to_regclass('lead_webhook.migrations') IS NOT NULL, to_regclass('lead_web
 const APPLIED: &str = "-- history::applied
 SELECT version, name, checksum FROM lead_webhook.migrations ORDER BY version";
 
-const IS_INSTALLED: &str = "-- history::is_installed
-SELECT EXISTS (SELECT FROM lead_webhook.installation)";
+const INSTALLATION: &str = "-- history::installation
+SELECT leads_since IS NOT NULL FROM lead_webhook.installation";
 
 /// Writes the installation's row.
 pub(super) const INSTALL: &str = "-- history::install
@@ -75,8 +77,9 @@ impl History {
             };
             pending.remove(at);
         }
-        let is_installed = has_installation && client.query_one(IS_INSTALLED, &[]).await?.try_get(0)?;
-        Ok(Self { pending, is_installed, log_is_kept, log_is_aside })
+        let row = if has_installation { client.query_opt(INSTALLATION, &[]).await? } else { None };
+        let notes_leads = row.as_ref().map_or(Ok(false), |row| row.try_get(0))?;
+        Ok(Self { pending, is_installed: row.is_some(), notes_leads, log_is_kept, log_is_aside })
     }
 
     /// Moves a kept log out of the migrations' way.

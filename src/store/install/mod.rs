@@ -11,8 +11,9 @@
 //! 3. the daemon's rights on our tables (`grants`);
 //! 4. the trigger functions, filled in from the mapping (`triggers`, after `vet` has looked into its expressions);
 //! 5. the installation's row;
-//! 6. last, in a transaction of its own, the triggers on the application's table. It waits 200 ms for its lock and
-//!    gives way, for up to a minute: a busy table is never blocked for longer.
+//! 6. in a transaction of its own, the triggers on the application's table. It waits 200 ms for its lock and gives way,
+//!    for up to a minute: a busy table is never blocked for longer;
+//! 7. a look at the newest leads, where their captured times are ahead of the clock (`capture_clock`).
 //!
 //! An advisory lock keeps two of them apart. [`uninstall`] goes the other way: triggers first. `verify` compares what
 //! is there with what a migrate would make.
@@ -21,6 +22,7 @@ mod error;
 mod grants;
 mod history;
 mod installed;
+mod privileges;
 mod remove;
 mod roles;
 mod step;
@@ -48,7 +50,10 @@ use self::{
 };
 use crate::{
     config::Config,
-    store::mapping::{MappedSql, MappingError, table},
+    store::{
+        capture_clock,
+        mapping::{MappedSql, MappingError, table},
+    },
 };
 
 /// What was done, and what the operator should know.
@@ -78,7 +83,7 @@ const FOR_READING: &str = "\
 -- two keys of the installation with the key file.
 ";
 
-/// No row of the leads is read here, so that a policy over them is no obstacle.
+/// The leads are read in one step only, which sees to itself; so a policy over them is no obstacle.
 const SET_UP: &str = "-- install::set_up
 SET search_path = pg_catalog, pg_temp;
 SET check_function_bodies = on;
@@ -145,6 +150,7 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
     let installed = Installed::read(client, &table(&config.leads), owner, mapped.partitioned_by.as_deref()).await?;
 
     let (mut needs, mut warnings) = roles::roles(client, config, &facts).await?;
+    needs.extend(roles::astray(client, config, &facts).await?);
     needs.extend(roles::rights(client, config, &facts, &needed).await?);
     needs.extend(installed.strays(&wanted).map(|stray| {
         let sql = format!("DROP TRIGGER {} ON {};", crate::store::identifier(&stray.name), stray.table);
@@ -161,12 +167,17 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.push(Step { heading, action: Action::Migrate(history.pending.clone()) });
         }
         steps.extend(history.after(owner));
-        steps.extend(grants::step(client, owner, daemon).await?);
+        steps.extend(grants::steps(client, owner, daemon, !history.is_installed).await?);
         steps.extend(functions(&installed, &wanted, owner));
         if !history.is_installed {
             steps.push(Step { heading: "note the installation".to_owned(), action: Action::Install });
         }
         steps.extend(place(&installed, &wanted, &mapped));
+        if !history.notes_leads {
+            let heading = "note from which captured time on leads are new, which takes SELECT on that column";
+            let note = capture_clock::note_sql(&mapped, owner);
+            steps.extend(note.map(|sql| Step::login(heading, sql).locking_leads().that_may_fail()));
+        }
     }
     Ok(Plan { administrator, steps, warnings })
 }

@@ -8,7 +8,7 @@ use super::{
     InstallError, NewInstallation, Plan, Report, SET_UP, apply, begin, end,
     installed::Installed,
     print,
-    roles::{Facts, owner_membership},
+    roles::{Facts, MADE_BY_US, owner_membership},
     step::Step,
 };
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.
-const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 10] = [
     "outbox",
     "uniqueness",
     "muted",
@@ -29,6 +29,9 @@ const TABLES: [&str; 10] = [
     "deliveries_kept",
     LOG,
 ];
+/// Our sequences.
+pub(super) const SEQUENCES: [&str; 2] = ["missed", "bell"];
+
 const LOG: &str = "deliveries";
 
 /// Removes triggers, tables, rights and roles. With `keep_log` the table `lead_webhook.deliveries` stays as it is, and a
@@ -66,7 +69,7 @@ fn never() -> Result<NewInstallation, Infallible> {
 }
 
 async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, InstallError> {
-    let facts = Facts::read(client, config).await?;
+    let facts = Facts::read(client, config).await?.belonging_to_the_owner_role(config)?;
     let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
     let mut plan = Plan::default();
     if facts.has_schema() {
@@ -78,11 +81,12 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
         plan.steps.extend(schema(client, owner, daemon, keep_log).await?);
     }
     let mut roles: Vec<String> = Vec::new();
-    for row in client.query(ROLES, &[&[daemon, owner].as_slice()]).await? {
+    for row in client.query(ROLES, &[&[daemon, owner].as_slice(), &MADE_BY_US]).await? {
         let (role, is_somebodys): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
         if is_somebodys {
-            plan.warnings
-                .push(format!("role {role} stays as it is: it can log in or is a superuser, so it is not ours"));
+            plan.warnings.push(format!(
+                "role {role} stays as it is: `migrate` did not make it, or it can log in or is a superuser"
+            ));
         } else {
             roles.push(role);
         }
@@ -130,9 +134,10 @@ async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> R
     if !gone.is_empty() {
         sql.push_str(&format!("DROP TABLE {};\n", gone.join(", ")));
     }
-    sql.push_str(
-        "DROP FUNCTION IF EXISTS lead_webhook.note_endpoint_switch();\nDROP SEQUENCE IF EXISTS lead_webhook.missed, lead_webhook.bell;\n",
-    );
+    let sequences = SEQUENCES.map(|name| format!("lead_webhook.{name}")).join(", ");
+    sql.push_str(&format!(
+        "DROP FUNCTION IF EXISTS lead_webhook.note_endpoint_switch();\nDROP SEQUENCE IF EXISTS {sequences};\n"
+    ));
     if !keep_log {
         sql.push_str("DROP SCHEMA lead_webhook;");
         return Ok(Some(Step::owner(owner, "remove the tables and the schema", sql)));
@@ -170,7 +175,9 @@ CROSS JOIN LATERAL aclexplode(f.proacl) AS acl
 JOIN pg_roles AS r ON r.oid = acl.grantee
 WHERE r.rolname = ANY ($1) AND f.pronamespace IS DISTINCT FROM to_regnamespace('lead_webhook')";
 
-/// The two roles, and whether one is somebody's: `migrate` makes roles that cannot log in.
+/// The two roles, and whether one is somebody's: `migrate` makes roles that cannot log in, and says so in their comment.
 const ROLES: &str = "-- remove::roles
-SELECT r.rolname::text, r.rolcanlogin OR r.rolsuper FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
+SELECT r.rolname::text,
+       r.rolcanlogin OR r.rolsuper OR NOT starts_with(coalesce(shobj_description(r.oid, 'pg_authid'), ''), $2)
+FROM unnest($1::text[]) WITH ORDINALITY AS wanted (name, place)
 JOIN pg_roles AS r ON r.rolname = wanted.name ORDER BY wanted.place";

@@ -7,7 +7,12 @@ use std::collections::BTreeSet;
 
 use tokio_postgres::{Client, Row};
 
-use super::{error::InstallError, step::Step, vet::Needed};
+use super::{
+    error::InstallError,
+    remove::{SEQUENCES, TABLES},
+    step::Step,
+    vet::Needed,
+};
 use crate::{
     config::Config,
     store::{connect::login, identifier, mapping},
@@ -56,7 +61,8 @@ pub(super) struct Facts {
 const FACTS: &str = "-- roles::facts
 SELECT current_setting('server_version_num')::integer, pg_is_in_recovery(), me.rolname::text, me.rolsuper, me.rolcreaterole,
        has_database_privilege(current_database(), 'CREATE'),
-       pg_get_userbyid(n.nspowner)::text, coalesce(pg_has_role(n.nspowner, 'USAGE'), true)
+       pg_get_userbyid(n.nspowner)::text, coalesce(pg_has_role(n.nspowner, 'USAGE'), true),
+       EXISTS (SELECT FROM pg_class AS c WHERE c.relnamespace = n.oid AND c.relname = 'installation')
 FROM pg_roles AS me LEFT JOIN pg_namespace AS n ON n.nspname = 'lead_webhook'
 WHERE me.rolname = current_user";
 
@@ -73,14 +79,25 @@ impl Facts {
             schema_owner: row.try_get(6)?,
             may_look: row.try_get(7)?,
         };
+        if facts.version < OLDEST_SERVER {
+            return Err(InstallError::TooOld(facts.version / 10_000));
+        }
+        if row.try_get(1)? {
+            return Err(InstallError::Standby);
+        }
+        let is_ours: bool = row.try_get(8)?;
+        if is_ours { Ok(facts) } else { facts.belonging_to_the_owner_role(config) }
+    }
+
+    /// The same where the schema, if it is there, belongs to the owner role. It does not in a dump that was restored with
+    /// `--no-owner`: [`astray`] sets that right.
+    pub(super) fn belonging_to_the_owner_role(self, config: &Config) -> Result<Self, InstallError> {
         let expected = &config.database.owner_role;
-        match &facts.schema_owner {
-            _ if facts.version < OLDEST_SERVER => Err(InstallError::TooOld(facts.version / 10_000)),
-            _ if row.try_get(1)? => Err(InstallError::Standby),
+        match &self.schema_owner {
             Some(owner) if owner != expected => {
                 Err(InstallError::ForeignSchema { owner: owner.clone(), expected: expected.clone() })
             }
-            _ => Ok(facts),
+            _ => Ok(self),
         }
     }
 
@@ -97,6 +114,9 @@ FROM pg_roles AS r WHERE r.rolname = $1";
 const LOGIN: &str = "-- roles::login
 SELECT pg_has_role(l.oid, d.oid, 'MEMBER'), pg_has_role(l.oid, d.oid, 'USAGE')
 FROM pg_roles AS l LEFT JOIN pg_roles AS d ON d.rolname = $2 WHERE l.rolname = $1";
+
+/// How the comment on a role begins that `migrate` made: `uninstall` removes no other.
+pub(super) const MADE_BY_US: &str = "Made by lead-webhook";
 
 /// A role, as this user sees it.
 struct Role {
@@ -119,7 +139,8 @@ impl Role {
     }
 
     fn create(&self, facts: &Facts, purpose: &str) -> Option<Need> {
-        let sql = format!("CREATE ROLE {} NOLOGIN;", identifier(&self.name));
+        let role = identifier(&self.name);
+        let sql = format!("CREATE ROLE {role} NOLOGIN;\nCOMMENT ON ROLE {role} IS '{MADE_BY_US}: {purpose}';");
         let permitted = facts.is_superuser || facts.creates_roles;
         (!self.exists).then(|| Need::new(permitted, format!("create role {}: {purpose}", self.name), sql))
     }
@@ -151,6 +172,34 @@ pub(super) async fn roles(
         needs.push(Need::new(facts.creates_schemas, "create the schema", sql));
     }
     Ok((needs, warnings))
+}
+
+const ASTRAY: &str = "-- roles::astray
+SELECT format('ALTER %s OWNER TO %I;', o.what, $1::text)
+FROM pg_namespace AS n
+CROSS JOIN LATERAL (
+    SELECT 1 AS place, 'SCHEMA lead_webhook' AS what, n.nspowner AS owner
+    UNION ALL
+    SELECT 2, format(CASE c.relkind WHEN 'S' THEN 'SEQUENCE %I.%I' ELSE 'TABLE %I.%I' END, n.nspname, c.relname), c.relowner
+    FROM pg_class AS c
+    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'S') AND c.relname = ANY ($2)
+    UNION ALL
+    SELECT 3, format('FUNCTION %I.%I()', n.nspname, f.proname), f.proowner
+    FROM pg_proc AS f
+    WHERE f.pronamespace = n.oid AND f.pronargs = 0 AND f.proname IN ('lead_inserted', 'lead_updated', 'note_endpoint_switch')
+) AS o
+WHERE n.nspname = 'lead_webhook' AND pg_get_userbyid(o.owner) <> $1
+ORDER BY o.place, o.what";
+
+/// What is ours and does not belong to the owner role, as in a dump that was restored with `--no-owner`.
+pub(super) async fn astray(client: &Client, config: &Config, facts: &Facts) -> Result<Option<Need>, InstallError> {
+    let owner = &config.database.owner_role;
+    let ours: Vec<&str> = TABLES.iter().chain(&SEQUENCES).copied().collect();
+    let rows = client.query(ASTRAY, &[owner, &ours]).await?;
+    let sql: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    // Who is no superuser would have to own all of it, and to be a member of the owner role.
+    let need = || Need::new(facts.is_superuser, format!("give what is ours to {owner}"), sql.join("\n"));
+    Ok((!sql.is_empty()).then(need))
 }
 
 /// The SQL for an administrator that lets this user act as the owner role; empty where it may.

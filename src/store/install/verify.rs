@@ -1,5 +1,6 @@
 //! What `check` says about the install: is everything there, and as the configuration wants it?
 
+use jiff::{SignedDuration, Timestamp};
 use tokio_postgres::Client;
 
 use super::{
@@ -7,12 +8,14 @@ use super::{
     grants,
     history::History,
     installed::Installed,
+    privileges,
     triggers::{self, Trigger},
     vet,
 };
 use crate::{
     config::{Config, Mapping},
     store::{
+        capture_clock,
         capture_index::{self, CaptureIndex},
         identifier,
         mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
@@ -65,9 +68,10 @@ impl Finding {
 ///
 /// # Errors
 /// [`InstallError::Database`] when the database cannot be asked. What is wrong is a [`Finding`].
-pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
+pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
     let mut findings = vec![tables(client).await?];
     findings.push(own_rights(client, config).await?);
+    findings.extend(privileges::beyond(client, config).await?);
     let mapped = match MappedSql::resolve(client, &config.leads).await {
         Ok(mapped) => mapped,
         Err(MappingError::Problems(problems)) => {
@@ -88,7 +92,7 @@ pub async fn verify(client: &Client, config: &Config) -> Result<Vec<Finding>, In
     }));
     findings.push(may_read_leads(client, config, &mapped).await?);
     findings.push(id_is_indexed(config, &mapped));
-    findings.push(sweep_is_on(client, &mapped).await?);
+    findings.push(sweep_is_on(client, config, &mapped).await?);
     findings.extend(replication(client, &mapped).await?);
     Ok(findings)
 }
@@ -125,10 +129,12 @@ async fn tables(client: &Client) -> Result<Finding, InstallError> {
 }
 
 async fn own_rights(client: &Client, config: &Config) -> Result<Finding, InstallError> {
-    let role = &config.database.daemon_role;
-    let missing = grants::missing(client, role).await?;
-    if !missing.is_empty() {
-        let text = format!("{role} lacks: {}", missing.join(" "));
+    let (owner, role) = (&config.database.owner_role, &config.database.daemon_role);
+    let missing = [(owner, grants::of_owner(client, owner).await?), (role, grants::of_daemon(client, role).await?)];
+    if let Some((role, missing)) = missing.into_iter().find(|(_, missing)| !missing.is_empty()) {
+        let (first, rest) = (missing.first().map_or("", String::as_str), missing.len() - 1);
+        let more = if rest > 0 { format!(" And {rest} more.") } else { String::new() };
+        let text = format!("{role} lacks: {first}{more}");
         return Ok(Finding::broken("rights", text, MIGRATE));
     }
     let is_member: bool = client.query_one(IS_MEMBER, &[&role]).await?.try_get(0)?;
@@ -183,14 +189,17 @@ pub(super) fn id_is_indexed(config: &Config, mapped: &MappedSql) -> Finding {
 }
 
 /// Without an index on the captured time the sweep would read the whole table.
-async fn sweep_is_on(client: &Client, mapped: &MappedSql) -> Result<Finding, InstallError> {
+async fn sweep_is_on(client: &mut Client, config: &Config, mapped: &MappedSql) -> Result<Finding, InstallError> {
     let off = "the sweep is off, leads that a failing trigger misses are not looked for";
     let warning = |why: &str, remedy: String| Finding::warning("sweep", format!("{off}: {why}"), remedy);
     Ok(match capture_index::look(client, mapped).await {
-        Ok(CaptureIndex::Usable) => {
-            Finding::fine("sweep", "leads that a failing trigger misses are looked for by their captured time")
+        Ok(CaptureIndex::Usable) => return on_time(client, mapped).await,
+        Ok(CaptureIndex::Missing { create: Some(create) }) => {
+            let is_expression = matches!(config.leads.columns.captured_at, Some(Mapping::Sql(_)));
+            let unless =
+                if is_expression { " -- refused where the expression is not immutable: map a column then" } else { "" };
+            warning("the captured time has no index", format!("{create}{unless}"))
         }
-        Ok(CaptureIndex::Missing { create: Some(create) }) => warning("the captured time has no index", create),
         Ok(CaptureIndex::Missing { create: None }) => {
             let remedy = "make an index over the expression of leads.columns.captured_at, or map a column";
             warning("the captured time has no index", remedy.to_owned())
@@ -206,6 +215,34 @@ async fn sweep_is_on(client: &Client, mapped: &MappedSql) -> Result<Finding, Ins
         Err(error) if error.as_db_error().is_some() => Finding::broken("sweep", said(&error), MIGRATE),
         Err(error) => return Err(error.into()),
     })
+}
+
+/// Clocks of applications differ by less.
+const MAY_BE_AHEAD: SignedDuration = SignedDuration::from_mins(5);
+
+const NOW: &str = "-- verify::now
+SELECT clock_timestamp()";
+
+/// Captured times that are far from the server's clock are not what they are taken for.
+async fn on_time(client: &mut Client, mapped: &MappedSql) -> Result<Finding, InstallError> {
+    let newest = match capture_clock::newest(client, mapped).await {
+        Ok(newest) => newest,
+        // Whether leads can be read at all is another finding.
+        Err(error) if error.as_db_error().is_some() => None,
+        Err(error) => return Err(error.into()),
+    };
+    let now: Timestamp = client.query_one(NOW, &[]).await?.try_get(0)?;
+    let ahead = newest.map_or(SignedDuration::ZERO, |newest| newest.duration_since(now));
+    if ahead < MAY_BE_AHEAD {
+        return Ok(Finding::fine("sweep", "leads that a failing trigger misses are looked for by their captured time"));
+    }
+    let text = format!(
+        "leads have captured times ahead of the server's clock, by up to {} min; a timestamp without time zone is taken for \
+         UTC",
+        ahead.as_mins()
+    );
+    let remedy = "where it is local time, say so: captured_at = \"sql: lead.… AT TIME ZONE 'Europe/Berlin'\"";
+    Ok(Finding::warning("captured times", text, remedy))
 }
 
 fn column(mapping: &Mapping) -> String {

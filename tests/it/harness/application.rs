@@ -146,8 +146,8 @@ impl Application {
     /// What is broken, as the daemon's login finds it: text and remedy.
     pub async fn broken(&self) -> Vec<(String, String)> {
         let config = self.config();
-        let session = connect::connect(&config.database.url, &config.database).await.unwrap();
-        let findings = verify(&session.client, &config).await.unwrap();
+        let mut session = connect::connect(&config.database.url, &config.database).await.unwrap();
+        let findings = verify(&mut session.client, &config).await.unwrap();
         let broken = findings.into_iter().filter(|finding| finding.verdict == Verdict::Broken);
         broken.map(|finding| (finding.text, finding.remedy.unwrap_or_default())).collect()
     }

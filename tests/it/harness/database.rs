@@ -93,12 +93,11 @@ impl Database {
             daemon_login: format!("lw_{n}"),
             app_login: format!("app_{n}"),
         };
-        let Self { name, owner_role, daemon_role, daemon_login, app_login, .. } = &database;
+        let Self { name, daemon_login, app_login, .. } = &database;
         let server = connect(&url(cluster, ADMIN, "postgres")).await.unwrap();
         server.batch_execute(&format!("CREATE DATABASE {name}")).await.unwrap();
         let roles = format!(
-            "CREATE ROLE {owner_role} NOLOGIN; CREATE ROLE {daemon_role} NOLOGIN;
-             CREATE ROLE {daemon_login} LOGIN IN ROLE {daemon_role}; CREATE ROLE {app_login} LOGIN;
+            "CREATE ROLE {daemon_login} LOGIN; CREATE ROLE {app_login} LOGIN;
              GRANT CREATE ON SCHEMA public TO {app_login};"
         );
         database.admin().await.batch_execute(&roles).await.unwrap();

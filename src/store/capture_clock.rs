@@ -1,0 +1,53 @@
+//! Captured times that run ahead of the server's clock, as local times do that are kept in a `timestamp`. What was there
+//! before the install would look as if it had been captured after it, and as if a trigger had missed it. So the install
+//! notes how far such times reach.
+
+use jiff::Timestamp;
+use tokio_postgres::{Client, Error};
+
+use super::{
+    identifier,
+    mapping::{MappedSql, MappedTime},
+};
+
+/// No time zone is further ahead, and no day longer. What lies beyond says nothing of when a lead was captured.
+pub(super) const MOST_AHEAD: &str = "interval '26 hours'";
+
+/// While a statement reads the leads, a change of their table waits for it, and behind that every writer. A policy that
+/// would hide some of the leads is an error.
+const WITHIN: &str = "SET LOCAL statement_timeout = '10s';\nSET LOCAL row_security = off;";
+
+/// The newest of the captured times that are ahead of the server's clock, as a query.
+fn newest_sql(mapped: &MappedSql, captured: &MappedTime) -> String {
+    let (table, key) = (&mapped.table, &captured.key);
+    let [now, most] = ["clock_timestamp()".to_owned(), format!("clock_timestamp() + {MOST_AHEAD}")]
+        .map(|time| captured.as_key(&format!("({time})")));
+    format!("SELECT max({}) FROM {table} lead WHERE {key} > {now} AND {key} <= {most}", captured.sql)
+}
+
+/// The newest of the captured times that are ahead of the server's clock; `None`: none is, or there is no such time. In
+/// a transaction of its own, of ten seconds at most.
+///
+/// # Errors
+/// What the database says (the login may not be allowed to read the leads), or that the connection is lost.
+pub async fn newest(client: &mut Client, mapped: &MappedSql) -> Result<Option<Timestamp>, Error> {
+    let Some(captured) = &mapped.captured_at else { return Ok(None) };
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(WITHIN).await?;
+    let sql = format!("-- capture_clock::newest\n{}", newest_sql(mapped, captured));
+    transaction.query_one(&sql, &[]).await?.try_get(0)
+}
+
+/// Notes in the installation's row from which captured time on leads came after the install. `None`: no captured time
+/// is mapped.
+pub(super) fn note_sql(mapped: &MappedSql, owner_role: &str) -> Option<String> {
+    let newest = newest_sql(mapped, mapped.captured_at.as_ref()?);
+    Some(format!(
+        "{WITHIN}
+SELECT set_config('lead_webhook.newest', coalesce(({newest})::text, ''), true);
+SET LOCAL ROLE {owner};
+UPDATE lead_webhook.installation SET leads_since =
+    greatest(installed_at, nullif(current_setting('lead_webhook.newest'), '')::timestamptz + interval '1 microsecond');",
+        owner = identifier(owner_role)
+    ))
+}

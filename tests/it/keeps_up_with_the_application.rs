@@ -1,0 +1,95 @@
+//! While daemons run, the application changes its table, empties it, and guards it: nothing is lost, nothing is in its way.
+
+use crate::harness::{Application, Setup};
+
+/// The application's default table, with a daemon that has delivered from it, so that its statements are prepared.
+async fn running() -> (Application, crate::harness::Process) {
+    let application = Application::installed().await;
+    let daemon = application.setup.daemon();
+    application.run("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'first@example.com')").await;
+    application.setup.db.wait_for_log(1).await;
+    (application, daemon)
+}
+
+async fn statuses(setup: &Setup, n: usize) -> Vec<String> {
+    setup.db.wait_for_log(n).await.into_iter().map(|row| row.reason.unwrap_or(row.status)).collect()
+}
+
+#[tokio::test]
+async fn columns_that_change_their_type_under_a_running_daemon_cost_no_lead() {
+    let (application, daemon) = running().await;
+    let changes = [
+        "ALTER TABLE leads ALTER email TYPE varchar(200), ALTER first_name TYPE varchar(200), ADD more text",
+        "ALTER TABLE leads ALTER created_at TYPE timestamp, ALTER last_conversation_at TYPE timestamp",
+        "ALTER TABLE leads ALTER id DROP DEFAULT, ALTER id TYPE text USING id::text,
+             ALTER id SET DEFAULT gen_random_uuid()::text",
+        "ALTER TABLE leads ALTER id DROP DEFAULT, ALTER id TYPE uuid USING gen_random_uuid(),
+             ALTER id SET DEFAULT gen_random_uuid()",
+    ];
+    for (n, change) in changes.iter().enumerate() {
+        application.run(change).await;
+        let insert = format!("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'after{n}@example.com')");
+        application.run(&insert).await;
+        assert_eq!(statuses(&application.setup, n + 2).await[n + 1], "delivered", "{change}: {:?}", daemon.log());
+    }
+    assert_eq!(application.missed().await, 0);
+    assert_eq!(application.setup.receiver.requests().len(), 5);
+}
+
+#[tokio::test]
+async fn a_column_that_is_renamed_under_a_running_daemon_is_told_and_what_waited_is_sent_when_it_is_mapped_again() {
+    let (application, daemon) = running().await;
+    let locked = application.setup.db.admin().await;
+    locked.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
+    application.run("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'waits@example.com')").await;
+    application.run("ALTER TABLE leads RENAME email TO mail").await;
+    locked.batch_execute("COMMIT").await.unwrap();
+    daemon.wait_for_log(|line| line.contains("leads.columns.email")).await;
+    application.run("ALTER TABLE leads RENAME mail TO email").await;
+    assert_eq!(statuses(&application.setup, 2).await, ["delivered", "delivered"]);
+    assert_eq!(application.setup.receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn leads_that_were_truncated_before_the_claim_are_gone_and_the_table_is_locked_by_nobody() {
+    let application = Application::installed().await;
+    application.run("INSERT INTO leads (tenant_id, email) SELECT 'acme', n FROM generate_series(1, 3) n").await;
+    application.run("TRUNCATE leads").await;
+    let _daemon = application.setup.daemon();
+    assert_eq!(statuses(&application.setup, 3).await, ["gone"; 3]);
+    application.run("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'after@example.com')").await;
+    assert_eq!(statuses(&application.setup, 4).await[3], "delivered");
+    application.run("SET lock_timeout = '5s'; TRUNCATE leads; RESET lock_timeout").await;
+    assert_eq!(application.setup.run(&["reconcile"]).await.code, Some(0));
+}
+
+#[tokio::test]
+async fn a_policy_over_the_leads_hides_none_from_a_login_that_may_pass_it_and_is_told_to_one_that_may_not() {
+    let (application, daemon) = running().await;
+    let login = application.setup.db.daemon_login.clone();
+    application
+        .run(
+            "ALTER TABLE leads ENABLE ROW LEVEL SECURITY, FORCE ROW LEVEL SECURITY;
+             CREATE POLICY own ON leads USING (tenant_id = current_setting('app.tenant', true))",
+        )
+        .await;
+    application
+        .run("SET app.tenant = 'acme'; INSERT INTO leads (tenant_id, email) VALUES ('acme', 'hidden@example.com')")
+        .await;
+    let told = daemon.wait_for_log(|line| line.contains("row") && line.contains("leads")).await;
+    assert!(!told.contains("hidden@"), "{told}");
+    assert_eq!(application.setup.db.log_rows().await.len(), 1, "no lead is gone because it is hidden");
+    application.administer(&format!("ALTER ROLE {login} BYPASSRLS")).await;
+    assert_eq!(statuses(&application.setup, 2).await, ["delivered", "delivered"]);
+}
+
+#[tokio::test]
+async fn a_statement_timeout_of_the_applications_is_longer_than_what_a_trigger_waits() {
+    let application = Application::installed().await;
+    application.administer("BEGIN; LOCK TABLE lead_webhook.outbox").await;
+    application
+        .run("SET statement_timeout = '2s'; INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@example.com')")
+        .await;
+    application.administer("ROLLBACK").await;
+    assert_eq!((application.missed().await, application.one::<i64>("SELECT count(*) FROM public.leads").await), (1, 1));
+}
