@@ -13,27 +13,20 @@ use tokio::{
 use tracing::Instrument as _;
 
 use crate::{
-    config::{Database, Leads, Notify},
+    config::{Database, Leads},
     failpoint,
     outcome::{Outcome, Status},
     pipeline::Pipeline,
-    store::{
-        self, bell, connect,
-        mapping::{MappedSql, MappingError},
-        outbox,
-        session::{Session, explain},
-    },
+    store::{self, bell, outbox, session::explain},
 };
 
 use super::{
     bell::Bell,
-    claim::{ClaimError, Claimed, Claimer, Statements},
-    endpoints::Endpoints,
+    claim::{ClaimError, Claimed},
     flight::Flight,
-    guard::{self, Guarded},
     heart::{self, Heart},
-    horizon::Horizon,
     memory::Memory,
+    ready::Ready,
     recorder::Ended,
     resting::{Why, forget_ended},
     sending::{Sending, entry, log_settled},
@@ -91,25 +84,6 @@ pub struct Dispatcher {
     pub stop: watch::Receiver<bool>,
 }
 
-/// A session that can claim, and what is known as long as it lasts.
-pub(super) struct Ready {
-    pub(super) session: Session,
-    statements: Statements,
-    claimer: Claimer,
-    /// Its key file is the installation's.
-    pipeline: Arc<Pipeline>,
-    /// When the guard last looked.
-    guarded_at: Instant,
-    /// Tenants up to and including this one had their turn.
-    cursor: String,
-    /// `None`: nobody notifies.
-    pub(super) bell: Option<Bell>,
-    /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
-    pub(super) is_uncertain: bool,
-    /// How far back a claim looks.
-    pub(super) horizon: Horizon,
-}
-
 /// What to do after a claim.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Next {
@@ -117,19 +91,6 @@ enum Next {
     ClaimAgain,
     /// Nothing more can be claimed now.
     Rest(Why),
-}
-
-/// What keeps the dispatcher from claiming; each names its remedy.
-#[derive(Debug, thiserror::Error)]
-enum Obstacle {
-    #[error("{0}")]
-    Connect(#[from] connect::ConnectError),
-    #[error("{0}")]
-    Database(String),
-    #[error("{0}")]
-    Mapping(#[from] MappingError),
-    #[error("{0}")]
-    Guarded(#[from] Guarded),
 }
 
 impl Dispatcher {
@@ -160,33 +121,6 @@ impl Dispatcher {
             () = tokio::time::sleep(wait) => {}
         }
         forget_ended(tasks);
-    }
-
-    /// Connects, sees that this is the installation's database, and looks at the leads table.
-    async fn make_ready(&mut self) -> Result<Ready, Obstacle> {
-        let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
-        let connected = connect::connect(&self.database.url, &self.database).await?;
-        let mut session = Session::new(connected.client);
-        session.probe().await.map_err(explained)?;
-        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
-        let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
-        self.memory.meet(&mut session, self.heart.instance_id()).await.map_err(explained)?;
-        let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
-        let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
-        let claimer = Claimer {
-            instance_id: self.heart.instance_id(),
-            key,
-            silence: self.leads.silence,
-            endpoints: Endpoints::default(),
-        };
-        let notifies = match self.database.notify {
-            Notify::Off => false,
-            Notify::On => true,
-            Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
-        };
-        let (cursor, bell) = (String::new(), notifies.then(Bell::default));
-        let (is_uncertain, horizon) = (false, Horizon::default());
-        Ok(Ready { session, statements, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
     }
 
     /// The loop of claims on one session. `None`: it is time to stop; else why the session is given up.
@@ -317,17 +251,6 @@ impl Dispatcher {
             () if self.look(ready).await? => Next::ClaimAgain,
             () => Next::Rest(Why::Empty),
         })
-    }
-
-    /// Whether this is still the installation's database, after a beat or a reload.
-    async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
-        if ready.guarded_at.elapsed() < heart::EVERY && !self.pipeline.has_changed().unwrap_or(false) {
-            return Ok(());
-        }
-        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
-        self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
-        (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
-        Ok(())
     }
 
     /// What the database answers to `work`, in an operator's words where it fails.

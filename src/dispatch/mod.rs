@@ -38,6 +38,7 @@ mod horizon;
 mod keys;
 pub mod listener;
 pub mod memory;
+mod ready;
 pub mod recorder;
 mod resting;
 mod sending;

@@ -6,10 +6,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::store::bell;
 
-use super::{
-    bell::Bell,
-    dispatcher::{Dispatcher, Ready},
-};
+use super::{bell::Bell, dispatcher::Dispatcher, ready::Ready};
 
 /// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
 const PACE: Duration = Duration::from_millis(10);

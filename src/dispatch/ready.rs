@@ -1,0 +1,95 @@
+//! A session that can claim: how it is made ready, and how it is seen that it still leads to the installation.
+
+use std::{sync::Arc, time::Instant};
+
+use crate::{
+    config::Notify,
+    pipeline::Pipeline,
+    store::{
+        self, bell, connect,
+        mapping::{MappedSql, MappingError},
+        session::{Session, explain},
+    },
+};
+
+use super::{
+    bell::Bell,
+    claim::{Claimer, Statements},
+    dispatcher::Dispatcher,
+    endpoints::Endpoints,
+    guard::{self, Guarded},
+    heart,
+    horizon::Horizon,
+};
+
+/// A session that can claim, and what is known as long as it lasts.
+pub(super) struct Ready {
+    pub(super) session: Session,
+    pub(super) statements: Statements,
+    pub(super) claimer: Claimer,
+    /// Its key file is the installation's.
+    pub(super) pipeline: Arc<Pipeline>,
+    /// When the guard last looked.
+    pub(super) guarded_at: Instant,
+    /// Tenants up to and including this one had their turn.
+    pub(super) cursor: String,
+    /// `None`: nobody notifies.
+    pub(super) bell: Option<Bell>,
+    /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
+    pub(super) is_uncertain: bool,
+    /// How far back a claim looks.
+    pub(super) horizon: Horizon,
+}
+
+/// What keeps the dispatcher from claiming; each names its remedy.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Obstacle {
+    #[error("{0}")]
+    Connect(#[from] connect::ConnectError),
+    #[error("{0}")]
+    Database(String),
+    #[error("{0}")]
+    Mapping(#[from] MappingError),
+    #[error("{0}")]
+    Guarded(#[from] Guarded),
+}
+
+impl Dispatcher {
+    /// Connects, sees that this is the installation's database, and looks at the leads table.
+    pub(super) async fn make_ready(&mut self) -> Result<Ready, Obstacle> {
+        let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
+        let connected = connect::connect(&self.database.url, &self.database).await?;
+        let mut session = Session::new(connected.client);
+        session.probe().await.map_err(explained)?;
+        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
+        let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
+        self.memory.meet(&mut session, self.heart.instance_id()).await.map_err(explained)?;
+        let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
+        let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
+        let claimer = Claimer {
+            instance_id: self.heart.instance_id(),
+            key,
+            silence: self.leads.silence,
+            endpoints: Endpoints::default(),
+        };
+        let notifies = match self.database.notify {
+            Notify::Off => false,
+            Notify::On => true,
+            Notify::Auto => bell::can_notify(&mut session).await.map_err(explained)?,
+        };
+        let (cursor, bell) = (String::new(), notifies.then(Bell::default));
+        let (is_uncertain, horizon) = (false, Horizon::default());
+        Ok(Ready { session, statements, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
+    }
+
+    /// Whether this is still the installation's database, after a beat or a reload.
+    pub(super) async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
+        if ready.guarded_at.elapsed() < heart::EVERY && !self.pipeline.has_changed().unwrap_or(false) {
+            return Ok(());
+        }
+        let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
+        self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
+        (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
+        Ok(())
+    }
+}
