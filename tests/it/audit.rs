@@ -1,4 +1,5 @@
-//! The audit: what the application captured, what the log says and what receivers saw, compared.
+//! The audit: what the application captured, what the log says and what receivers saw, compared; and what `reconcile`
+//! says of it.
 
 use std::collections::{HashMap, HashSet};
 
@@ -19,7 +20,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// Compares them. Every lead of the table must have been one of a tenant with an endpoint.
+    /// Compares them. Every lead of the table must have been one of a tenant with an endpoint, and everything at rest.
     pub(crate) async fn of(setup: &Setup) -> Self {
         let admin = setup.db.admin().await;
         let leads = admin.query("SELECT id::text FROM leads", &[]).await.unwrap();
@@ -32,6 +33,10 @@ impl Audit {
         }
         faults.extend(leads_against_log(&leads, &rows));
         faults.extend(log_against_requests(&rows, &requests));
+        let reconciled = setup.run(&["reconcile"]).await;
+        if reconciled.code != Some(0) {
+            faults.push(format!("reconcile: {}{}", reconciled.stdout, reconciled.stderr));
+        }
         let count = |status: &str| rows.iter().filter(|row| row.status == status).count();
         Self { delivered: count("delivered"), interrupted: count("interrupted"), requests: requests.len(), faults }
     }

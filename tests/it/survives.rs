@@ -6,7 +6,7 @@ use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::{
-    audit::age_heartbeats,
+    audit::{Audit, age_heartbeats},
     harness::{Answer, Cluster, Gate, Setup, Stop, patiently, signal},
 };
 
@@ -55,6 +55,7 @@ async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_
     assert_eq!(rows.iter().filter(|row| row.status == "delivered").count(), 1);
     assert_eq!(setup.receiver.requests().len(), 4, "no second request");
     assert_eq!(setup.db.outbox_count().await, 0);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -86,6 +87,7 @@ async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
     })
     .await;
     assert_eq!(setup.receiver.requests().len(), 1);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -106,6 +108,7 @@ async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
         let requests = setup.receiver.requests();
         let leads: HashSet<String> = requests.iter().map(|r| r.json()["leadId"].to_string()).collect();
         assert_eq!((requests.len(), leads.len()), (50, 50), "{how:?}");
+        Audit::of(&setup).await.assert_sound();
     }
 }
 
@@ -121,6 +124,7 @@ async fn the_daemon_starts_and_stays_up_while_the_database_is_away() {
     assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
     daemon.signal("TERM");
     assert_eq!(daemon.wait().await.code(), Some(0));
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -149,6 +153,7 @@ async fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_the_rest_in_th
     let _second = setup.daemon();
     setup.db.wait_for_log(200).await;
     assert_eq!(setup.receiver.requests().len(), 200);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -169,6 +174,9 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
     assert_eq!(setup.receiver.requests().len(), 1);
     let pending = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NULL";
     assert_eq!(admin.query_one(pending, &[]).await.unwrap().get::<_, i64>(0), 16);
+    let _second = setup.daemon();
+    setup.db.wait_for_log(17).await;
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -186,6 +194,7 @@ async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durab
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     assert_eq!(setup.receiver.requests().len(), 2);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -216,6 +225,7 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     .await;
     assert!(rows.iter().all(|row| row.status == "delivered" || row.status == "interrupted"), "{rows:?}");
     assert_eq!(setup.receiver.requests().len(), 4);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -244,6 +254,7 @@ async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_fail
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(LEADS + 1).await;
     assert_eq!(setup.receiver.requests().len(), LEADS + 1);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -259,6 +270,7 @@ async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
     locker.batch_execute("ROLLBACK").await.unwrap();
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -276,6 +288,7 @@ async fn a_stop_that_runs_out_of_time_logs_what_is_in_flight_as_interrupted() {
     let rows = setup.db.log_rows().await;
     assert_eq!(rows.iter().filter(|row| row.status == "interrupted").count(), 2);
     assert_eq!(setup.db.outbox_count().await, 0);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -294,6 +307,10 @@ async fn a_second_signal_ends_at_once() {
     let claimed = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NOT NULL";
     let claimed: i64 = setup.db.admin().await.query_one(claimed, &[]).await.unwrap().get(0);
     assert_eq!(claimed, 1, "it stays claimed, so that it is found and logged");
+    age_heartbeats(&setup).await;
+    let _second = setup.daemon();
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "interrupted");
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -313,6 +330,7 @@ async fn a_listener_whose_session_is_ended_listens_again() {
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(2).await;
     assert_eq!(setup.receiver.requests().len(), 2);
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -324,6 +342,7 @@ async fn without_notify_the_daemon_polls() {
     let _daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -351,6 +370,7 @@ async fn a_stop_waits_for_nothing_that_the_server_does_not_answer() {
     let ended = daemon.wait().await;
     signal(backend, "CONT");
     assert_eq!(ended.code(), Some(0));
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]
@@ -371,4 +391,5 @@ async fn a_daemon_that_is_frozen_within_a_claim_holds_no_other_up() {
     frozen.signal("CONT");
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     assert_eq!(setup.receiver.requests().len(), 2);
+    Audit::of(&setup).await.assert_sound();
 }
