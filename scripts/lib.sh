@@ -1,3 +1,4 @@
+# shellcheck shell=sh
 # Shared by the scripts beside it: what building and testing need of the system. Sourced by a POSIX shell.
 
 die() {
