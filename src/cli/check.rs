@@ -47,7 +47,7 @@ pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> 
     let keyring = report.key_file();
     let database = &context.config.database;
     match connect::connect(&database.url, database).await {
-        Ok(connected) => report.database(&mut Session::new(connected.client), keyring.as_ref()).await,
+        Ok(connected) => report.database(&mut Session::new(connected), keyring.as_ref()).await,
         Err(error) => {
             report.say(&judge::no_session(&error));
             report.say(&Line::skipped("everything that needs the database"));

@@ -51,6 +51,6 @@ impl Context {
         let connected = connect::connect(url, &self.config.database).await.map_err(|error| {
             if error.may_pass() { Failure::operation(error) } else { Failure::Configuration(error.to_string()) }
         })?;
-        Ok(Session::new(connected.client))
+        Ok(Session::new(connected))
     }
 }

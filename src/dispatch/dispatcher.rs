@@ -21,6 +21,7 @@ use crate::{
 };
 
 use super::{
+    answer::{self, PATIENT, within},
     bell::Bell,
     claim::{ClaimError, Claimed},
     flight::Flight,
@@ -33,13 +34,6 @@ use super::{
     trouble::{Trouble, UNCERTAIN},
     wake_up::WakeUp,
 };
-
-/// A claim takes milliseconds, and waits for a lock for a second. A server that has not answered by now will not.
-const ANSWER_TIMEOUT: Duration = Duration::from_secs(60);
-
-fn unanswered() -> String {
-    format!("the database has not answered for {} s", ANSWER_TIMEOUT.as_secs())
-}
 
 /// A claim that is under way when the daemon is told to stop may still end for so long.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -99,13 +93,15 @@ impl Dispatcher {
         let mut tasks = JoinSet::new();
         let mut trouble = Trouble::default();
         while !*self.stop.borrow() {
-            let Some(ready) = unless_stopped(&mut self.stop.clone(), self.make_ready()).await else { break };
+            let mut stop = self.stop.clone();
+            let Some(ready) = unless_stopped(&mut stop, within(PATIENT, self.make_ready())).await else { break };
             let error = match ready {
-                Ok(ready) => match self.claim_until_lost(ready, &mut tasks, &mut trouble).await {
+                Ok(Ok(ready)) => match self.claim_until_lost(ready, &mut tasks, &mut trouble).await {
                     Some(error) => error,
                     None => break,
                 },
-                Err(obstacle) => obstacle.to_string(),
+                Ok(Err(obstacle)) => obstacle.to_string(),
+                Err(unanswered) => unanswered.to_string(),
             };
             self.heart.opens_by(None);
             let wait = trouble.tell(error);
@@ -148,19 +144,15 @@ impl Dispatcher {
                     Some(Err(error)) => return Some(error),
                 }
             }
-            let claim = tokio::time::timeout(ANSWER_TIMEOUT, self.claim(&mut ready, trouble, tasks));
-            let next = match unless_stopped(&mut stop, claim).await {
-                None => return None,
-                Some(Ok(Ok(next))) => next,
-                Some(Err(_)) => {
-                    trouble.doubt();
-                    return Some(unanswered());
-                }
-                Some(Ok(Err(error))) => {
-                    trouble.doubt();
-                    return Some(error);
-                }
-            };
+            let claim = within(PATIENT, self.claim(&mut ready, trouble, tasks));
+            let next =
+                match unless_stopped(&mut stop, claim).await?.map_err(|unanswered| unanswered.to_string()).flatten() {
+                    Ok(next) => next,
+                    Err(error) => {
+                        trouble.doubt();
+                        return Some(error);
+                    }
+                };
             trouble.is_over();
             let Next::Rest(why) = next else {
                 self.gather_room().await;
@@ -255,10 +247,7 @@ impl Dispatcher {
 
     /// What the database answers to `work`, in an operator's words where it fails.
     pub(super) async fn ask<T>(&self, work: impl Future<Output = Result<T, store::Error>>) -> Result<T, String> {
-        match tokio::time::timeout(ANSWER_TIMEOUT, work).await {
-            Ok(answer) => answer.map_err(|error| explain(&error, &self.database.daemon_role)),
-            Err(_) => Err(unanswered()),
-        }
+        answer::explained(PATIENT, &self.database.daemon_role, work).await
     }
 
     /// Steps 5 to 8 for each delivery, in a task of its own.

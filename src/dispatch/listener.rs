@@ -10,7 +10,11 @@ use crate::{
     store::{connect, said},
 };
 
-use super::{backoff::Backoff, wake_up::WakeUp};
+use super::{
+    answer::{self, PROMPT},
+    backoff::Backoff,
+    wake_up::WakeUp,
+};
 
 /// The channel that the triggers notify.
 pub const CHANNEL: &str = "lead_webhook";
@@ -42,8 +46,10 @@ async fn listen_once(database: &Database, wake_up: &WakeUp, backoff: &mut Backof
         Ok(session) => session,
         Err(error) => return error.to_string(),
     };
-    if let Err(error) = session.client.batch_execute(&format!("LISTEN {CHANNEL}")).await {
-        return said(&error);
+    let listen = format!("LISTEN {CHANNEL}");
+    let listening = session.client.batch_execute(&listen);
+    if let Err(error) = answer::explained(PROMPT, &database.daemon_role, listening).await {
+        return error;
     }
     tracing::debug!("listening");
     backoff.reset();

@@ -25,6 +25,7 @@
 //! A stop goes the same way: no more claims, the deliveries end within a bound, their outcomes are written, what was
 //! claimed and not begun goes back to the queue, the heartbeat is removed.
 
+mod answer;
 pub mod backoff;
 mod bell;
 pub mod claim;

@@ -59,7 +59,7 @@ impl Dispatcher {
     pub(super) async fn make_ready(&mut self) -> Result<Ready, Obstacle> {
         let explained = |error: store::Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
-        let mut session = Session::new(connected.client);
+        let mut session = Session::new(connected);
         session.probe().await.map_err(explained)?;
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
         let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;

@@ -21,11 +21,12 @@ use crate::{
         delivery_log::{self, Entry},
         instances::{self, Interrupted},
         outbox, said,
-        session::{Session, explain},
+        session::Session,
     },
 };
 
 use super::{
+    answer::{self, PROMPT},
     backoff::Backoff,
     flight::{Flight, Seat},
     guard,
@@ -111,7 +112,7 @@ impl Recorder {
     /// Writes the whole batch, however long the database is away.
     async fn write(&mut self, batch: &mut Vec<Ended>) {
         let own = self.heart.instance_id();
-        let flight = Arc::clone(&self.flight);
+        let (flight, role) = (Arc::clone(&self.flight), self.database.daemon_role.clone());
         while !batch.is_empty() {
             if Instant::now() >= self.next_beat {
                 self.beat().await;
@@ -119,7 +120,7 @@ impl Recorder {
             let Some(session) = self.session().await else { continue };
             let entries: Vec<&Entry> = batch.iter().map(|ended| &ended.entry).collect();
             failpoint::reached("recorder::collected");
-            match record_halving(session, &flight, own, &entries).await {
+            match answer::explained(PROMPT, &role, record_halving(session, &flight, own, &entries)).await {
                 Ok(()) => {
                     failpoint::reached("recorder::written");
                     batch.drain(..).filter_map(|ended| ended.seat).for_each(Seat::leave_recorded);
@@ -134,6 +135,7 @@ impl Recorder {
     async fn beat(&mut self) {
         self.next_beat = Instant::now() + heart::EVERY;
         let (heart, pipeline) = (Arc::clone(&self.heart), Arc::clone(&self.pipeline.borrow()));
+        let role = self.database.daemon_role.clone();
         let Some(session) = self.session().await else { return };
         let beaten = async {
             if guard::look(session, pipeline.keyring()).await?.is_err() {
@@ -142,7 +144,7 @@ impl Recorder {
             heart.renew(session, pipeline.keyring()).await?;
             heart.reap(session).await.map(Some)
         };
-        match beaten.await {
+        match answer::explained(PROMPT, &role, beaten).await {
             Ok(Some(interrupted)) => {
                 self.worked();
                 interrupted.iter().for_each(log_interrupted);
@@ -180,7 +182,7 @@ impl Recorder {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             self.session = None;
             let mut session = match connect::connect(&self.database.url, &self.database).await {
-                Ok(connected) => Session::new(connected.client),
+                Ok(connected) => Session::new(connected),
                 Err(error) => {
                     self.away(&error.to_string()).await;
                     return None;
@@ -191,7 +193,7 @@ impl Recorder {
                 session.probe().await?;
                 guard::look(&mut session, pipeline.keyring()).await
             };
-            match looked.await {
+            match answer::explained(PROMPT, &self.database.daemon_role, looked).await {
                 Ok(Ok(_)) => self.session = Some(session),
                 Ok(Err(_)) => {
                     self.guarded().await;
@@ -214,10 +216,10 @@ impl Recorder {
         self.stands(Standing::There);
     }
 
-    async fn lost(&mut self, error: &Error) {
+    /// The session is given up.
+    async fn lost(&mut self, error: &str) {
         self.session = None;
-        let error = explain(error, &self.database.daemon_role);
-        self.away(&error).await;
+        self.away(error).await;
     }
 
     /// Not our database, or not our key file. The dispatcher says what differs and what helps.

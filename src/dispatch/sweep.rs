@@ -31,6 +31,7 @@ use crate::{
 };
 
 use super::{
+    answer::{PATIENT, Unanswered, within},
     guard::{self, Guarded},
     heart::Heart,
     wake_up::WakeUp,
@@ -77,6 +78,8 @@ enum Obstacle {
     Leads(#[from] SliceError),
     #[error(transparent)]
     Guarded(#[from] Guarded),
+    #[error(transparent)]
+    Unanswered(#[from] Unanswered),
     #[error("the captured time is not mapped, or has no index: `lead-webhook check` tells the remedy")]
     NoIndex,
 }
@@ -134,7 +137,7 @@ impl Sweeper {
     /// Nothing is written where the guard is up: looked at before each slice.
     async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
         let keys = Arc::clone(&self.pipeline.borrow());
-        let looked = guard::look(session, keys.keyring()).await;
+        let looked = within(PATIENT, guard::look(session, keys.keyring())).await?;
         looked.map_err(|error| Obstacle::Database(explain(&error, &self.database.daemon_role)))??;
         Ok(())
     }
@@ -142,21 +145,25 @@ impl Sweeper {
     async fn sweep(&self) -> Result<Swept, Obstacle> {
         let explained = |error: Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
-        let mut session = Session::new(connected.client);
+        let mut session = Session::new(connected);
         self.look_out(&mut session).await?;
-        let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
-        let index = capture_index::look(session.client(), &mapped).await.map_err(explained)?;
+        let mapped = within(PATIENT, MappedSql::resolve(session.client(), &self.leads)).await??;
+        let began = async {
+            let index = capture_index::look(session.client(), &mapped).await?;
+            let begin = sweep::begin(&mut session).await?;
+            lead_slices::plan(session.client()).await?;
+            Ok((index, begin))
+        };
+        let (index, begin) = within(PATIENT, began).await?.map_err(explained)?;
         let (CaptureIndex::Usable, Some(captured)) = (index, &mapped.captured_at) else {
             return Err(Obstacle::NoIndex);
         };
-        let begin = sweep::begin(&mut session).await.map_err(explained)?;
         let since = begin.since.ok_or(Guarded::NotInstalled)?;
-        lead_slices::plan(session.client()).await.map_err(explained)?;
         let mut slices = Slices::by_capture(&mapped, captured, since);
         let (mut recovered, mut broken) = (0, Vec::new());
         loop {
             let began = Instant::now();
-            let Some(mut pieces) = slices.next(session.client()).await? else { break };
+            let Some(mut pieces) = within(PATIENT, slices.next(session.client())).await?? else { break };
             recovered += queue(&mut session, &mapped, captured, &mut pieces).await?;
             broken.extend(pieces.broken());
             // The server has others to serve: as long as we have kept it busy.
@@ -174,12 +181,12 @@ async fn queue(
     mapped: &MappedSql,
     captured: &MappedTime,
     pieces: &mut Pieces,
-) -> Result<u64, SliceError> {
+) -> Result<u64, Obstacle> {
     let mut recovered = 0;
-    while let Some(piece) = pieces.next(session.client()).await? {
+    while let Some(piece) = within(PATIENT, pieces.next(session.client())).await?? {
         loop {
             let began = Instant::now();
-            match sweep::queue(session, mapped, captured, &piece.condition).await {
+            match within(PATIENT, sweep::queue(session, mapped, captured, &piece.condition)).await? {
                 Ok((events, may_be_more)) => {
                     for event in &events {
                         recovered += 1;

@@ -1,11 +1,15 @@
 //! Opens a session with the database: TLS, time-outs, and the settings that every statement of ours relies on.
+//!
+//! A session that is dropped ends, whatever the server does: one that still owes an answer a moment later has its
+//! statement cancelled and its socket closed, so that a claim which was given up holds no lock.
 
-use std::{future::poll_fn, time::Duration};
+use std::{convert::Infallible, future::poll_fn, pin::pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::mpsc,
+    sync::{mpsc, oneshot},
     task::JoinHandle,
+    time::timeout,
 };
 use tokio_postgres::{
     AsyncMessage, Client, Config, Connection, Notification, Socket,
@@ -27,6 +31,16 @@ const APPLICATION_NAME: &str = "lead-webhook";
 
 /// For one host's address, where the URL sets none: a dead primary of several hosts costs no more than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// From the first host that is tried to a session that is set up: a server that is frozen takes connections and says
+/// nothing.
+const LOGIN_LIMIT: Duration = Duration::from_secs(30);
+
+/// A dropped session whose server still owes an answer then has it cancelled.
+const FAREWELL: Duration = Duration::from_secs(1);
+
+/// To reach the server for that. Its socket is closed all the same.
+const CANCEL_LIMIT: Duration = Duration::from_secs(5);
 
 /// Idle time before the first keepalive, where the URL sets none.
 const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
@@ -64,10 +78,18 @@ SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('sync
 /// A connected client, and the task that moves its bytes.
 #[derive(Debug)]
 pub struct Connected {
-    /// Where statements are sent. The connection ends when it is dropped.
+    /// Where statements are sent.
     pub client: Client,
     /// Ends with the connection: `Ok` after the client was dropped, else why it was lost.
     pub connection: JoinHandle<Result<(), tokio_postgres::Error>>,
+    /// To be kept as long as the client.
+    pub life: Life,
+}
+
+/// The connection ends, within seconds, when this is dropped.
+#[derive(Debug)]
+pub struct Life {
+    _ends: oneshot::Sender<Infallible>,
 }
 
 /// Why there is no session. The text names host, port, database and user; never the URL or the password.
@@ -92,6 +114,12 @@ pub enum ConnectError {
         /// What the driver or the server said.
         source: tokio_postgres::Error,
     },
+    /// The server took a connection and said nothing more. As [`ConnectError::Refused`].
+    #[error("cannot connect to {target}: no answer within {} s", LOGIN_LIMIT.as_secs())]
+    Unanswered {
+        /// Host, port, database and user.
+        target: String,
+    },
     /// The session could not be set up. As [`ConnectError::Refused`].
     #[error("connected to {target}, but the session could not be set up: {}", said(.source))]
     SetUp {
@@ -105,7 +133,7 @@ pub enum ConnectError {
 impl ConnectError {
     /// Whether trying again later can help without anybody acting.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::SetUp { .. })
+        matches!(self, Self::Refused { .. } | Self::Unanswered { .. } | Self::SetUp { .. })
     }
 }
 
@@ -143,13 +171,31 @@ async fn open(
 ) -> Result<Connected, ConnectError> {
     let config = configure(url, database)?;
     let tls = MakeRustlsConnect::new(client_config(database)?);
-    let target = || target(&config);
+    let opened = timeout(LOGIN_LIMIT, log_in(&config, tls, notifications)).await;
+    opened.unwrap_or_else(|_| Err(ConnectError::Unanswered { target: target(&config) }))
+}
+
+async fn log_in(
+    config: &Config,
+    tls: MakeRustlsConnect,
+    notifications: Option<mpsc::Sender<Notification>>,
+) -> Result<Connected, ConnectError> {
+    let target = || target(config);
     let (client, connection) =
-        config.connect(tls).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
+        config.connect(tls.clone()).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
+    let cancel_token = client.cancel_token();
+    let cancel = async move {
+        if let Ok(Err(error)) = timeout(CANCEL_LIMIT, cancel_token.cancel_query(tls)).await {
+            tracing::debug!(error = %said(&error), "a statement that was given up could not be cancelled");
+        }
+    };
+    let (ends, ended) = oneshot::channel();
     #[expect(clippy::disallowed_methods, reason = "the connection's own task; its end is awaited through the session")]
-    let connection = tokio::spawn(pump(connection, notifications));
-    client.batch_execute(SET_UP).await.map_err(|source| ConnectError::SetUp { target: target(), source })?;
-    Ok(Connected { client, connection })
+    let connection = tokio::spawn(serve(pump(connection, notifications), ended, cancel));
+    let connected = Connected { client, connection, life: Life { _ends: ends } };
+    let set_up = connected.client.batch_execute(SET_UP).await;
+    set_up.map_err(|source| ConnectError::SetUp { target: target(), source })?;
+    Ok(connected)
 }
 
 /// What the URL says, and our defaults where it says nothing.
@@ -208,6 +254,26 @@ fn target(config: &Config) -> String {
     let user = config.get_user().map_or_else(|| "the system's user name".to_owned(), |user| format!("user {user}"));
     let name = config.get_dbname().map_or_else(String::new, |name| format!("database {name}, "));
     format!("{} ({name}{user})", hosts.join(", "))
+}
+
+/// Keeps a connection until it ends, or its session's life does.
+async fn serve(
+    connection: impl Future<Output = Result<(), tokio_postgres::Error>>,
+    life: oneshot::Receiver<Infallible>,
+    cancel: impl Future<Output = ()>,
+) -> Result<(), tokio_postgres::Error> {
+    let mut connection = pin!(connection);
+    tokio::select! {
+        ended = &mut connection => return ended,
+        _ = life => {}
+    }
+    match timeout(FAREWELL, connection).await {
+        Ok(ended) => ended,
+        Err(_) => {
+            cancel.await;
+            Ok(())
+        }
+    }
 }
 
 /// Moves the connection's bytes until it ends.

@@ -7,7 +7,10 @@ use std::collections::HashMap;
 
 use tokio_postgres::{Client, Error, Row, Statement, Transaction, error::SqlState, types::ToSql};
 
-use super::said;
+use super::{
+    connect::{Connected, Life},
+    said,
+};
 
 /// A parameter of a statement.
 pub type Param<'a> = &'a (dyn ToSql + Sync);
@@ -23,16 +26,17 @@ SET enable_sort = off;
 SET enable_hashjoin = off;
 SET enable_mergejoin = off";
 
-/// A connected session.
+/// A connected session. It ends when it is dropped, also where the server still owes it an answer.
 pub struct Session {
     client: Client,
     prepared: HashMap<String, Statement>,
+    _life: Life,
 }
 
 impl Session {
-    /// Wraps a connected client.
-    pub fn new(client: Client) -> Self {
-        Self { client, prepared: HashMap::new() }
+    /// The session of a connection.
+    pub fn new(connected: Connected) -> Self {
+        Self { client: connected.client, prepared: HashMap::new(), _life: connected.life }
     }
 
     /// Plans statements as probes from here on.

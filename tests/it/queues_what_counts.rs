@@ -233,5 +233,5 @@ async fn a_daemon_that_died_costs_the_application_a_bounded_number_of_rings() {
 /// Does what a daemon does before it rests.
 async fn arm(config: &Config) {
     let connected = connect(&config.database.url, &config.database).await.unwrap();
-    bell::arm(&mut Session::new(connected.client)).await.unwrap();
+    bell::arm(&mut Session::new(connected)).await.unwrap();
 }

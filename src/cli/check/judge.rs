@@ -184,6 +184,7 @@ pub(super) fn no_session(error: &ConnectError) -> Line {
             let sqlstate = source.code().map_or("", |state| state.code());
             Line::fail("database", text, connecting_remedy(sqlstate))
         }
+        ConnectError::Unanswered { .. } => Line::fail("database", text, connecting_remedy("")),
         // These name their remedy.
         ConnectError::Url | ConnectError::Tls(_) => Line::fail_as_said("database", text),
     }
