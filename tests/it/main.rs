@@ -67,6 +67,8 @@ mod survives;
 mod survives_at_every_step;
 /// Daemons killed, frozen and stopped and servers restarted, at random: every lead is accounted for.
 mod survives_faults;
+/// What the machine or the server lacks stops the daemon for as long as it is lacking, and costs no lead.
+mod survives_shortages;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.
