@@ -2,9 +2,12 @@
 
 use std::{collections::HashSet, fs, process::Command};
 
+use serde_json::json;
+use tokio_postgres::Client;
+
 use crate::{
     audit::Audit,
-    harness::{Answer, Gate, Process, Setup},
+    harness::{Answer, Gate, Process, Setup, patiently},
 };
 
 /// How many lines the daemon has printed that hold this.
@@ -64,5 +67,57 @@ async fn with_few_descriptors_it_is_slower_and_nothing_fails() {
     let other: Vec<_> = rows.iter().filter(|row| row.status != "delivered").collect();
     assert!(other.is_empty(), "{other:?}");
     assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
+    Audit::of(&setup).await.assert_sound();
+}
+
+/// Ends the sessions of the daemon's login.
+async fn end_sessions(setup: &Setup, admin: &Client) {
+    let end = "SELECT count(pg_terminate_backend(pid)) FROM pg_stat_activity WHERE usename = $1";
+    admin.query_one(end, &[&setup.db.daemon_login]).await.unwrap();
+}
+
+#[tokio::test]
+async fn where_the_server_takes_no_more_connections_leads_wait_and_the_operator_is_told() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    let (admin, login) = (setup.db.admin().await, &setup.db.daemon_login);
+    admin.batch_execute(&format!("ALTER ROLE {login} CONNECTION LIMIT 0")).await.unwrap();
+    end_sessions(&setup, &admin).await;
+    let said = daemon.wait_for_log(|line| line.contains("cannot claim") && line.contains("too many connections")).await;
+    assert!(said.contains("CONNECTION LIMIT") && said.contains("max_connections"), "the remedy: {said}");
+    let checked = setup.run(&["check"]).await;
+    assert!(checked.stdout.contains("CONNECTION LIMIT"), "{}{}", checked.stdout, checked.stderr);
+    setup.db.insert_leads("acme", 5).await;
+    admin.batch_execute(&format!("ALTER ROLE {login} CONNECTION LIMIT -1")).await.unwrap();
+    let rows = setup.db.wait_for_log(6).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn while_the_database_takes_no_writes_leads_wait_and_the_operator_is_told() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.receiver.wait_for(1).await;
+    let (admin, name) = (setup.db.admin().await, &setup.db.name);
+    admin.batch_execute(&format!("ALTER DATABASE {name} SET default_transaction_read_only = on")).await.unwrap();
+    end_sessions(&setup, &admin).await;
+    gate.open();
+    let said = daemon.wait_for_log(|line| line.contains("takes no writes")).await;
+    assert!(said.contains("default_transaction_read_only"), "the remedy: {said}");
+    let app = setup.db.app().await;
+    let insert = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'b@example.com')";
+    app.batch_execute("SET default_transaction_read_only = off").await.unwrap();
+    app.batch_execute(insert).await.unwrap();
+    admin.batch_execute(&format!("ALTER DATABASE {name} RESET default_transaction_read_only")).await.unwrap();
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     Audit::of(&setup).await.assert_sound();
 }
