@@ -2,9 +2,12 @@
 
 use std::{
     fs,
-    io::{Write as _, stderr},
+    io::{Write as _, copy, stderr},
+    net::{IpAddr, Shutdown, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     process::Command,
+    sync::{Arc, Mutex},
+    thread,
 };
 
 use crate::harness::environment;
@@ -62,4 +65,42 @@ impl World {
         }
         false
     }
+}
+
+/// Takes every connection to its port, whichever address it is for, and hands it on to a receiver.
+pub(crate) struct Everywhere {
+    /// The port, at every address.
+    pub(crate) port: u16,
+    called: Arc<Mutex<Vec<IpAddr>>>,
+}
+
+impl Everywhere {
+    /// Listens at every address and hands on to this port of 127.0.0.1.
+    pub(crate) fn before(receiver: u16) -> Self {
+        let listener = TcpListener::bind("[::]:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        let called = Arc::<Mutex<Vec<IpAddr>>>::default();
+        let seen = Arc::clone(&called);
+        thread::spawn(move || {
+            for client in listener.incoming().map(Result::unwrap) {
+                seen.lock().unwrap().push(client.local_addr().unwrap().ip().to_canonical());
+                let server = TcpStream::connect(("127.0.0.1", receiver)).unwrap();
+                pump(client.try_clone().unwrap(), server.try_clone().unwrap());
+                pump(server, client);
+            }
+        });
+        Self { port, called }
+    }
+
+    /// The addresses that were connected to, in order.
+    pub(crate) fn called(&self) -> Vec<IpAddr> {
+        self.called.lock().unwrap().clone()
+    }
+}
+
+fn pump(mut from: TcpStream, mut to: TcpStream) {
+    thread::spawn(move || {
+        let _ = copy(&mut from, &mut to);
+        let _ = to.shutdown(Shutdown::Write);
+    });
 }

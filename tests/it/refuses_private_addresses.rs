@@ -15,9 +15,12 @@ use tokio::net::TcpListener;
 
 use self::{
     name_server::{NameServer, Reply},
-    network::{Everywhere, NETWORK},
+    network::NETWORK,
 };
-use crate::harness::{Answer, Cluster, Database, Receiver, Setup};
+use crate::{
+    harness::{Answer, Cluster, Database, Receiver, Setup},
+    own_world::Everywhere,
+};
 
 #[tokio::test]
 async fn a_private_url_is_refused_at_save_with_the_rule_and_nothing_is_saved() {

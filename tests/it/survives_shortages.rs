@@ -1,13 +1,27 @@
 //! What the machine or the server lacks stops the daemon for as long as it is lacking, and costs no lead.
 
-use std::{collections::HashSet, fs, process::Command};
+use std::{
+    collections::HashSet,
+    fs::{self, File},
+    io::Write as _,
+    path::PathBuf,
+    process::Command,
+};
 
-use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::{
     audit::Audit,
-    harness::{Answer, Gate, Process, Setup, patiently},
+    harness::{Answer, Cluster, Gate, Process, Setup},
+    own_world::World,
+};
+
+/// So small that it is soon full.
+const DISK: World = World {
+    what: "a disk of its own",
+    namespaces: &["--mount"],
+    make: "mount -t tmpfs -o size=150m tmpfs /tmp",
+    files: &[],
 };
 
 /// How many lines the daemon has printed that hold this.
@@ -120,4 +134,49 @@ async fn while_the_database_takes_no_writes_leads_wait_and_the_operator_is_told(
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn where_the_servers_disk_is_full_leads_and_outcomes_wait_and_nothing_is_sent_twice() {
+    let name = "survives_shortages::\
+                where_the_servers_disk_is_full_leads_and_outcomes_wait_and_nothing_is_sent_twice";
+    if !DISK.is_here(name) {
+        return;
+    }
+    // What is claimed or written needs room in the log of the server at once.
+    let setup = Setup::on(&Cluster::start(&[("fsync", "on"), ("synchronous_commit", "on")])).await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 40).await;
+    setup.receiver.wait_for(16).await;
+    let ballast = fill_the_disk(&setup.db.app().await).await;
+    gate.open();
+    let said = daemon.wait_for_log(|line| line.contains("cannot be written to")).await;
+    fs::remove_file(ballast).unwrap();
+    // One that cannot even write its own log ends.
+    match setup.db.try_app().await {
+        Some(_) => assert!(said.contains("disk is full: make room there"), "the remedy: {said}"),
+        None => setup.db.cluster.start_again().await,
+    }
+    let rows = setup.db.wait_for_log(40).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    Audit::of(&setup).await.assert_sound();
+}
+
+/// Leaves the server's disk without room, so that the application's next writes fail; the file that takes it.
+async fn fill_the_disk(app: &Client) -> PathBuf {
+    let path = PathBuf::from("/tmp/ballast");
+    let mut ballast = File::create(&path).unwrap();
+    while ballast.write_all(&[0; 4096]).is_ok() {}
+    // What the server had in reserve.
+    let write = "CREATE TABLE IF NOT EXISTS junk AS SELECT repeat('x', 100) FROM generate_series(1, 100000)";
+    while app.batch_execute(write).await.is_ok() {
+        let again = "INSERT INTO junk SELECT repeat('x', 100) FROM generate_series(1, 100000)";
+        if app.batch_execute(again).await.is_err() {
+            break;
+        }
+    }
+    path
 }

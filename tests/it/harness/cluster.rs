@@ -134,6 +134,12 @@ impl Cluster {
         self.ask(format!("set {name} = {value}")).await;
     }
 
+    /// Lets everybody from a network log in.
+    pub async fn allow(self: &Arc<Self>, network: &str) {
+        self.ask(format!("allow {network}")).await;
+        self.restart(Stop::Fast).await;
+    }
+
     /// Stops the server; returns when it is down.
     pub async fn stop(self: &Arc<Self>, how: Stop) {
         let how = match how {
