@@ -67,6 +67,8 @@ mod survives;
 /// A kill at each step between the claim and the log.
 #[cfg(feature = "failpoints")]
 mod survives_at_every_step;
+/// Clocks that jump cost no lead and send nothing twice.
+mod survives_clocks;
 /// Daemons killed, frozen and stopped and servers restarted, at random: every lead is accounted for.
 mod survives_faults;
 /// What the machine or the server lacks stops the daemon for as long as it is lacking, and costs no lead.
