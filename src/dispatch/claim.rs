@@ -22,6 +22,7 @@ use crate::{
         mapping::MappedSql,
         outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
+        timeline::Place,
         uniqueness::{self, Key, Known},
     },
     visitor::{self, UniquenessKey},
@@ -65,6 +66,11 @@ pub enum ClaimError {
     /// The leads cannot be read.
     #[error(transparent)]
     Leads(#[from] LoadError),
+    /// The pooler leads to another server now, which is to be looked at first.
+    #[error(
+        "the pooler leads to another server, or to one that was promoted: looking at it before anything is claimed"
+    )]
+    Moved,
     /// The database said no, or the connection is lost.
     #[error("the claim failed")]
     Database(#[from] Error),
@@ -103,6 +109,8 @@ pub struct Claimer {
     pub instance_id: Uuid,
     /// Makes visitors and contacts comparable.
     pub key: UniquenessKey,
+    /// Behind a pooler: where the guard looked and the daemon's memory is of. Each transaction may be elsewhere.
+    pub place: Option<Place>,
     /// How long a lead must have been silent.
     pub silence: Duration,
     /// The endpoints as they were last seen.
@@ -130,8 +138,14 @@ impl Claimer {
         silenced?;
         let Picked { events, endpoints, leads } = picked?;
         if events.is_empty() {
-            client.batch_execute("ROLLBACK").await?;
+            client.roll_back().await?;
             return Ok(Claimed::default());
+        }
+        if let Some(place) = &self.place
+            && !place.is_here(client).await?
+        {
+            client.roll_back().await?;
+            return Err(ClaimError::Moved);
         }
         let tenants = events.iter().map(|event| event.place.tenant_id.clone()).collect();
         let mut claimed = Claimed { picked: tenants, ..Claimed::default() };
@@ -158,14 +172,14 @@ impl Claimer {
     ) -> Result<Picked, ClaimError> {
         let pick = async |with_leads| {
             let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
-            try_join(client.batch_execute(BEGIN), picked).await.map(|((), picked)| picked)
+            try_join(client.begin(BEGIN), picked).await.map(|((), picked)| picked)
         };
         match pick(statements.pick.reads_leads()).await {
             Ok(picked) => Ok(picked),
             Err(error) if leads::is_locked(&error) => Err(LoadError::Locked(error).into()),
             // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
             Err(error) if error.code().is_some() => {
-                client.batch_execute("ROLLBACK").await?;
+                client.roll_back().await?;
                 Ok(pick(false).await?)
             }
             Err(error) => Err(error.into()),
@@ -271,7 +285,7 @@ impl Claimer {
         };
         failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
-        try_join3(settled, decided, client.batch_execute("COMMIT")).await?;
+        try_join3(settled, decided, client.commit()).await?;
         failpoint::reached("claim::committed");
         Ok(())
     }

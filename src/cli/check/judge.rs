@@ -186,7 +186,9 @@ pub(super) fn no_session(error: &ConnectError) -> Line {
         }
         ConnectError::Unanswered { .. } => Line::fail("database", text, connecting_remedy("")),
         // These name their remedy.
-        ConnectError::Url | ConnectError::Tls(_) => Line::fail_as_said("database", text),
+        ConnectError::Url | ConnectError::Tls(_) | ConnectError::StatementPooler { .. } => {
+            Line::fail_as_said("database", text)
+        }
     }
 }
 
