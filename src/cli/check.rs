@@ -110,6 +110,9 @@ impl Report<'_> {
                 self.say(&judge::version(&server));
                 self.say(&judge::primary(&server));
                 self.say(&judge::tls(&server, self.context.config.database.tls));
+                if session.shared().is_pooled() {
+                    self.say(&judge::pooler());
+                }
                 self.notifications(session, &server).await;
             }
         }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     event::{Event, EventKind},
     failpoint,
-    outcome::{Destination, Failure, Outcome, SkipReason, Status},
+    outcome::SkipReason,
     store::{
         Client, Error, Statement, bell,
         delivery_log::{self, Entry},
@@ -32,6 +32,7 @@ use super::{
     decide::Verdict,
     endpoints::Endpoints,
     keys::{Keys, Present, observed},
+    settled::{broken, skipped},
 };
 
 /// A delivery that is claimed and committed, ready to be sent once.
@@ -338,41 +339,6 @@ fn obstacle(event: &Pending, endpoint: Option<&Arc<SealedEndpoint>>) -> Option<S
         Some(_) if event.expired => Some(SkipReason::Expired),
         Some(_) => None,
     }
-}
-
-/// What an event is logged as where the claim has nothing to decide.
-fn event_of(event: &Pending) -> EventKind {
-    event.decided.map_or(event.kind.presumed(), |(kind, _)| kind)
-}
-
-fn skipped(
-    event: &Pending,
-    captured_at: Option<Timestamp>,
-    reason: SkipReason,
-    endpoint: Option<&Arc<SealedEndpoint>>,
-) -> Entry {
-    let outcome = Outcome::unsent(Status::Skipped(reason), delivery_log::skip_text(reason), destination(endpoint));
-    entry(event, captured_at, outcome)
-}
-
-fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) -> Entry {
-    let outcome = Outcome::unsent(Status::Failed(Failure::Lead), Some(error.to_owned()), destination(endpoint));
-    entry(event, None, outcome)
-}
-
-fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
-    Entry {
-        place: event.place.clone(),
-        delivery_id: event.delivery_id,
-        lead_id: event.lead_id.clone(),
-        event: event_of(event),
-        captured_at,
-        outcome,
-    }
-}
-
-fn destination(endpoint: Option<&Arc<SealedEndpoint>>) -> Option<Destination> {
-    endpoint.and_then(|e| e.destination())
 }
 
 fn delivery(

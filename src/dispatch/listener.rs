@@ -127,6 +127,7 @@ async fn go_deaf(session: Connected, database: &Database, wake_up: &WakeUp, back
              set database.listen_url to the server itself"
         );
     }
+    tracing::debug!("no notification came through");
     wake_up.deafen(true);
     backoff.reset();
     wake_up.ring();

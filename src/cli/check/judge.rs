@@ -107,6 +107,12 @@ pub(super) fn notify_is_off(database: &Database, max_prepared_transactions: i32)
     }
 }
 
+pub(super) fn pooler() -> Line {
+    let text = "there is a pooler in between: each statement is a transaction of its own, with nothing prepared, and a claim \
+                takes a round trip more";
+    Line::ok("pooler", text)
+}
+
 pub(super) fn notify_against_two_phase(max_prepared_transactions: i32) -> Line {
     let text = format!(
         "on, although the server has max_prepared_transactions = {max_prepared_transactions}: a transaction that queues a \
