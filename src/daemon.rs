@@ -129,6 +129,7 @@ impl Daemon {
         };
         let dispatcher = Dispatcher {
             memory: Memory::default(),
+            pause: Arc::default(),
             database,
             leads: self.config.leads.clone(),
             max_age: delivery.max_age,

@@ -21,6 +21,7 @@ use crate::{
     keyring::{Column, KeyRing, OpenError, Place},
     outcome::{Failure, Outcome, Status},
     secret::{Secret, SigningSecret},
+    shortage::Shortage,
     store::endpoints::SealedEndpoint,
 };
 
@@ -150,7 +151,10 @@ impl Pipeline {
     }
 
     /// Steps 6 to 8: one attempt.
-    pub async fn send(&self, endpoint: &Endpoint, event: &Event, delivery_id: Uuid) -> Outcome {
+    ///
+    /// # Errors
+    /// [`Shortage`]: none could be made, and nothing was sent.
+    pub async fn send(&self, endpoint: &Endpoint, event: &Event, delivery_id: Uuid) -> Result<Outcome, Shortage> {
         let request = Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now());
         self.client.send(request).await
     }

@@ -12,7 +12,7 @@ use crate::{
     },
     event::EventKind,
     keyring::{Column, Place},
-    outcome::{Answer, Status, Timing},
+    outcome::{Answer, Failure as Failed, Outcome, Status, Timing},
     pipeline::Pipeline,
     store::{
         delivery_log::{self, Entry},
@@ -65,7 +65,9 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         Begun::Refused(wait) => return Err(limited(tenant, wait)),
     };
     let place = outbox::Place { tenant_id: tenant.to_owned(), queued_at, event_id: event.event_id };
-    let outcome = pipeline.send(&endpoint, &event, delivery_id).await;
+    let outcome = pipeline.send(&endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
+        Outcome::unsent(Status::Failed(Failed::Connect), Some(shortage.to_string()), draft.endpoint.destination())
+    });
     let captured_at = Some(event.captured_at);
     let entry = Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, outcome };
 

@@ -25,6 +25,7 @@ use rustls::{
 use crate::{
     egress::{ResolveError, Resolver},
     outcome::{Answer, Destination, Failure, Outcome, Status, Timing},
+    shortage::Shortage,
 };
 
 use super::{
@@ -100,16 +101,19 @@ impl Client {
     }
 
     /// Makes one attempt.
-    pub async fn send(&self, request: Request) -> Outcome {
+    ///
+    /// # Errors
+    /// [`Shortage`]: none could be made, and nothing was sent.
+    pub async fn send(&self, request: Request) -> Result<Outcome, Shortage> {
         let destination = Destination { host: request.url.host().to_owned(), port: request.url.port() };
         let Some(headers) = header_map(&request) else {
             let error = "a header's name or value is not allowed in HTTP".to_owned();
-            return Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination));
+            return Ok(Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination)));
         };
         let kept = self.kept.take(&destination, Instant::now());
         let Ok(http) = kept.map_or_else(|| self.http(), Ok) else {
             let error = "the HTTP client cannot be made".to_owned();
-            return Outcome::unsent(Status::Failed(Failure::Connect), Some(error), Some(destination));
+            return Ok(Outcome::unsent(Status::Failed(Failure::Connect), Some(error), Some(destination)));
         };
         let trace = Arc::new(Trace::default());
         let mut attempt = Attempt {
@@ -124,14 +128,17 @@ impl Client {
         let deadline = tokio::time::Instant::now() + request.timeout;
         let sending = http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
         match tokio::time::timeout_at(deadline, trace.scope(sending)).await {
-            Err(_) => attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None),
-            Ok(Err(error)) => attempt.failed(&error),
+            Err(_) => Ok(attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None)),
+            Ok(Err(error)) => match shortage(&error) {
+                Some(shortage) => Err(shortage),
+                None => Ok(attempt.failed(&error)),
+            },
             Ok(Ok(response)) => {
                 attempt.first_byte = Some(attempt.began.elapsed());
                 attempt.remote = response.remote_addr().map(|address| address.ip());
                 let outcome = self.answered(attempt, response, deadline, &request).await;
                 self.kept.keep(destination, http, Instant::now());
-                outcome
+                Ok(outcome)
             }
         }
     }
@@ -253,6 +260,18 @@ async fn read_beginning(mut response: reqwest::Response, deadline: tokio::time::
         }
     }
     body
+}
+
+/// Whether it was this machine that could not connect.
+fn shortage(error: &reqwest::Error) -> Option<Shortage> {
+    if !error.is_connect() {
+        return None;
+    }
+    match find::<ResolveError>(error) {
+        Some(ResolveError::Lookup(error)) => Shortage::of(error),
+        Some(_) => None,
+        None => find::<io::Error>(error).and_then(Shortage::of),
+    }
 }
 
 /// Which failure an error is, and words for it that hold nothing of the URL.

@@ -27,6 +27,7 @@ use super::{
     flight::Flight,
     heart::{self, Heart},
     memory::Memory,
+    pause::Pause,
     ready::Ready,
     recorder::Ended,
     resting::{Why, forget_ended},
@@ -70,6 +71,8 @@ pub struct Dispatcher {
     pub heart: Arc<Heart>,
     /// What was claimed of late.
     pub memory: Memory,
+    /// Where nothing can be sent just now.
+    pub pause: Arc<Pause>,
     /// When to look.
     pub wake_up: WakeUp,
     /// To the recorder.
@@ -207,6 +210,9 @@ impl Dispatcher {
         if ready.horizon.is_overdue(Instant::now()) {
             self.look(ready).await?;
         }
+        if let Some(left) = self.pause.left() {
+            return Ok(Next::Rest(Why::Short(left)));
+        }
         let max_age_us = self.max_age.and_then(|age| i64::try_from(age.as_micros()).ok());
         let Some(request) = self.flight.request(&ready.cursor, max_age_us, ready.horizon.since()) else {
             return Ok(Next::Rest(Why::Full));
@@ -271,6 +277,7 @@ impl Dispatcher {
                 endpoint,
                 seat,
                 heart: Arc::clone(&self.heart),
+                pause: Arc::clone(&self.pause),
                 claimed_at,
                 ended: self.ended.clone(),
                 stop: self.stop.clone(),

@@ -155,6 +155,13 @@ impl State {
         }
     }
 
+    /// An attempt that has begun could not send: nothing is in doubt.
+    fn take_back(&mut self, delivery: &Delivery) {
+        if let Some((_, phase @ Phase::Begun)) = self.deliveries.get_mut(&delivery.delivery_id) {
+            *phase = Phase::Admitted;
+        }
+    }
+
     /// Changes a tenant's share, and forgets it where nothing is left of it.
     fn change(&mut self, tenant_id: &str, change: impl FnOnce(&mut Share)) {
         if let Some(share) = self.tenants.get_mut(tenant_id) {
@@ -332,6 +339,7 @@ impl Seat {
     /// It was not sent, and will not be: the claim is to be given back.
     pub fn leave_unsent(self) {
         let (flight, delivery) = (Arc::clone(&self.flight), Arc::clone(&self.delivery));
+        flight.state().take_back(&delivery);
         drop(self);
         flight.state().unsent.push(delivery);
         flight.left_unsent.notify_one();

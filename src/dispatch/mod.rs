@@ -39,6 +39,7 @@ mod horizon;
 mod keys;
 pub mod listener;
 pub mod memory;
+mod pause;
 mod ready;
 pub mod recorder;
 mod resting;

@@ -20,6 +20,8 @@ pub(super) enum Why {
     HeldBack,
     /// Nothing more is pending.
     Empty,
+    /// This machine lacks what it takes to connect; tried again after so long.
+    Short(Duration),
 }
 
 /// Room comes in swarms: for so long more of it is waited for, so that a claim is worth its round trips.
@@ -50,7 +52,8 @@ impl Dispatcher {
             }
         }
         match why {
-            Why::Full => self.rest_full(ready, tasks, patience).await,
+            Why::Full => self.rest_unheard(ready, tasks, why, patience).await,
+            Why::Short(left) => self.rest_unheard(ready, tasks, why, patience.min(left)).await,
             Why::HeldBack if self.is_paced(ready).await? => {
                 Ok(!matches!(self.wait(tasks, PACE, why, false).await, Woken::Stopped))
             }
@@ -58,17 +61,18 @@ impl Dispatcher {
         }
     }
 
-    /// Nobody needs to tell us anything before a delivery leaves.
-    async fn rest_full(
+    /// Nobody needs to tell us anything before a delivery leaves, or the pause is over.
+    async fn rest_unheard(
         &mut self,
         ready: &mut Ready,
         tasks: &mut JoinSet<()>,
+        why: Why,
         patience: Duration,
     ) -> Result<bool, String> {
         if ready.bell.as_ref().is_some_and(Bell::may_ring) {
             self.silence(ready).await?;
         }
-        Ok(!matches!(self.wait(tasks, patience, Why::Full, false).await, Woken::Stopped))
+        Ok(!matches!(self.wait(tasks, patience, why, false).await, Woken::Stopped))
     }
 
     /// Whether to look by the clock, because a tenant that has to wait for room rings all the time.
@@ -187,7 +191,7 @@ impl Dispatcher {
                 () = &mut timer => return Woken::Timer,
                 () = self.flight.left_unsent() => return Woken::Unsent,
                 // Somebody waits for the room that this one leaves.
-                () = self.flight.left(), if why != Why::Empty => break,
+                () = self.flight.left(), if matches!(why, Why::Full | Why::HeldBack) => break,
                 Some(ended) = tasks.join_next() => tell_panic(ended),
             }
         }

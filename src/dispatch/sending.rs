@@ -12,7 +12,7 @@ use crate::{
     store::delivery_log::Entry,
 };
 
-use super::{claim::Delivery, flight::Seat, heart::Heart, recorder::Ended};
+use super::{claim::Delivery, flight::Seat, heart::Heart, pause::Pause, recorder::Ended};
 
 /// One delivery on its way.
 pub(super) struct Sending {
@@ -24,6 +24,8 @@ pub(super) struct Sending {
     pub(super) seat: Seat,
     /// Says whether the claim is still ours.
     pub(super) heart: Arc<Heart>,
+    /// Where nothing can be sent just now.
+    pub(super) pause: Arc<Pause>,
     /// On the monotonic clock, before the claim was made.
     pub(super) claimed_at: Instant,
     /// To the recorder.
@@ -57,11 +59,21 @@ impl Sending {
             Ok(endpoint) => {
                 self.seat.begin();
                 failpoint::reached("sending::begun");
-                self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await
+                match self.pipeline.send(endpoint, &delivery.event, delivery.delivery_id).await {
+                    Ok(outcome) => outcome,
+                    Err(shortage) => {
+                        self.pause.begin(shortage);
+                        self.seat.leave_unsent();
+                        return;
+                    }
+                }
             }
         };
         failpoint::reached("sending::answered");
         self.seat.end();
+        if outcome.timing.first_byte.is_some() {
+            self.pause.end();
+        }
         log_outcome(&outcome);
         // The recorder outlives every delivery.
         let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: Some(self.seat) });

@@ -1,8 +1,9 @@
 //! [`Resolver`]: names become vetted addresses. One look-up an attempt, and the connection goes to what it returned.
 
 use std::{
+    fs::File,
     io,
-    net::{IpAddr, SocketAddr},
+    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
     time::Duration,
 };
@@ -10,6 +11,7 @@ use std::{
 use futures_util::future::BoxFuture;
 
 use super::{AddressRefused, EndpointUrl, Policy};
+use crate::shortage::Shortage;
 
 /// How long a save waits for the name. The connect limit of a delivery has the same default.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -26,9 +28,22 @@ struct SystemLookup;
 impl Lookup for SystemLookup {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
-            let answers = tokio::net::lookup_host((host, 0)).await?;
-            Ok(answers.map(|answer| answer.ip()).collect())
+            let host = host.to_owned();
+            tokio::task::spawn_blocking(move || look_up(&host)).await?
         })
+    }
+}
+
+/// What the system's resolver says of a name; it blocks. Where it may have lacked descriptors, that: it says itself that
+/// there is no answer just now, and nothing of the reason.
+fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
+    match (host, 0).to_socket_addrs() {
+        Ok(answers) => Ok(answers.map(|answer| answer.ip()).collect()),
+        // It holds one or two at a time.
+        Err(error) => match (File::open("/dev/null"), File::open("/dev/null")) {
+            (Err(short), _) | (_, Err(short)) if Shortage::of(&short).is_some() => Err(short),
+            _ => Err(error),
+        },
     }
 }
 

@@ -14,6 +14,7 @@ use tokio::{
 use tokio_postgres::{
     AsyncMessage, Config, Connection, Notification, SimpleQueryMessage, Socket,
     config::{Host, SslMode},
+    error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
@@ -126,7 +127,7 @@ pub enum ConnectError {
     #[error("{0}")]
     Tls(#[from] TlsError),
     /// No server answered, or it refused. Passes by itself when the database was only restarting.
-    #[error("cannot connect to {target}: {}", said(.source))]
+    #[error("cannot connect to {target}: {}{}", said(.source), remedy(.source).unwrap_or_default())]
     Refused {
         /// Host, port, database and user.
         target: String,
@@ -159,10 +160,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Whether the text says what is to be done.
+    pub fn names_its_remedy(&self) -> bool {
+        match self {
+            Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => true,
+            Self::Refused { source, .. } => remedy(source).is_some(),
+            Self::Unanswered { .. } | Self::SetUp { .. } => false,
+        }
+    }
+
     /// Whether trying again later can help without anybody acting.
     pub fn may_pass(&self) -> bool {
         matches!(self, Self::Refused { .. } | Self::Unanswered { .. } | Self::SetUp { .. })
     }
+}
+
+/// What is to be done about a server that is there and takes no session.
+fn remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
+    (error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)).then_some(
+        "; a daemon needs four, a command one: raise the login's CONNECTION LIMIT or the server's max_connections",
+    )
 }
 
 /// Opens a session at `url`, one of `database`'s.

@@ -130,8 +130,11 @@ pub fn explain(error: &Error, daemon_role: &str) -> String {
              or GRANT {role} TO that login"
         )
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "database.url leads to a server that takes no writes: name the primary, or add target_session_attrs=read-write"
+        "database.url leads to a server that takes no writes: name the primary, add target_session_attrs=read-write, or \
+         put default_transaction_read_only back to off"
             .to_owned()
+    } else if *code == SqlState::DISK_FULL {
+        "the server's disk is full: make room there".to_owned()
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         "somebody else is changing it just now: try again".to_owned()
     } else {

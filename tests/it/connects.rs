@@ -130,3 +130,20 @@ async fn a_wrong_password_is_told_by_command_and_daemon_and_not_shown() {
     let said = format!("{}{}", command.stderr, daemon.log().join("\n"));
     assert!(!said.contains("something-else") && !said.contains(PASSWORD), "{said}");
 }
+
+#[tokio::test]
+async fn a_session_that_is_dropped_ends_at_the_server_though_it_is_busy_with_a_statement() {
+    let setup = secured().await;
+    go_by(&setup, "verify-full", "localhost", true);
+    let database = config::load(Some(&setup.config_file())).unwrap().database;
+    let session = connect(&database.url, &database).await.unwrap();
+    let admin = setup.db.admin().await;
+    let busy = "SELECT count(*) FROM pg_stat_activity WHERE query = 'SELECT pg_sleep(600)'";
+    let sessions = async || admin.query_one(busy, &[]).await.unwrap().get::<_, i64>(0);
+    tokio::select! {
+        done = session.client.batch_execute("SELECT pg_sleep(600)") => panic!("{done:?}"),
+        () = patiently("the statement", async { while sessions().await == 0 {} }) => {}
+    }
+    drop(session);
+    patiently("its end", async { while sessions().await > 0 {} }).await;
+}

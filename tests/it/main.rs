@@ -42,6 +42,8 @@ mod maps_columns;
 mod never_breaks_the_applications_writes;
 /// What no longer fits of the install is named with its remedy, and the remedy puts it right.
 mod notices_what_is_broken;
+/// A test in namespaces of its own.
+mod own_world;
 /// The triggers queue every lead that counts, once, whichever way it is written, and nothing else.
 mod queues_what_counts;
 /// `reconcile` accounts for every lead since the install, and names those that nothing became of.
@@ -67,8 +69,14 @@ mod survives;
 /// A kill at each step between the claim and the log.
 #[cfg(feature = "failpoints")]
 mod survives_at_every_step;
+/// Clocks that jump cost no lead and send nothing twice.
+mod survives_clocks;
 /// Daemons killed, frozen and stopped and servers restarted, at random: every lead is accounted for.
 mod survives_faults;
+/// What the machine or the server lacks stops the daemon for as long as it is lacking, and costs no lead.
+mod survives_shortages;
+/// A server that is frozen, lost or replaced holds nothing up for longer than its limit, and costs no lead.
+mod survives_the_network;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.

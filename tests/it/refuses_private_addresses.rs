@@ -15,9 +15,12 @@ use tokio::net::TcpListener;
 
 use self::{
     name_server::{NameServer, Reply},
-    network::{Everywhere, is_inside},
+    network::NETWORK,
 };
-use crate::harness::{Answer, Cluster, Database, Receiver, Setup};
+use crate::{
+    harness::{Answer, Cluster, Database, Receiver, Setup},
+    own_world::Everywhere,
+};
 
 #[tokio::test]
 async fn a_private_url_is_refused_at_save_with_the_rule_and_nothing_is_saved() {
@@ -171,7 +174,7 @@ impl DnsCase {
 #[tokio::test]
 async fn whatever_a_name_server_answers_no_socket_is_opened_to_a_forbidden_address() {
     let name = "refuses_private_addresses::whatever_a_name_server_answers_no_socket_is_opened_to_a_forbidden_address";
-    if !is_inside(name) {
+    if !NETWORK.is_here(name) {
         return;
     }
     let cases = DnsCase::all();

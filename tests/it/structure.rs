@@ -10,19 +10,23 @@ use std::{
 use serde_json::Value;
 
 /// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
-const MAY_KNOW: [(&str, &[&str]); 18] = [
+const MAY_KNOW: [(&str, &[&str]); 19] = [
     ("event", &[]),
     ("outcome", &[]),
     ("secret", &[]),
+    ("shortage", &[]),
     ("visitor", &["secret"]),
     ("failpoint", &[]),
-    ("egress", &["outcome"]),
+    ("egress", &["outcome", "shortage"]),
     ("config", &["egress", "secret"]),
     ("keyring", &["secret"]),
-    ("delivery", &["egress", "event", "outcome", "secret"]),
+    ("delivery", &["egress", "event", "outcome", "secret", "shortage"]),
     ("store", &["config", "event", "outcome", "secret"]),
-    ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "store"]),
-    ("dispatch", &["config", "delivery", "event", "failpoint", "keyring", "outcome", "pipeline", "store", "visitor"]),
+    ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "shortage", "store"]),
+    (
+        "dispatch",
+        &["config", "delivery", "event", "failpoint", "keyring", "outcome", "pipeline", "shortage", "store", "visitor"],
+    ),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
     ("daemon", &["config", "delivery", "dispatch", "keyring", "pipeline", "shutdown", "store", "telemetry"]),

@@ -199,15 +199,12 @@ pub(super) fn key_file(error: &KeyFileError) -> Line {
 pub(super) fn no_session(error: &ConnectError) -> Line {
     let text = error.to_string();
     match error {
+        error if error.names_its_remedy() => Line::fail_as_said("database", text),
         ConnectError::Refused { source, .. } | ConnectError::SetUp { source, .. } => {
             let sqlstate = source.code().map_or("", |state| state.code());
             Line::fail("database", text, connecting_remedy(sqlstate))
         }
-        ConnectError::Unanswered { .. } => Line::fail("database", text, connecting_remedy("")),
-        // These name their remedy.
-        ConnectError::Url | ConnectError::Tls(_) | ConnectError::StatementPooler { .. } => {
-            Line::fail_as_said("database", text)
-        }
+        _ => Line::fail("database", text, connecting_remedy("")),
     }
 }
 
@@ -333,7 +330,7 @@ mod tests {
         for code in ["28P01", "28000", "3D000"] {
             assert!(connecting_remedy(code).contains("create the role"), "{code}");
         }
-        for code in ["", "57P03", "53300"] {
+        for code in ["", "57P03"] {
             assert!(connecting_remedy(code).starts_with("start it"), "{code}");
         }
     }

@@ -134,6 +134,20 @@ impl Cluster {
         self.ask(format!("set {name} = {value}")).await;
     }
 
+    /// Restarts the server with further variables in its environment.
+    pub async fn restart_with(self: &Arc<Self>, variables: &[(&str, &str)]) {
+        for (name, value) in variables {
+            self.ask(format!("export {name}={value}")).await;
+        }
+        self.restart(Stop::Fast).await;
+    }
+
+    /// Lets everybody from a network log in.
+    pub async fn allow(self: &Arc<Self>, network: &str) {
+        self.ask(format!("allow {network}")).await;
+        self.restart(Stop::Fast).await;
+    }
+
     /// Stops the server; returns when it is down.
     pub async fn stop(self: &Arc<Self>, how: Stop) {
         let how = match how {

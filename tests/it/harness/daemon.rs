@@ -63,8 +63,13 @@ impl Process {
     /// Starts the daemon: `lead-webhook --config FILE run`. It ends with the thread that starts it, also where this
     /// process is killed and drops nothing.
     pub fn daemon(config: &Path, env: &[(&str, &str)]) -> Self {
+        Self::daemon_by(&[], config, env)
+    }
+
+    /// The same by another program, which is given it as its last arguments and becomes it.
+    pub fn daemon_by(by: &[&str], config: &Path, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new("setpriv");
-        command.args(["--pdeathsig", "KILL"]).arg(program()).arg("--config").arg(config).arg("run");
+        command.args(["--pdeathsig", "KILL"]).args(by).arg(program()).arg("--config").arg(config).arg("run");
         Self::spawn(command, env, "")
     }
 

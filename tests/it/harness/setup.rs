@@ -99,6 +99,11 @@ impl Setup {
         Process::daemon(&self.config_file(), env)
     }
 
+    /// Starts the daemon by another program, which becomes it.
+    pub fn daemon_by(&self, by: &[&str]) -> Process {
+        Process::daemon_by(by, &self.config_file(), &[])
+    }
+
     /// Runs a command of the program to its end.
     pub async fn run(&self, args: &[&str]) -> Output {
         self.run_with(args, &[], "").await

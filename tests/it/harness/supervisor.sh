@@ -3,6 +3,8 @@
 # It first prints the directory, then does what each line on its input says and answers `ok` or `failed`:
 #     init              make the server's files
 #     set NAME = VALUE  a line for postgresql.conf
+#     export NAME=VALUE a variable of the server's environment, from the next start
+#     allow NETWORK     whoever comes from there may log in
 #     start PORT        start, and wait until it accepts connections
 #     stop MODE         stop by pg_ctl's mode: fast or immediate
 #     copy              of a stopped server: keep a copy of its files, as they are on a standby
@@ -34,6 +36,8 @@ while read -r command argument; do
     case $command in
     init) init ;;
     set) echo "$argument" >>data/postgresql.conf ;;
+    export) export "$argument" ;;
+    allow) echo "host all all $argument trust" >>data/pg_hba.conf ;;
     start) pg_ctl start -l server.log -o "-p $argument" ;;
     stop) pg_ctl stop -m "$argument" ;;
     copy) cp -a data standby && touch standby/standby.signal ;;

@@ -1,0 +1,119 @@
+//! Clocks that jump, the daemon's and the server's, cost no lead and send nothing twice.
+
+use std::{
+    fs,
+    io::{Write as _, stderr},
+    path::PathBuf,
+};
+
+use serde_json::json;
+
+use crate::{
+    audit::Audit,
+    harness::{Answer, Cluster, Gate, Setup, patiently},
+};
+
+/// A clock that can be put forward and back while a process goes by it.
+struct Clock {
+    library: PathBuf,
+    offset: PathBuf,
+}
+
+impl Clock {
+    /// Where there is no library for it, that is printed: nothing is left out in silence.
+    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
+    fn new(setup: &Setup) -> Option<Self> {
+        let folders = fs::read_dir("/usr/lib").unwrap().flatten();
+        let library = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).find(|path| path.exists());
+        if library.is_none() {
+            writeln!(stderr(), "left out: clocks that jump, which needs libfaketime").unwrap();
+        }
+        // The server's directory: it may read there.
+        let offset = setup.db.cluster.directory().join("clock");
+        let clock = Self { library: library?, offset };
+        clock.put(0);
+        Some(clock)
+    }
+
+    /// So many seconds from the machine's clock.
+    fn put(&self, seconds: i64) {
+        // At once, so that nobody reads half of it.
+        let next = self.offset.with_extension("next");
+        fs::write(&next, format!("{seconds:+}")).unwrap();
+        fs::rename(next, &self.offset).unwrap();
+    }
+
+    /// What makes a process go by it. The monotonic clock goes on as it does.
+    fn environment(&self) -> [(&'static str, &str); 4] {
+        [
+            ("LD_PRELOAD", self.library.to_str().unwrap()),
+            ("FAKETIME_TIMESTAMP_FILE", self.offset.to_str().unwrap()),
+            ("FAKETIME_NO_CACHE", "1"),
+            ("FAKETIME_DONT_FAKE_MONOTONIC", "1"),
+        ]
+    }
+}
+
+const HOURS: i64 = 3600;
+
+#[tokio::test]
+async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it() {
+    let setup = Setup::new().await;
+    let Some(clock) = Clock::new(&setup) else { return };
+    setup.edit_config(&[("delivery.max_age", json!("1h"))]);
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon_with(&clock.environment());
+    let mut leads = 0;
+    for hours in [0, 30, -30, 0] {
+        clock.put(hours * HOURS);
+        setup.db.insert_leads("acme", 3).await;
+        leads += 3;
+        let rows = setup.db.wait_for_log(leads).await;
+        assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+        let signed = setup.receiver.requests().last().unwrap().header("webhook-timestamp").unwrap().to_owned();
+        let ahead = signed.parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
+        assert!((ahead - hours * HOURS).abs() < 100, "it does go by that clock: {ahead} s");
+    }
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn the_servers_clock_may_jump_either_way_and_nothing_is_sent_twice() {
+    let setup = Setup::on(&Cluster::start(&[])).await;
+    let Some(clock) = Clock::new(&setup) else { return };
+    setup.db.cluster.restart_with(&clock.environment()).await;
+    // So that of four leads each daemon has two.
+    setup.edit_config(&[("delivery.concurrency", json!(2)), ("delivery.per_endpoint", json!(2))]);
+    setup.endpoint("acme").await;
+    let _daemons = [setup.daemon(), setup.daemon()];
+    let admin = setup.db.admin().await;
+    let count = async |sql: &str| admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    let mut leads = 0;
+    for hours in [30, 0, -30, 0] {
+        let gate = Gate::closed();
+        setup.receiver.answer(Answer::status(200).behind(&gate));
+        setup.db.insert_leads("acme", 4).await;
+        setup.receiver.wait_for(leads + 4).await;
+        clock.put(hours * HOURS);
+        let now = count("SELECT extract(epoch FROM clock_timestamp())::bigint").await;
+        let ahead = now - jiff::Timestamp::now().as_second();
+        assert!((ahead - hours * HOURS).abs() < 100, "it does go by that clock: {ahead} s");
+        if leads == 0 {
+            // No daemon has beaten by the new clock yet: the first that does takes the other for dead.
+            patiently("a daemon to take the other for dead", async {
+                while count("SELECT count(*) FROM lead_webhook.deliveries WHERE status = 'interrupted'").await == 0 {}
+            })
+            .await;
+        }
+        setup.db.insert_leads("acme", 4).await;
+        gate.open();
+        leads += 8;
+        patiently("the real outcomes", async {
+            let delivered = "SELECT count(*) FROM lead_webhook.deliveries WHERE status = 'delivered'";
+            while count(delivered).await < i64::try_from(leads).unwrap() {}
+        })
+        .await;
+        assert_eq!(setup.receiver.requests().len(), leads);
+    }
+    Audit::of(&setup).await.assert_sound();
+}
