@@ -304,6 +304,23 @@ async fn where_notifications_do_not_come_through_it_says_so_once_and_commits_do_
 }
 
 #[tokio::test]
+async fn once_notifications_come_through_again_it_hears_them() {
+    let Some((setup, mut pooler)) = pooled(&[("default_pool_size", "20")]).await else { return };
+    setup.edit_config(&[("database.poll_interval", json!("1h"))]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains(DEAF)).await;
+    pooler.kill9();
+    pooler.set("pool_mode", "session");
+    pooler.start_again().await;
+    daemon.wait_for_log(|line| line.contains("notifications come through now")).await;
+    for n in 1..=3 {
+        until(&setup, "commits to notify", "SELECT last_value < 128 FROM lead_webhook.bell").await;
+        setup.db.insert_leads("acme", 1).await;
+        setup.db.wait_for_log(n).await;
+    }
+}
+
+#[tokio::test]
 async fn with_a_listen_url_straight_to_the_server_it_hears_at_once() {
     let Some((setup, _pooler)) = pooled(&[]).await else { return };
     setup.edit_config(&[
@@ -374,6 +391,18 @@ async fn a_pool_that_is_used_up_is_waited_for() {
     let audit = Audit::of(&setup).await;
     audit.assert_sound();
     assert_eq!(audit.delivered, 6);
+}
+
+#[tokio::test]
+async fn a_pooler_that_takes_no_more_sessions_is_waited_for() {
+    let Some((setup, pooler)) = pooled(&[]).await else { return };
+    pooler.command("SET max_client_conn = 0").await;
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    daemon.wait_for_log(|line| line.contains("cannot claim") && line.contains("no more connections allowed")).await;
+    pooler.command("SET max_client_conn = 200").await;
+    setup.db.wait_for_log(1).await;
+    Audit::of(&setup).await.assert_sound();
 }
 
 #[tokio::test]

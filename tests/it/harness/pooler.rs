@@ -1,7 +1,6 @@
 //! [`Pooler`]: a PgBouncer between the program and the server, as an ordinary user, on a port of its own.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{Write as _, stderr},
     path::{Path, PathBuf},
@@ -55,12 +54,13 @@ impl Pooler {
         let (folder, port) = (db.cluster.folder(), free_port());
         let users = [&db.daemon_login, &db.app_login, "postgres"].map(|user| format!("\"{user}\" \"\"\n"));
         write(&folder, "users", &users.concat());
-        let mut ini = format!("[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\n", db.cluster.port());
-        write!(ini, "listen_port = {port}\nauth_file = {}\n", folder.path().join("users").display()).unwrap();
-        for (name, value) in SETTINGS.iter().chain(settings) {
-            writeln!(ini, "{name} = {value}").unwrap();
-        }
-        write(&folder, "pgbouncer.ini", &ini);
+        let head = format!(
+            "[databases]\n* = host=127.0.0.1 port={}\n[pgbouncer]\nlisten_port = {port}\nauth_file = {}\n",
+            db.cluster.port(),
+            folder.path().join("users").display()
+        );
+        let settings = SETTINGS.iter().chain(settings).map(|(name, value)| format!("{name} = {value}\n"));
+        write(&folder, "pgbouncer.ini", &settings.fold(head, |ini, line| ini + &line));
         let child = spawn(&program, &folder);
         let pooler = Self { program, folder, port, name: db.name.clone(), child };
         pooler.until_it_answers().await;
@@ -81,6 +81,13 @@ impl Pooler {
     pub async fn command(&self, command: &str) {
         let console = connect(&self.url_to("postgres", "pgbouncer")).await.expect("PgBouncer's console");
         console.simple_query(command).await.unwrap_or_else(|error| panic!("{command}: {error:?}"));
+    }
+
+    /// Another setting, in force from the next start.
+    pub fn set(&self, name: &str, value: &str) {
+        let path = self.folder.path().join("pgbouncer.ini");
+        let mut ini = fs::File::options().append(true).open(path).unwrap();
+        writeln!(ini, "{name} = {value}").unwrap();
     }
 
     /// Kills it as a crash would.
