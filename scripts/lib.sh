@@ -33,23 +33,58 @@ postgresql_version() {
     "$1/postgres" --version | sed -n 's/^postgres (PostgreSQL) \([0-9.]*\).*/\1/p'
 }
 
-# Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is.
+# A pooler, for the tests that go through one: as told, else Debian's.
+has_pgbouncer() {
+    for program in "${LEAD_WEBHOOK_PGBOUNCER:-}" /usr/sbin/pgbouncer /usr/bin/pgbouncer; do
+        if [ -x "$program" ]; then return 0; fi
+    done
+    return 1
+}
+
+# A clock that can be put forward and back, for the tests that do.
+has_faketime() {
+    for library in /usr/lib/*/faketime/libfaketime.so.1; do
+        if [ -e "$library" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is. What only tests need
+# is for those scripts that say for_tests=yes.
 install_missing() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust with its toolchain manager, rustup, then try again"
     missing=
     command -v cc >/dev/null || missing="$missing gcc libc6-dev"
     has_postgresql || missing="$missing postgresql"
+    if [ -n "${for_tests:-}" ]; then
+        has_pgbouncer || missing="$missing pgbouncer"
+        has_faketime || missing="$missing libfaketime"
+    fi
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "missing here, and there is no apt-get to install it by:$missing"
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then
         die "missing here, and installing needs root or sudo: apt-get install$missing"
     fi
-    echo "Installing by apt-get (of PostgreSQL the programs only, no server is set up):$missing" >&2
+    echo "Installing by apt-get (the programs only, no server is set up or started):$missing" >&2
     apt_get update
     case $missing in *postgresql*) apt_get install postgresql-common ;; esac
     # shellcheck disable=SC2086 # a list of words
-    without_main_cluster apt_get install $missing || die "apt-get could not install:$missing"
+    without_servers apt_get install $missing || die "apt-get could not install:$missing"
+    # It would run from the next start of the machine on.
+    case $missing in *pgbouncer*) as_root systemctl --quiet disable pgbouncer 2>/dev/null || true ;; esac
     has_postgresql || die "PostgreSQL is installed, but its server's programs are not found: set LEAD_WEBHOOK_PG_BIN"
+}
+
+# Runs a command while what it installs is kept from starting a server.
+without_servers() {
+    policy=/usr/sbin/policy-rc.d
+    if [ -e "$policy" ]; then without_main_cluster "$@"; return; fi
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    done=0
+    without_main_cluster "$@" || done=$?
+    as_root rm "$policy"
+    return "$done"
 }
 
 apt_get() {

@@ -39,7 +39,8 @@ SIGHUP: read the key file, egress rules, time limits, identity and log level aga
     /// Create or upgrade the schema and install the triggers by the configured mapping
     #[command(after_help = "\
 Idempotent, and safe beside a busy application: it waits for a lock on the leads table for 200 ms at a time. \
-Needs the key file, and a database user that may create triggers on the table (database.owner_url).")]
+Needs the key file, and a database user that may create triggers on the table (database.owner_url); \
+straight to the server, or through a pooler in session mode.")]
     Migrate {
         /// Print the SQL and change nothing
         #[arg(long)]

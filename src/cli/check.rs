@@ -109,7 +109,8 @@ impl Report<'_> {
             Ok(server) => {
                 self.say(&judge::version(&server));
                 self.say(&judge::primary(&server));
-                self.say(&judge::tls(&server, self.context.config.database.tls));
+                let way = if session.shared().is_pooled() { judge::pooler } else { judge::tls };
+                self.say(&way(&server, self.context.config.database.tls));
                 self.notifications(session, &server).await;
             }
         }

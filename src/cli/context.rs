@@ -2,15 +2,21 @@
 
 use std::path::PathBuf;
 
+use tokio::sync::mpsc;
+
 use crate::{
     config::{self, Config},
     keyring::KeyRing,
     pipeline::Pipeline,
     secret::Secret,
-    store::{connect, session::Session},
+    store::{
+        connect::{self, ConnectError},
+        notifications,
+        session::Session,
+    },
 };
 
-use super::Failure;
+use super::{Failure, database::failed};
 
 /// The configuration that a command runs under.
 pub(super) struct Context {
@@ -47,10 +53,34 @@ impl Context {
         self.connect(&self.config.database.owner_url).await
     }
 
-    async fn connect(&self, url: &Secret<String>) -> Result<Session, Failure> {
-        let connected = connect::connect(url, &self.config.database).await.map_err(|error| {
-            if error.may_pass() { Failure::operation(error) } else { Failure::Configuration(error.to_string()) }
-        })?;
-        Ok(Session::new(connected))
+    /// The same for work that needs one and the same session from its beginning to its end: its settings, and a lock that
+    /// keeps others off. `command` is that work.
+    ///
+    /// # Errors
+    /// [`Failure::Configuration`] behind a pooler that does not give one.
+    pub(super) async fn lasting_owner_session(&self, command: &str) -> Result<Session, Failure> {
+        let database = &self.config.database;
+        let (sender, mut heard) = mpsc::channel(1);
+        let session = connect::connect_listening(&database.owner_url, database, sender).await.map_err(failure)?;
+        if !session.client.is_pooled() {
+            return Ok(Session::new(session));
+        }
+        let notifying = self.owner_session().await?;
+        let lasting = notifications::lasting(session, &mut heard, notifying.shared()).await.map_err(failed(self))?;
+        lasting.map(Session::new).ok_or_else(|| {
+            Failure::Configuration(format!(
+                "database.owner_url leads through a pooler that does not keep a session together, as in transaction mode: \
+                 `lead-webhook {command}` needs one of its own. Set database.owner_url to the server itself"
+            ))
+        })
     }
+
+    async fn connect(&self, url: &Secret<String>) -> Result<Session, Failure> {
+        connect::connect(url, &self.config.database).await.map(Session::new).map_err(failure)
+    }
+}
+
+/// Why there is no session, as a command's end.
+fn failure(error: ConnectError) -> Failure {
+    if error.may_pass() { Failure::operation(error) } else { Failure::Configuration(error.to_string()) }
 }

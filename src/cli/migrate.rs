@@ -16,7 +16,7 @@ const KEY_CHECK: &[u8] = b"lead-webhook";
 
 /// Creates or upgrades schema and triggers, or prints the SQL.
 pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Failure> {
-    let mut session = context.owner_session().await?;
+    let mut session = context.lasting_owner_session("migrate").await?;
     if dry_run {
         let sql = install::migrate_plan(session.client(), &context.config).await.map_err(Failure::operation)?;
         return output::data(sql.trim_end());
@@ -35,7 +35,7 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
 
 /// Removes triggers and schema, or prints the SQL.
 pub(super) async fn uninstall(context: &Context, keep_log: bool, dry_run: bool) -> Result<(), Failure> {
-    let mut session = context.owner_session().await?;
+    let mut session = context.lasting_owner_session("uninstall").await?;
     if dry_run {
         let sql =
             install::uninstall_plan(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;

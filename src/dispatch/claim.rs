@@ -13,7 +13,7 @@ use uuid::Uuid;
 use crate::{
     event::{Event, EventKind},
     failpoint,
-    outcome::{Destination, Failure, Outcome, SkipReason, Status},
+    outcome::SkipReason,
     store::{
         Client, Error, Statement, bell,
         delivery_log::{self, Entry},
@@ -22,6 +22,7 @@ use crate::{
         mapping::MappedSql,
         outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
+        timeline::Place,
         uniqueness::{self, Key, Known},
     },
     visitor::{self, UniquenessKey},
@@ -31,6 +32,7 @@ use super::{
     decide::Verdict,
     endpoints::Endpoints,
     keys::{Keys, Present, observed},
+    settled::{broken, skipped},
 };
 
 /// A delivery that is claimed and committed, ready to be sent once.
@@ -65,6 +67,11 @@ pub enum ClaimError {
     /// The leads cannot be read.
     #[error(transparent)]
     Leads(#[from] LoadError),
+    /// The pooler leads to another server now, which is to be looked at first.
+    #[error(
+        "the pooler leads to another server, or to one that was promoted: looking at it before anything is claimed"
+    )]
+    Moved,
     /// The database said no, or the connection is lost.
     #[error("the claim failed")]
     Database(#[from] Error),
@@ -103,6 +110,8 @@ pub struct Claimer {
     pub instance_id: Uuid,
     /// Makes visitors and contacts comparable.
     pub key: UniquenessKey,
+    /// Behind a pooler: where the guard looked and the daemon's memory is of. Each transaction may be elsewhere.
+    pub place: Option<Place>,
     /// How long a lead must have been silent.
     pub silence: Duration,
     /// The endpoints as they were last seen.
@@ -130,8 +139,14 @@ impl Claimer {
         silenced?;
         let Picked { events, endpoints, leads } = picked?;
         if events.is_empty() {
-            client.batch_execute("ROLLBACK").await?;
+            client.roll_back().await?;
             return Ok(Claimed::default());
+        }
+        if let Some(place) = &self.place
+            && !place.is_here(client).await?
+        {
+            client.roll_back().await?;
+            return Err(ClaimError::Moved);
         }
         let tenants = events.iter().map(|event| event.place.tenant_id.clone()).collect();
         let mut claimed = Claimed { picked: tenants, ..Claimed::default() };
@@ -158,14 +173,14 @@ impl Claimer {
     ) -> Result<Picked, ClaimError> {
         let pick = async |with_leads| {
             let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
-            try_join(client.batch_execute(BEGIN), picked).await.map(|((), picked)| picked)
+            try_join(client.begin(BEGIN), picked).await.map(|((), picked)| picked)
         };
         match pick(statements.pick.reads_leads()).await {
             Ok(picked) => Ok(picked),
             Err(error) if leads::is_locked(&error) => Err(LoadError::Locked(error).into()),
             // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
             Err(error) if error.code().is_some() => {
-                client.batch_execute("ROLLBACK").await?;
+                client.roll_back().await?;
                 Ok(pick(false).await?)
             }
             Err(error) => Err(error.into()),
@@ -271,7 +286,7 @@ impl Claimer {
         };
         failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
-        try_join3(settled, decided, client.batch_execute("COMMIT")).await?;
+        try_join3(settled, decided, client.commit()).await?;
         failpoint::reached("claim::committed");
         Ok(())
     }
@@ -324,41 +339,6 @@ fn obstacle(event: &Pending, endpoint: Option<&Arc<SealedEndpoint>>) -> Option<S
         Some(_) if event.expired => Some(SkipReason::Expired),
         Some(_) => None,
     }
-}
-
-/// What an event is logged as where the claim has nothing to decide.
-fn event_of(event: &Pending) -> EventKind {
-    event.decided.map_or(event.kind.presumed(), |(kind, _)| kind)
-}
-
-fn skipped(
-    event: &Pending,
-    captured_at: Option<Timestamp>,
-    reason: SkipReason,
-    endpoint: Option<&Arc<SealedEndpoint>>,
-) -> Entry {
-    let outcome = Outcome::unsent(Status::Skipped(reason), delivery_log::skip_text(reason), destination(endpoint));
-    entry(event, captured_at, outcome)
-}
-
-fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) -> Entry {
-    let outcome = Outcome::unsent(Status::Failed(Failure::Lead), Some(error.to_owned()), destination(endpoint));
-    entry(event, None, outcome)
-}
-
-fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
-    Entry {
-        place: event.place.clone(),
-        delivery_id: event.delivery_id,
-        lead_id: event.lead_id.clone(),
-        event: event_of(event),
-        captured_at,
-        outcome,
-    }
-}
-
-fn destination(endpoint: Option<&Arc<SealedEndpoint>>) -> Option<Destination> {
-    endpoint.and_then(|e| e.destination())
 }
 
 fn delivery(

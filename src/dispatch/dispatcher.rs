@@ -222,6 +222,7 @@ impl Dispatcher {
         let claimed = ready.claimer.claim(&ready.session, &ready.statements, &request, silence).await;
         let claimed = claimed.map_err(|error| match error {
             ClaimError::Leads(error) => error.to_string(),
+            ClaimError::Moved => error.to_string(),
             ClaimError::Database(error) => explained(error),
         })?;
         let found = claimed.picked.len();

@@ -44,6 +44,7 @@ mod ready;
 pub mod recorder;
 mod resting;
 mod sending;
+mod settled;
 pub mod sweep;
 mod trouble;
 pub mod wake_up;

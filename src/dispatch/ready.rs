@@ -9,6 +9,7 @@ use crate::{
         self, bell, connect,
         mapping::{MappedSql, MappingError},
         session::{Session, explain},
+        timeline::Place,
     },
 };
 
@@ -62,6 +63,11 @@ impl Dispatcher {
         let mut session = Session::new(connected);
         session.probe().await.map_err(explained)?;
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
+        // First: what is found afterwards is there or elsewhere, and a claim elsewhere is none.
+        let place = match session.shared().is_pooled() {
+            true => Some(Place::look(&mut session).await.map_err(explained)?),
+            false => None,
+        };
         let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
         self.memory.meet(&mut session, self.heart.instance_id()).await.map_err(explained)?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
@@ -69,6 +75,7 @@ impl Dispatcher {
         let claimer = Claimer {
             instance_id: self.heart.instance_id(),
             key,
+            place,
             silence: self.leads.silence,
             endpoints: Endpoints::default(),
         };

@@ -140,6 +140,12 @@ impl Dispatcher {
             }
         }
         let Some(bell) = &mut ready.bell else { return Ok(false) };
+        if self.wake_up.is_deaf() {
+            if !bell.must_be_armed() {
+                self.silence(ready).await?;
+            }
+            return Ok(false);
+        }
         if !bell.must_be_armed() {
             return Ok(false);
         }

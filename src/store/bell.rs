@@ -4,9 +4,9 @@
 //! Only numbers are known here; when to arm and when to silence it is for the dispatcher to say.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row};
+use tokio_postgres::{Error, Row};
 
-use super::session::Session;
+use super::{client::Client, session::Session};
 
 /// How many commits ring after it was armed. A daemon that lives arms it again long before; after one that has died
 /// the application pays for so many and no more.

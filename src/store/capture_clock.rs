@@ -3,9 +3,10 @@
 //! notes how far such times reach.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
 
 use super::{
+    client::Client,
     identifier,
     mapping::{MappedSql, MappedTime},
 };

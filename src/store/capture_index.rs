@@ -1,9 +1,9 @@
 //! Whether the leads can be read in the order of their captured time: what the sweep needs, lest it read the whole
 //! table. The server's planner says so itself, so that columns, expressions and partitions are all answered alike.
 
-use tokio_postgres::{Client, Error, SimpleQueryMessage};
+use tokio_postgres::{Error, SimpleQueryMessage};
 
-use super::mapping::MappedSql;
+use super::{client::Client, mapping::MappedSql};
 
 /// How the captured time serves.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,10 +43,10 @@ pub async fn look(client: &Client, mapped: &MappedSql) -> Result<CaptureIndex, E
     let sql = format!(
         "{IN_ORDER}SELECT {key} FROM {table} lead WHERE {key} > '-infinity'::{key_type} ORDER BY {key} LIMIT 1; ROLLBACK"
     );
-    let plan = match client.simple_query(&sql).await {
+    let plan = match client.whole_transaction(&sql).await {
         Ok(plan) => plan,
         Err(error) => {
-            client.batch_execute("ROLLBACK").await?;
+            client.roll_back().await?;
             return Err(error);
         }
     };

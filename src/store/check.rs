@@ -4,14 +4,14 @@
 use std::{net::IpAddr, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
-use tokio::{sync::mpsc, time::timeout};
+use tokio::sync::mpsc;
 use tokio_postgres::{Error, Row};
-use uuid::Uuid;
 
 use super::{
     connect::{self, ConnectError},
     leads,
     mapping::MappedSql,
+    notifications,
     session::Session,
 };
 use crate::config::Database;
@@ -78,14 +78,6 @@ pub async fn clock_skew(session: &mut Session) -> Result<SignedDuration, Error> 
     Ok(asked_at.duration_since(servers) + round_trip / 2)
 }
 
-/// Nobody else listens to it.
-const CHANNEL: &str = "lead_webhook_check";
-
-/// A notification of one `check` is not taken for another's.
-const NOTIFY: &str = "\
--- check::notify
-SELECT pg_notify($1, $2)";
-
 /// Whether a notification came through.
 #[derive(Debug)]
 pub enum RoundTrip {
@@ -113,24 +105,11 @@ pub async fn notify_round_trip(
         Ok(listening) => listening,
         Err(error) => return Ok(RoundTrip::NotListening(error)),
     };
-    if let Err(error) = listening.client.batch_execute(&format!("-- check::listen\nLISTEN {CHANNEL}")).await {
+    if let Err(error) = notifications::listen(&listening.client).await {
         return Ok(RoundTrip::Refused(error));
     }
-    let word = Uuid::new_v4().to_string();
-    let notified_at = std::time::Instant::now();
-    session.client().execute(NOTIFY, &[&CHANNEL, &word]).await?;
-    let own = async {
-        while let Some(notification) = heard.recv().await {
-            if notification.payload() == word {
-                return true;
-            }
-        }
-        false
-    };
-    let is_heard = timeout(patience, own).await.unwrap_or(false);
-    // Behind a pooler the server's session outlives ours, and would go on listening.
-    let _ = listening.client.batch_execute(&format!("-- check::unlisten\nUNLISTEN {CHANNEL}")).await;
-    Ok(if is_heard { RoundTrip::Heard(notified_at.elapsed()) } else { RoundTrip::Unheard })
+    let heard = notifications::round_trip(&listening.client, &mut heard, session.shared(), patience).await?;
+    Ok(heard.map_or(RoundTrip::Unheard, RoundTrip::Heard))
 }
 
 /// A daemon's heartbeat.

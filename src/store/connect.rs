@@ -12,14 +12,15 @@ use tokio::{
     time::timeout,
 };
 use tokio_postgres::{
-    AsyncMessage, Client, Config, Connection, Notification, Socket,
+    AsyncMessage, Config, Connection, Notification, SimpleQueryMessage, Socket,
     config::{Host, SslMode},
     error::SqlState,
 };
 use tokio_postgres_rustls::MakeRustlsConnect;
 
 use super::{
-    said,
+    client::{Client, Setting, setting_sql},
+    greeting, said,
     tls::{TlsError, client_config},
 };
 use crate::{
@@ -56,25 +57,34 @@ const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 /// What tokio-postgres fills in for the idle time; its `Config` does not tell "unset" from it.
 const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 
-/// One statement, so that a session is set up in one round trip. A process that is frozen inside a transaction loses its
-/// session after 10 s, and with it the locks that others wait for. A claim must outlive the server's crash before it is
-/// sent: `synchronous_commit = off`, which some databases have, would have it sent twice.
+/// A process that is frozen inside a transaction loses its session after 10 s, and with it the locks that others wait for.
 ///
-/// Not by the startup packet's `options`: poolers refuse those. Behind a transaction pooler a SET may not last; set the
-/// same there by `ALTER ROLE … SET`.
-const SET_UP: &str = "-- connect::set_up
-SET search_path = pg_catalog, pg_temp;
-SET row_security = off;
-SET TimeZone = 'UTC';
-SET jit = off;
-SET default_transaction_isolation = 'read committed';
-SET client_min_messages = warning;
-SET standard_conforming_strings = on;
-SET statement_timeout = 0;
-SET idle_session_timeout = 0;
-SET idle_in_transaction_session_timeout = '10s';
-SET lock_timeout = '10s';
-SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'";
+/// Not by the startup packet's `options`: poolers refuse those.
+const SETTINGS: [Setting; 11] = [
+    ("search_path", "pg_catalog, pg_temp"),
+    ("row_security", "off"),
+    ("TimeZone", "UTC"),
+    ("jit", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("client_min_messages", "warning"),
+    ("standard_conforming_strings", "on"),
+    ("statement_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "10s"),
+    ("lock_timeout", "10s"),
+];
+
+/// What sets a session up, in one statement and so in one round trip; `is_local` is an SQL expression: whether only for the
+/// transaction. A claim must outlive the server's crash before it is sent: `synchronous_commit = off`, which some databases
+/// have, would have it sent twice.
+fn set_up_sql(is_local: &str) -> String {
+    format!(
+        "{},
+       CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
+            THEN pg_catalog.set_config('synchronous_commit', 'on', {is_local}) END",
+        setting_sql(&SETTINGS, is_local)
+    )
+}
 
 /// A connected client, and the task that moves its bytes.
 #[derive(Debug)]
@@ -85,6 +95,15 @@ pub struct Connected {
     pub connection: JoinHandle<Result<(), tokio_postgres::Error>>,
     /// To be kept as long as the client.
     pub life: Life,
+}
+
+impl Connected {
+    /// As a session that the server keeps for us, though there is a pooler in between.
+    pub(super) async fn lasting(self) -> Result<Self, tokio_postgres::Error> {
+        let client = self.client.into_direct();
+        client.batch_execute(&format!("-- connect::set_up\n{}", set_up_sql("false"))).await?;
+        Ok(Self { client, ..self })
+    }
 }
 
 /// The connection ends, within seconds, when this is dropped.
@@ -121,6 +140,15 @@ pub enum ConnectError {
         /// Host, port, database and user.
         target: String,
     },
+    /// There is a pooler in between that takes no transactions. The operator must act.
+    #[error(
+        "connected to {target}, which is a pooler in statement mode and takes no transactions: use pool_mode = transaction \
+         or session for this login, or name the server itself"
+    )]
+    StatementPooler {
+        /// Host, port, database and user.
+        target: String,
+    },
     /// The session could not be set up. As [`ConnectError::Refused`].
     #[error("connected to {target}, but the session could not be set up: {}", said(.source))]
     SetUp {
@@ -135,7 +163,7 @@ impl ConnectError {
     /// Whether the text says what is to be done.
     pub fn names_its_remedy(&self) -> bool {
         match self {
-            Self::Url | Self::Tls(_) => true,
+            Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => true,
             Self::Refused { source, .. } => remedy(source).is_some(),
             Self::Unanswered { .. } | Self::SetUp { .. } => false,
         }
@@ -201,6 +229,7 @@ async fn log_in(
     let (client, connection) =
         config.connect(tls.clone()).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
     let cancel_token = client.cancel_token();
+    let process_number = greeting::process_number(&cancel_token).await;
     let cancel = async move {
         if let Ok(Err(error)) = timeout(CANCEL_LIMIT, cancel_token.cancel_query(tls)).await {
             tracing::debug!(error = %said(&error), "a statement that was given up could not be cancelled");
@@ -209,10 +238,36 @@ async fn log_in(
     let (ends, ended) = oneshot::channel();
     #[expect(clippy::disallowed_methods, reason = "the connection's own task; its end is awaited through the session")]
     let connection = tokio::spawn(serve(pump(connection, notifications), ended, cancel));
-    let connected = Connected { client, connection, life: Life { _ends: ends } };
-    let set_up = connected.client.batch_execute(SET_UP).await;
-    set_up.map_err(|source| ConnectError::SetUp { target: target(), source })?;
-    Ok(connected)
+    let client = set_up(client, process_number).await.map_err(|source| match is_of_statement_pooler(&source) {
+        true => ConnectError::StatementPooler { target: target() },
+        false => ConnectError::SetUp { target: target(), source },
+    })?;
+    Ok(Connected { client, connection, life: Life { _ends: ends } })
+}
+
+/// Sets the session up, where it is the server's own; behind a pooler nothing is left in the one that was used.
+/// `process_number` is the greeting's: a pooler's is not that of the server's process.
+async fn set_up(driver: tokio_postgres::Client, process_number: Option<i32>) -> Result<Client, tokio_postgres::Error> {
+    let number = process_number.unwrap_or_default();
+    let is_pooled = format!("pg_catalog.pg_backend_pid() OPERATOR(pg_catalog.<>) {number}");
+    let asked = format!("-- connect::set_up\n{},\n       {is_pooled} AS is_pooled", set_up_sql(&is_pooled));
+    let answers = driver.simple_query(&asked).await?;
+    let is_pooled = answers.iter().any(|answer| match answer {
+        SimpleQueryMessage::Row(row) => row.get("is_pooled") == Some("t"),
+        _ => false,
+    });
+    if !is_pooled {
+        return Ok(Client::direct(driver));
+    }
+    let client = Client::pooled(driver, &set_up_sql("true"));
+    client.begin("BEGIN").await?;
+    client.commit().await?;
+    Ok(client)
+}
+
+/// Only the pooler's words tell.
+fn is_of_statement_pooler(error: &tokio_postgres::Error) -> bool {
+    error.as_db_error().is_some_and(|db| db.message().contains("statement pooling mode"))
 }
 
 /// What the URL says, and our defaults where it says nothing.

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, error::SqlState};
+use tokio_postgres::{Error, error::SqlState};
 use uuid::Uuid;
 
 use crate::{
@@ -12,6 +12,7 @@ use crate::{
 };
 
 use super::{
+    client::{Client, Statement},
     outbox::Place,
     session::{Param, Session},
 };
@@ -106,7 +107,7 @@ pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Err
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn record_statement(session: &mut Session) -> Result<tokio_postgres::Statement, Error> {
+pub async fn record_statement(session: &mut Session) -> Result<Statement, Error> {
     session.statement(&RECORD_OR_REPLACE).await
 }
 
@@ -116,7 +117,7 @@ pub async fn record_statement(session: &mut Session) -> Result<tokio_postgres::S
 /// What the database says, or that the connection is lost.
 pub async fn record_within(
     client: &Client,
-    statement: &tokio_postgres::Statement,
+    statement: &Statement,
     instance_id: Uuid,
     entries: &[&Entry],
 ) -> Result<(), Error> {

@@ -1,11 +1,14 @@
 //! The tenants' endpoints as they are stored: sealed. Opening them is the pipeline's work.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row, Statement, Transaction};
+use tokio_postgres::{Error, Row};
 
 use crate::outcome::Destination;
 
-use super::session::Session;
+use super::{
+    client::{Client, Statement, Transaction},
+    session::Session,
+};
 
 /// What a delivery needs of an endpoint, still sealed.
 #[derive(Debug, Clone)]

@@ -1,10 +1,10 @@
 //! The one installation in this database: when it was made, what was sealed for it, and which database it was made in.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::{is_refusal, session::Session};
+use super::{client::Client, is_refusal, session::Session};
 
 /// The row of `lead_webhook.installation`.
 #[derive(Debug, Clone)]
@@ -107,8 +107,8 @@ SELECT current_database()::text AS database_name, NULL::bigint AS system_identif
 /// What the database says, or that the connection is lost. A server that refuses to tell its identifier is none.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
     // Typed, because that takes one round trip and leaves nothing prepared: a daemon asks at every beat.
-    let row = match client.query_typed_one(IDENTITY, &[]).await {
-        Err(error) if is_refusal(&error) => client.query_typed_one(NAME_ALONE, &[]).await,
+    let row = match client.ask(IDENTITY).await {
+        Err(error) if is_refusal(&error) => client.ask(NAME_ALONE).await,
         row => row,
     }?;
     Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })

@@ -5,9 +5,10 @@
 //! writer, would wait; and it would be lost with the first lead whose mapped expression fails.
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, Statement};
+use tokio_postgres::{Error, Row};
 
 use super::{
+    client::Statement,
     leads::{self, Lead, Leads, LoadError},
     mapping::MappedSql,
     session::Session,
@@ -62,9 +63,9 @@ impl Pages {
         let Some(last) = ids.last() else { return Ok(None) };
         let wanted: Vec<_> = ids.iter().map(|id| (id.as_str(), None)).collect();
         let client = session.shared();
-        client.batch_execute("BEGIN READ ONLY").await.map_err(LoadError::Connection)?;
+        client.begin("BEGIN READ ONLY").await.map_err(LoadError::Connection)?;
         let leads = leads::load(client, &self.load, &wanted).await;
-        client.batch_execute("COMMIT").await.map_err(LoadError::Connection)?;
+        client.commit().await.map_err(LoadError::Connection)?;
         let leads = leads?;
         self.last = Some(last.clone());
         Ok(Some(leads))

@@ -6,9 +6,10 @@
 //! [`Pieces`] halves its slice until that lead stands alone.
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error};
+use tokio_postgres::Error;
 
 use super::{
+    client::{Client, Setting},
     leads::{concerns_all, describe},
     literal,
     mapping::{MappedSql, MappedTime},
@@ -27,18 +28,15 @@ pub struct SliceError(#[from] Error);
 
 /// The log and the keys are probed by index, the outbox is hashed once a slice; so it is right whatever the statistics
 /// say.
-const PLAN: &str = "-- lead_slices::plan
-SET enable_seqscan = off;
-SET enable_bitmapscan = off;
-SET enable_nestloop = off;
-SET enable_mergejoin = off";
+const PLAN: [Setting; 4] =
+    [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_nestloop", "off"), ("enable_mergejoin", "off")];
 
 /// Plans this session's statements for slices from here on.
 ///
 /// # Errors
 /// That the connection is lost.
 pub async fn plan(client: &Client) -> Result<(), Error> {
-    client.batch_execute(PLAN).await
+    client.set("lead_slices::plan", &PLAN).await
 }
 
 /// The place in the table.

@@ -5,9 +5,10 @@ use std::collections::HashMap;
 
 use futures_util::future::join3;
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row, Statement, error::SqlState};
+use tokio_postgres::{Error, Row, error::SqlState};
 
 use super::{
+    client::{Client, Statement},
     mapping::{MappedSql, MappedTime},
     said,
     session::Session,

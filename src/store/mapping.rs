@@ -7,9 +7,9 @@
 
 use std::fmt;
 
-use tokio_postgres::{Client, types::Type};
+use tokio_postgres::types::{Kind, Type};
 
-use super::{identifier, said};
+use super::{client::Client, identifier, said};
 use crate::config::{Columns, Leads, Mapping};
 
 /// The configured columns as SQL; every piece is an expression over the row alias `lead`.
@@ -313,26 +313,59 @@ async fn value_type(
     leads: &Leads,
     mapping: &Mapping,
 ) -> Result<Result<Type, String>, tokio_postgres::Error> {
+    if client.is_pooled() {
+        return Box::pin(value_type_pooled(client, leads, mapping)).await;
+    }
     let (table, value) = (table(leads), raw(mapping));
     // The table twice: a column that is not written as lead.column is ambiguous then, as it has no meaning in a trigger.
     let sql = format!("-- mapping::value_type\nSELECT {value} FROM {table} AS lead CROSS JOIN {table} AS \" \"");
-    let refusal = match client.prepare(&sql).await {
-        Ok(statement) => match statement.columns() {
-            [value] if statement.params().is_empty() => return Ok(Ok(value.type_().clone())),
+    let refusal = match client.describe(&sql).await {
+        Ok((columns, params)) => match columns.as_slice() {
+            [value] if params == 0 => return Ok(Ok(value.clone())),
             [_] => "has parameters: write the values themselves".to_owned(),
             _ => "is not one value".to_owned(),
         },
-        Err(error) => match error.as_db_error() {
-            Some(db) if db.code().code() == "42703" && matches!(mapping, Mapping::Column(_)) => {
-                let hint = db.hint().map_or_else(String::new, |hint| format!(". {}", hint.replace("lead.", "")));
-                format!("{} has no such column{hint}", leads.table)
-            }
-            Some(db) if db.code().code() == "42702" => format!("{}: write lead.column", db.message()),
-            Some(_) => said(&error),
-            None => return Err(error),
-        },
+        Err(error) => refusal(error, leads, mapping)?,
     };
     Ok(Err(refusal))
+}
+
+/// The same behind a pooler, where a statement cannot be prepared only to be looked at: to name a type of the
+/// application's the driver would prepare others, and keep them. Nothing is computed here, and no row read.
+async fn value_type_pooled(
+    client: &Client,
+    leads: &Leads,
+    mapping: &Mapping,
+) -> Result<Result<Type, String>, tokio_postgres::Error> {
+    let (table, value) = (table(leads), raw(mapping));
+    let sql = format!(
+        "-- mapping::value_type_pooled
+SELECT t.oid, t.typname::text FROM (
+    SELECT pg_typeof(CASE WHEN false THEN {value} END)::oid AS oid
+    FROM (SELECT) AS one LEFT JOIN ({table} AS lead CROSS JOIN {table} AS \" \") ON false
+) AS value JOIN pg_type AS t ON t.oid = value.oid"
+    );
+    match client.query_one(&sql, &[]).await {
+        Ok(row) => {
+            let (oid, name) = (row.try_get(0)?, row.try_get(1)?);
+            let named = || Type::new(name, oid, Kind::Simple, String::new());
+            Ok(Ok(Type::from_oid(oid).unwrap_or_else(named)))
+        }
+        Err(error) => Ok(Err(refusal(error, leads, mapping)?)),
+    }
+}
+
+/// What the server has against a mapped value.
+fn refusal(error: tokio_postgres::Error, leads: &Leads, mapping: &Mapping) -> Result<String, tokio_postgres::Error> {
+    Ok(match error.as_db_error() {
+        Some(db) if db.code().code() == "42703" && matches!(mapping, Mapping::Column(_)) => {
+            let hint = db.hint().map_or_else(String::new, |hint| format!(". {}", hint.replace("lead.", "")));
+            format!("{} has no such column{hint}", leads.table)
+        }
+        Some(db) if db.code().code() == "42702" => format!("{}: write lead.column", db.message()),
+        Some(_) => said(&error),
+        None => return Err(error),
+    })
 }
 
 fn time_kind(found: &Type) -> Option<TimeKind> {

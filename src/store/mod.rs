@@ -13,10 +13,12 @@ pub mod bell;
 pub mod capture_clock;
 pub mod capture_index;
 pub mod check;
+pub mod client;
 pub mod connect;
 pub mod delivery_list;
 pub mod delivery_log;
 pub mod endpoints;
+mod greeting;
 pub mod install;
 pub mod installation;
 pub mod instances;
@@ -24,6 +26,7 @@ pub mod lead_pages;
 pub mod lead_slices;
 pub mod leads;
 pub mod mapping;
+pub mod notifications;
 pub mod outbox;
 pub mod reconcile;
 pub mod sealed;
@@ -34,8 +37,10 @@ pub mod timeline;
 mod tls;
 pub mod uniqueness;
 
-/// The driver's own words: only this folder knows the driver.
-pub use tokio_postgres::{Client, Error, Statement};
+/// The driver's own word: only this folder knows the driver.
+pub use tokio_postgres::Error;
+
+pub use self::client::{Client, Statement};
 
 /// What a database error says, for an operator: the server's message, its hint and its code, or the cause of a lost
 /// connection. Plain `Display` of the driver's error says "db error" only.

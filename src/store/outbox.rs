@@ -4,13 +4,16 @@
 mod pick;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::Error;
 use uuid::Uuid;
 
 use crate::event::EventKind;
 
 pub use self::pick::{Pending, PickStatements, Picked, Request, pick};
-use super::session::Session;
+use super::{
+    client::{Client, Statement},
+    session::Session,
+};
 
 /// What the trigger saw.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

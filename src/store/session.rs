@@ -5,26 +5,27 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Client, Error, Row, Statement, Transaction, error::SqlState, types::ToSql};
+use tokio_postgres::{Error, Row, error::SqlState};
 
 use super::{
+    client::{Client, Setting, Statement, Transaction},
     connect::{Connected, Life},
     said,
 };
 
-/// A parameter of a statement.
-pub type Param<'a> = &'a (dyn ToSql + Sync);
+pub use super::client::Param;
 
 /// The daemon's statements are probes by key, a few rows out of tables that may be empty when a plan is made and have
 /// millions of rows while it is in use. So the plan is made once, and is one that reads by index in the index's order,
 /// whatever the statistics say.
-const PROBE: &str = "-- session::probe
-SET plan_cache_mode = force_generic_plan;
-SET enable_seqscan = off;
-SET enable_bitmapscan = off;
-SET enable_sort = off;
-SET enable_hashjoin = off;
-SET enable_mergejoin = off";
+const PROBE: [Setting; 6] = [
+    ("plan_cache_mode", "force_generic_plan"),
+    ("enable_seqscan", "off"),
+    ("enable_bitmapscan", "off"),
+    ("enable_sort", "off"),
+    ("enable_hashjoin", "off"),
+    ("enable_mergejoin", "off"),
+];
 
 /// A connected session. It ends when it is dropped, also where the server still owes it an answer.
 pub struct Session {
@@ -44,7 +45,7 @@ impl Session {
     /// # Errors
     /// That the connection is lost.
     pub async fn probe(&self) -> Result<(), Error> {
-        self.client.batch_execute(PROBE).await
+        self.client.set("session::probe", &PROBE).await
     }
 
     /// Whether the connection has ended; a new session is needed then.

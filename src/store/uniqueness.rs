@@ -4,10 +4,13 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Statement};
+use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::session::Session;
+use super::{
+    client::{Client, Statement},
+    session::Session,
+};
 
 /// HMAC-SHA256 of tenant, visitor and contact.
 pub type Key = [u8; 32];

@@ -57,6 +57,7 @@ fn go_by(setup: &Setup, tls: &str, host: &str, verifies: bool) {
 async fn session(setup: &Setup) -> Result<bool, String> {
     let database = config::load(Some(&setup.config_file())).unwrap().database;
     let session = connect(&database.url, &database).await.map_err(|error| error.to_string())?;
+    assert!(!session.client.is_pooled(), "this is the server's own");
     let encrypted = "SELECT ssl FROM pg_catalog.pg_stat_ssl WHERE pid = pg_catalog.pg_backend_pid()";
     Ok(session.client.query_one(encrypted, &[]).await.unwrap().get(0))
 }

@@ -19,6 +19,8 @@ mod command_line;
 mod connects;
 /// Each lead that is new, or that comes back, is one request and one log row.
 mod delivers_once;
+/// A transaction pooler in between changes nothing of what is promised.
+mod goes_through_a_pooler;
 /// A restored or cloned database sends nothing until an operator says what it is.
 mod guards_against_copies;
 /// A database per test, a TLS receiver, the daemon as a child process.

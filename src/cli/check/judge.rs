@@ -107,6 +107,25 @@ pub(super) fn notify_is_off(database: &Database, max_prepared_transactions: i32)
     }
 }
 
+/// The server sees the pooler's connection, not ours.
+pub(super) fn pooler(server: &Server, setting: Tls) -> Line {
+    let to_pooler = match setting {
+        Tls::Disable => "without TLS",
+        Tls::Prefer => "with TLS where it has any",
+        Tls::Require => "with TLS, the certificate not verified",
+        Tls::VerifyFull => "with TLS, certificate and host name verified",
+    };
+    let onwards = match (&server.tls, server.address) {
+        (Some(version), _) => format!("with {version}"),
+        (None, None) => "over a Unix socket".to_owned(),
+        (None, Some(address)) => format!("without TLS to {address}"),
+    };
+    let text = format!(
+        "to a pooler {to_pooler}, and from there {onwards}. Each statement is a transaction of its own, with nothing prepared"
+    );
+    Line::ok("connection", text)
+}
+
 pub(super) fn notify_against_two_phase(max_prepared_transactions: i32) -> Line {
     let text = format!(
         "on, although the server has max_prepared_transactions = {max_prepared_transactions}: a transaction that queues a \

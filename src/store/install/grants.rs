@@ -1,10 +1,8 @@
 //! What the daemon role may do in our own schema: what it does, and nothing beyond. And what the triggers do by the owner
 //! role's rights, which somebody may have taken.
 
-use tokio_postgres::Client;
-
 use super::{error::InstallError, remove::SEQUENCES, step::Step};
-use crate::store::identifier;
+use crate::store::{client::Client, identifier};
 
 /// Relation of ours, and what the daemon does to it.
 const GRANTS: [(&str, &[&str]); 11] = [

@@ -1,11 +1,11 @@
 //! The numbered migrations, the installation's row, and a log that an earlier `uninstall --keep-log` left.
 
 use refinery::{Migration, Runner};
-use tokio_postgres::Client;
 use uuid::Uuid;
 
 use super::{error::InstallError, step::Step};
 use crate::store::{
+    client::Client,
     identifier,
     installation::{Identity, identity},
 };
@@ -131,7 +131,7 @@ fn runner() -> Runner {
 /// Runs what is pending, as the owner role.
 pub(super) async fn run(client: &mut Client, owner: &str) -> Result<(), InstallError> {
     client.batch_execute(&format!("SET ROLE {}", identifier(owner))).await?;
-    let done = runner().run_async(client).await;
+    let done = runner().run_async(client.driver()).await;
     client.batch_execute("RESET ROLE").await?;
     done?;
     Ok(())

@@ -1,6 +1,6 @@
 //! The functions and triggers that are there, compared with those that the mapping wants.
 
-use tokio_postgres::Client;
+use crate::store::client::Client;
 
 use super::{error::InstallError, triggers::Trigger};
 

@@ -32,8 +32,6 @@ mod vet;
 
 use std::error::Error;
 
-use tokio_postgres::Client;
-
 pub use self::{
     error::InstallError,
     history::NewInstallation,
@@ -52,6 +50,7 @@ use crate::{
     config::Config,
     store::{
         capture_clock,
+        client::Client,
         mapping::{MappedSql, MappingError, table},
     },
 };

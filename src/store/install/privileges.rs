@@ -1,6 +1,6 @@
 //! What the daemon's login could do beyond what it needs: whoever takes the daemon over could do it too.
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use super::{
     error::InstallError,
@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{identifier, mapping::table},
+    store::{client::Client, identifier, mapping::table},
 };
 
 /// The login's own attributes.

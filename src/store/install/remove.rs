@@ -2,8 +2,6 @@
 
 use std::convert::Infallible;
 
-use tokio_postgres::Client;
-
 use super::{
     InstallError, NewInstallation, Plan, Report, SET_UP, apply, begin, end,
     installed::Installed,
@@ -13,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{identifier, mapping::table},
+    store::{client::Client, identifier, mapping::table},
 };
 
 /// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::{Client, Row};
+use tokio_postgres::Row;
 
 use super::{
     error::InstallError,
@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{connect::login, identifier, mapping},
+    store::{client::Client, connect::login, identifier, mapping},
 };
 
 /// The least version: `CREATE OR REPLACE TRIGGER`.

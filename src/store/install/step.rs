@@ -7,13 +7,12 @@ use std::time::{Duration, Instant};
 
 use refinery::Migration;
 use tokio::time::sleep;
-use tokio_postgres::Client;
 
 use super::{
     error::InstallError,
     history::{self, HISTORY},
 };
-use crate::store::identifier;
+use crate::store::{client::Client, identifier};
 
 /// For a lock on the application's table. Nobody notices a fifth of a second.
 const PATIENCE_WITH_LEADS: &str = "200ms";

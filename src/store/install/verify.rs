@@ -1,7 +1,6 @@
 //! What `check` says about the install: is everything there, and as the configuration wants it?
 
 use jiff::{SignedDuration, Timestamp};
-use tokio_postgres::Client;
 
 use super::{
     error::InstallError,
@@ -17,6 +16,7 @@ use crate::{
     store::{
         capture_clock,
         capture_index::{self, CaptureIndex},
+        client::Client,
         identifier,
         mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
         said,

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use tokio_postgres::{Client, Transaction};
+use crate::store::client::{Client, Transaction};
 
 use super::{error::InstallError, triggers::QUOTE};
 use crate::{

@@ -3,13 +3,14 @@
 use std::collections::HashMap;
 
 use jiff::Timestamp;
-use tokio_postgres::{Client, Error, Row, Statement};
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::{Kind, Place};
 use crate::{
     event::EventKind,
     store::{
+        client::{Client, Statement},
         leads::{self, Leads},
         mapping::MappedSql,
         session::{Param, Session},

@@ -227,7 +227,7 @@ impl Drop for Supervisor {
 }
 
 /// PostgreSQL refuses to run as root: then it runs as `postgres`, else as `nobody`.
-fn ordinary_user(program: &str) -> Command {
+pub(super) fn ordinary_user(program: &str) -> Command {
     let am_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
     if !am_root {
         return Command::new(program);
@@ -262,7 +262,7 @@ fn server_binaries() -> PathBuf {
         .expect("no PostgreSQL server binaries: run scripts/test, or set LEAD_WEBHOOK_PG_BIN to their directory")
 }
 
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let mut random = [0; 2];
     getrandom::fill(&mut random).unwrap();
     let first = PORTS.start + u16::from_ne_bytes(random) % (PORTS.end - PORTS.start);

@@ -245,13 +245,18 @@ impl Drop for Database {
     }
 }
 
+/// A session at any URL.
+pub async fn session(url: &str) -> Client {
+    connect(url).await.unwrap_or_else(|error| panic!("no session at {url}: {error:?}"))
+}
+
 fn url(cluster: &Cluster, login: &str, database: &str) -> String {
     format!("postgres://{login}@127.0.0.1:{}/{database}", cluster.port())
 }
 
 /// Opens a session; it ends when the client is dropped.
 #[expect(clippy::disallowed_methods, reason = "the session's end is the client's, or the test's")]
-async fn connect(url: &str) -> Result<Client, Error> {
+pub(super) async fn connect(url: &str) -> Result<Client, Error> {
     let (client, connection) = tokio_postgres::connect(url, NoTls).await?;
     tokio::spawn(connection);
     Ok(client)

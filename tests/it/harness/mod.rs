@@ -4,6 +4,7 @@
 //! - [`Cluster`]: a throw-away PostgreSQL server, one a process; gone when the process is, however it ends.
 //! - [`Database`]: a database and roles of its own for each test, with the application's `leads` table.
 //! - [`Receiver`]: records each request and answers as it was told to.
+//! - [`Pooler`]: a PgBouncer in front of the server.
 //! - [`Process`]: the program, as the daemon or as a command.
 //! - [`Setup`]: all of them together: configuration, key file, schema, endpoints, by the real commands.
 //! - [`Application`]: the application's own session beside a `Setup` without a daemon, for what the triggers do.
@@ -27,6 +28,7 @@ mod cluster;
 mod daemon;
 mod database;
 mod identity;
+mod pooler;
 mod receiver;
 mod request;
 mod setup;
@@ -43,8 +45,9 @@ pub use self::{
     canary::everything_in_our_schema,
     cluster::{Cluster, Stop},
     daemon::{Output, Process, signal},
-    database::{Database, LogRow},
+    database::{Database, LogRow, session},
     identity::Identity,
+    pooler::Pooler,
     receiver::{Connections, Receiver},
     request::Request,
     setup::Setup,

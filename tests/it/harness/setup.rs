@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Cluster, Database, Output, Process, Receiver, canary};
+use super::{Cluster, Database, Output, Pooler, Process, Receiver, canary, environment};
 
 /// A database with our schema, a receiver, and the configuration that joins them.
 pub struct Setup {
@@ -20,6 +20,8 @@ pub struct Setup {
     /// Where they are sent.
     pub receiver: Receiver,
     files: TempDir,
+    /// What the daemon goes through, where the environment says that all do.
+    pooler: Option<Pooler>,
     config: Mutex<BTreeMap<String, BTreeMap<String, Value>>>,
 }
 
@@ -40,7 +42,11 @@ impl Setup {
     /// Configuration and key file only.
     pub async fn prepare(db: Database, receiver: Receiver) -> Self {
         let files = db.cluster.folder();
-        let setup = Self { db, receiver, files, config: Mutex::default() };
+        let pooler = match environment("LEAD_WEBHOOK_TEST_POOLER") {
+            Some(_) => Pooler::start(&db, &[("default_pool_size", "4")]).await,
+            None => None,
+        };
+        let setup = Self { db, receiver, files, pooler, config: Mutex::default() };
         setup.edit_config(&[
             ("database.url", json!(setup.db.url(&setup.db.daemon_login))),
             ("database.owner_url", json!(setup.db.admin_url())),
@@ -53,6 +59,12 @@ impl Setup {
             // Everything that a daemon may ever say is looked through.
             ("log.level", json!("trace")),
         ]);
+        if let Some(pooler) = &setup.pooler {
+            setup.edit_config(&[
+                ("database.url", json!(pooler.url(&setup.db.daemon_login))),
+                ("database.listen_url", json!(setup.db.url(&setup.db.daemon_login))),
+            ]);
+        }
         let key_file = setup.key_file();
         setup.run(&["key", "generate", "--out", key_file.to_str().unwrap()]).await.ok();
         canary::plant_keys(&fs::read_to_string(key_file).unwrap());

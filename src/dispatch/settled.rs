@@ -1,0 +1,52 @@
+//! The log rows of events that a claim settles by itself, without an attempt.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+
+use crate::{
+    event::EventKind,
+    outcome::{Destination, Failure, Outcome, SkipReason, Status},
+    store::{
+        delivery_log::{self, Entry},
+        endpoints::SealedEndpoint,
+        outbox::Pending,
+    },
+};
+
+/// What an event is logged as where the claim has nothing to decide.
+fn event_of(event: &Pending) -> EventKind {
+    event.decided.map_or(event.kind.presumed(), |(kind, _)| kind)
+}
+
+/// Nothing is sent, for this reason.
+pub(super) fn skipped(
+    event: &Pending,
+    captured_at: Option<Timestamp>,
+    reason: SkipReason,
+    endpoint: Option<&Arc<SealedEndpoint>>,
+) -> Entry {
+    let outcome = Outcome::unsent(Status::Skipped(reason), delivery_log::skip_text(reason), destination(endpoint));
+    entry(event, captured_at, outcome)
+}
+
+/// Nothing can be sent, because the lead cannot be read.
+pub(super) fn broken(event: &Pending, error: &str, endpoint: Option<&Arc<SealedEndpoint>>) -> Entry {
+    let outcome = Outcome::unsent(Status::Failed(Failure::Lead), Some(error.to_owned()), destination(endpoint));
+    entry(event, None, outcome)
+}
+
+fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> Entry {
+    Entry {
+        place: event.place.clone(),
+        delivery_id: event.delivery_id,
+        lead_id: event.lead_id.clone(),
+        event: event_of(event),
+        captured_at,
+        outcome,
+    }
+}
+
+fn destination(endpoint: Option<&Arc<SealedEndpoint>>) -> Option<Destination> {
+    endpoint.and_then(|e| e.destination())
+}
