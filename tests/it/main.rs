@@ -56,6 +56,8 @@ mod refuses_altered_secrets;
 mod refuses_private_addresses;
 /// Another key seals everything while daemons run, and the old one is dropped once nothing is sealed by it.
 mod rotates_keys;
+/// The unit, under a real systemd.
+mod runs_under_its_unit;
 /// Sealed values wherever they stand.
 mod sealed;
 /// What is not sent is accounted for.

@@ -206,7 +206,7 @@ fn listen(stream: Stream, pipe: impl Read + Send + 'static, lines: watch::Sender
 }
 
 /// The built program: as cargo says to tests, else beside `examples/`, where the demo is.
-fn program() -> PathBuf {
+pub fn program() -> PathBuf {
     option_env!("CARGO_BIN_EXE_lead-webhook").map_or_else(
         || std::env::current_exe().unwrap().parent().unwrap().with_file_name("lead-webhook"),
         PathBuf::from,

@@ -44,7 +44,7 @@ pub use self::{
     application::{Application, done, notes},
     canary::everything_in_our_schema,
     cluster::{Cluster, Stop},
-    daemon::{Output, Process, signal},
+    daemon::{Output, Process, program, signal},
     database::{Database, LogRow, session},
     identity::Identity,
     pooler::Pooler,
