@@ -2,9 +2,12 @@
 
 use std::{
     fs,
+    io::{Write as _, stderr},
     os::unix::fs::PermissionsExt as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    thread,
+    time::Duration,
 };
 
 use tempfile::TempDir;
@@ -27,6 +30,9 @@ const WORLD: World = World {
         mount -t cgroup2 cgroup2 /mnt/cgroup && test -x /lib/systemd/systemd",
     files: &[],
 };
+
+/// Between two looks how far it is.
+const LOOK: Duration = Duration::from_millis(50);
 
 /// A running systemd. Killed when dropped, and with it all that it has started.
 struct Systemd {
@@ -60,7 +66,7 @@ impl Systemd {
         let systemd = Self { unshare, cgroup, folder };
         patiently("systemd to run", async {
             while systemd.run(&["systemctl", "is-system-running"]) != "running" {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(LOOK).await;
             }
         })
         .await;
@@ -89,7 +95,7 @@ impl Systemd {
     async fn until(&self, property: &str, value: &str) {
         patiently(&format!("{property} to be {value}"), async {
             while self.show(property) != value {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(LOOK).await;
             }
         })
         .await;
@@ -99,7 +105,7 @@ impl Systemd {
     async fn until_said(&self, text: &str, times: usize) {
         patiently(&format!("the journal to say {text} {times} times"), async {
             while self.run(&["journalctl", "--unit=lead-webhook", "--output=cat"]).matches(text).count() < times {
-                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+                tokio::time::sleep(LOOK).await;
             }
         })
         .await;
@@ -108,15 +114,16 @@ impl Systemd {
 
 impl Drop for Systemd {
     fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("{}", self.run(&["journalctl", "--no-pager"]));
-            eprintln!("{}", fs::read_to_string(self.folder.path().join("log")).unwrap_or_default());
+        if thread::panicking() {
+            let log = fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
+            let said = self.run(&["journalctl", "--no-pager"]) + &log;
+            let _ = stderr().write_all(said.as_bytes());
         }
         let _ = self.unshare.kill();
         let _ = self.unshare.wait();
         let _ = fs::write(self.cgroup.join("cgroup.kill"), "1");
         while fs::read_to_string(self.cgroup.join("cgroup.events")).is_ok_and(|events| events.contains("populated 1")) {
-            std::thread::yield_now();
+            thread::yield_now();
         }
         remove(&self.cgroup);
     }
