@@ -163,7 +163,7 @@ impl Story {
 
     async fn configure_tenant(&mut self) -> io::Result<()> {
         heading("Workspace 42 configures its webhook")?;
-        let url = self.setup.receiver.url().replace("/hook", "/crm/leads");
+        let url = format!("https://localhost:{}/crm/leads", self.setup.receiver.port());
         self.command(&["endpoint", "set", "42", "--url", &url]).await?;
         self.command(&["secret", "generate", "42"]).await?.trim().clone_into(&mut self.secret);
         self.start()?;

@@ -41,14 +41,25 @@ has_pgbouncer() {
     return 1
 }
 
-# Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is. PgBouncer is
-# for those scripts alone that say needs_pgbouncer=yes.
+# A clock that can be put forward and back, for the tests that do.
+has_faketime() {
+    for library in /usr/lib/*/faketime/libfaketime.so.1; do
+        if [ -e "$library" ]; then return 0; fi
+    done
+    return 1
+}
+
+# Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is. What only tests need
+# is for those scripts that say for_tests=yes.
 install_missing() {
     command -v cargo >/dev/null || die "cargo is missing: install Rust with its toolchain manager, rustup, then try again"
     missing=
     command -v cc >/dev/null || missing="$missing gcc libc6-dev"
     has_postgresql || missing="$missing postgresql"
-    [ -z "${needs_pgbouncer:-}" ] || has_pgbouncer || missing="$missing pgbouncer"
+    if [ -n "${for_tests:-}" ]; then
+        has_pgbouncer || missing="$missing pgbouncer"
+        has_faketime || missing="$missing libfaketime"
+    fi
     [ -n "$missing" ] || return 0
     command -v apt-get >/dev/null || die "missing here, and there is no apt-get to install it by:$missing"
     if [ "$(id -u)" -ne 0 ] && ! command -v sudo >/dev/null; then

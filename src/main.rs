@@ -10,6 +10,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 const EVENT_INTERVAL: u32 = 16;
 
 fn main() -> ExitCode {
+    keep_memory_to_ourselves();
     #[cfg(feature = "failpoints")]
     lead_webhook::failpoint::arm();
     // One thread: on the small machines that this runs beside a database it is faster than two, at half the CPU.
@@ -25,4 +26,11 @@ fn main() -> ExitCode {
     // A look-up that hangs in the system's resolver must not hold the end up.
     runtime.shutdown_background();
     ExitCode::from(code)
+}
+
+/// A core dump would hold keys, secrets and leads, and so would what other processes of this user could read of ours.
+fn keep_memory_to_ourselves() {
+    #[cfg(target_os = "linux")]
+    // The kernel refuses values that it does not know, and nothing else.
+    let _ = rustix::process::set_dumpable_behavior(rustix::process::DumpableBehavior::NotDumpable);
 }

@@ -1,8 +1,10 @@
 //! What the other tests stand on: databases are isolated, the receiver records and verifies, nothing is left behind.
 
 use std::{
+    ffi::OsString,
     io::{BufRead as _, BufReader, Read as _},
     net::{Ipv4Addr, TcpStream as BlockingStream},
+    panic::{AssertUnwindSafe, catch_unwind},
     path::Path,
     process::{Command, Stdio},
     sync::Arc,
@@ -266,4 +268,26 @@ async fn read(stream: &mut TlsStream<TcpStream>) -> String {
     let mut buffer = [0; 4096];
     let length = stream.read(&mut buffer).await.unwrap();
     String::from_utf8_lossy(&buffer[..length]).into_owned()
+}
+
+#[tokio::test]
+async fn what_is_secret_or_personal_fails_the_test_that_finds_it_printed_or_stored() {
+    let fails = |what: Box<dyn FnOnce()>| catch_unwind(AssertUnwindSafe(what)).is_err();
+    let setup = Setup::new().await;
+    let secret = setup.endpoint("acme").await;
+    let print = async |path: &str| {
+        let missing = ["--config", path, "check"].map(OsString::from);
+        let mut process = Process::start(&missing, &[], "");
+        process.wait().await;
+        process
+    };
+    let decent = print("/nowhere/lead-webhook.toml").await;
+    assert!(!fails(Box::new(|| drop(decent))));
+    for canary in ["ann@example.com", secret.trim_start_matches("whsec_")] {
+        let printed = print(&format!("/nowhere/{canary}")).await;
+        assert!(fails(Box::new(|| drop(printed))), "printed");
+    }
+    let store = "INSERT INTO lead_webhook.muted (lead_id, tenant_id) VALUES ('1', $1)";
+    setup.db.admin().await.execute(store, &[&secret]).await.unwrap();
+    assert!(fails(Box::new(|| drop(setup))), "stored");
 }

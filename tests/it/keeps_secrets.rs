@@ -1,35 +1,17 @@
 //! Secrets and personal data stay where they belong: not in a log line, our schema or the process list.
 
-use std::fs;
+use std::{fs, os::unix::process::ExitStatusExt as _, process::Command};
 
 use serde_json::json;
 
-use crate::harness::{Answer, Setup};
-
-/// All rows of all tables of ours, with the functions and triggers, as text. Not by `pg_dump`: it does not come with
-/// every server, and shows bytes in hexadecimal, in which nothing would be recognised.
-async fn everything_in_our_schema(setup: &Setup) -> String {
-    let admin = setup.db.admin().await;
-    admin.batch_execute("SET bytea_output = 'escape'").await.unwrap();
-    let parts = "SELECT format('SELECT concat(string_agg(t::text, '' '')) FROM %s AS t', oid::regclass)
-                 FROM pg_class WHERE relnamespace = 'lead_webhook'::regnamespace AND relkind = 'r'
-                 UNION ALL SELECT format('SELECT pg_get_functiondef(%s)', oid)
-                 FROM pg_proc WHERE pronamespace = 'lead_webhook'::regnamespace
-                 UNION ALL SELECT format('SELECT pg_get_triggerdef(%s)', oid) FROM pg_trigger WHERE NOT tgisinternal";
-    let mut everything = String::new();
-    for part in admin.query(parts, &[]).await.unwrap() {
-        everything.push_str(admin.query_one(part.get::<_, &str>(0), &[]).await.unwrap().get(0));
-        everything.push('\n');
-    }
-    everything
-}
+use crate::harness::{Answer, Setup, everything_in_our_schema, left_out};
 
 #[tokio::test]
 async fn secrets_and_personal_data_are_in_no_log_line_nowhere_in_our_schema_and_in_no_process_list() {
     let setup = Setup::new().await;
     setup.edit_config(&[("log.level", json!("trace")), ("log.response_excerpt", json!(true))]);
     let secret = setup.endpoint("acme").await;
-    let url = format!("{}/path-cr3dential?token=query-cr3dential", setup.receiver.url().trim_end_matches("/hook"));
+    let url = format!("https://localhost:{}/path-cr3dential?token=query-cr3dential", setup.receiver.port());
     setup.run_with(&["endpoint", "set", "acme", "--url", "@-"], &[], &url).await.ok();
     setup
         .run_with(&["endpoint", "set", "acme", "--header", "@-"], &[], "Authorization: Bearer header-cr3dential")
@@ -53,7 +35,7 @@ async fn secrets_and_personal_data_are_in_no_log_line_nowhere_in_our_schema_and_
     let processes = String::from_utf8_lossy(&command_line).into_owned();
     daemon.signal("TERM");
     daemon.wait().await;
-    let schema = everything_in_our_schema(&setup).await;
+    let schema = everything_in_our_schema(&setup.db.admin().await).await.unwrap();
     assert!(schema.contains("acme") && schema.contains("AFTER INSERT"), "{schema}");
     let keys = fs::read_to_string(setup.key_file()).unwrap();
     let key =
@@ -83,4 +65,27 @@ async fn secrets_and_personal_data_are_in_no_log_line_nowhere_in_our_schema_and_
             assert!(!text.contains(sensitive), "{place} holds {sensitive}:\n{text}");
         }
     }
+}
+
+#[tokio::test]
+async fn a_crash_leaves_no_core_dump_also_where_the_system_would_keep_one() {
+    const ALLOWED: [&str; 2] = ["prlimit", "--core=unlimited:unlimited"];
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let other = Command::new(ALLOWED[0])
+        .args([ALLOWED[1], "sh", "-c", "kill -s ABRT $$"])
+        .current_dir(setup.path(""))
+        .status()
+        .unwrap();
+    if !other.core_dumped() {
+        left_out("core dumps, which this system keeps of no process");
+        return;
+    }
+    let mut daemon = setup.daemon_by(&ALLOWED);
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    daemon.signal("ABRT");
+    let ended = daemon.wait().await;
+    assert_eq!(ended.signal(), Some(6));
+    assert!(!ended.core_dumped());
 }

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Write as _, copy, stderr},
+    io::copy,
     net::{IpAddr, Shutdown, TcpListener, TcpStream},
     os::unix::fs::MetadataExt as _,
     process::Command,
@@ -10,7 +10,7 @@ use std::{
     thread,
 };
 
-use crate::harness::environment;
+use crate::harness::{environment, left_out};
 
 /// Says that this process is inside.
 const INSIDE: &str = "LEAD_WEBHOOK_TEST_WORLD";
@@ -30,14 +30,13 @@ pub(crate) struct World {
 impl World {
     /// Runs the test of that name again inside, and says whether this is that run. Where it cannot be made, that is
     /// printed: nothing is left out in silence.
-    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
     pub(crate) fn is_here(&self, test: &str) -> bool {
         if environment(INSIDE).is_some() {
             return true;
         }
         let am_root = fs::metadata("/proc/self").is_ok_and(|process| process.uid() == 0);
         if !am_root {
-            writeln!(stderr(), "left out: {test}, which needs root for {}", self.what).unwrap();
+            left_out(&format!("{test}, which needs root for {}", self.what));
             return false;
         }
         let files = tempfile::tempdir().unwrap();
@@ -59,9 +58,9 @@ impl World {
             }
             Ok(run) => {
                 let why = String::from_utf8_lossy(&run.stderr).trim().to_owned();
-                writeln!(stderr(), "left out: {test}, because {} cannot be made here: {why}", self.what).unwrap();
+                left_out(&format!("{test}, because {} cannot be made here: {why}", self.what));
             }
-            Err(why) => writeln!(stderr(), "left out: {test}, which needs unshare: {why}").unwrap(),
+            Err(why) => left_out(&format!("{test}, which needs unshare: {why}")),
         }
         false
     }

@@ -1,16 +1,12 @@
 //! Clocks that jump, the daemon's and the server's, cost no lead and send nothing twice.
 
-use std::{
-    fs,
-    io::{Write as _, stderr},
-    path::PathBuf,
-};
+use std::{fs, path::PathBuf};
 
 use serde_json::json;
 
 use crate::{
     audit::Audit,
-    harness::{Answer, Cluster, Gate, Setup, patiently},
+    harness::{Answer, Cluster, Gate, Setup, left_out, patiently},
 };
 
 /// A clock that can be put forward and back while a process goes by it.
@@ -21,12 +17,11 @@ struct Clock {
 
 impl Clock {
     /// Where there is no library for it, that is printed: nothing is left out in silence.
-    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
     fn new(setup: &Setup) -> Option<Self> {
         let folders = fs::read_dir("/usr/lib").unwrap().flatten();
         let library = folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).find(|path| path.exists());
         if library.is_none() {
-            writeln!(stderr(), "left out: clocks that jump, which needs libfaketime").unwrap();
+            left_out("clocks that jump, which needs libfaketime");
         }
         // The server's directory: it may read there.
         let offset = setup.db.cluster.directory().join("clock");

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead as _, BufReader, Write as _, stderr},
+    io::{BufRead as _, BufReader, Write as _},
     net::TcpListener,
     os::unix::{
         fs::{MetadataExt as _, PermissionsExt as _, chown},
@@ -15,7 +15,7 @@ use std::{
 
 use tempfile::TempDir;
 
-use super::environment;
+use super::{environment, left_out};
 
 /// Runs the server and removes it when its input ends; its comment says how it is talked to.
 const SUPERVISOR: &str = include_str!("supervisor.sh");
@@ -99,11 +99,10 @@ impl Cluster {
     }
 
     /// Whether these programs came with the server. Where one did not, that is printed: nothing is left out in silence.
-    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
     pub fn has_programs(&self, names: &[&str]) -> bool {
         let missing: Vec<_> = names.iter().filter(|name| !server_binaries().join(name).exists()).collect();
         if !missing.is_empty() {
-            writeln!(stderr(), "left out: what needs {missing:?}, which did not come with this PostgreSQL").unwrap();
+            left_out(&format!("what needs {missing:?}, which did not come with this PostgreSQL"));
         }
         missing.is_empty()
     }

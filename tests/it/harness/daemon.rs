@@ -5,17 +5,21 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
-    thread,
+    thread::{self, JoinHandle},
 };
 
 use tokio::sync::watch;
 
-use super::{environment, patiently};
+use super::{canary, environment, patiently};
 
 /// A running program. Killed when dropped; what it printed is shown when the test fails.
 pub struct Process {
     child: Child,
     printed: watch::Receiver<Printed>,
+    listeners: Vec<JoinHandle<()>>,
+    is_daemon: bool,
+    /// What it prints on stdout is a secret, and nothing else is.
+    prints_secret: bool,
 }
 
 /// What a finished command left.
@@ -70,14 +74,18 @@ impl Process {
     pub fn daemon_by(by: &[&str], config: &Path, env: &[(&str, &str)]) -> Self {
         let mut command = Command::new("setpriv");
         command.args(["--pdeathsig", "KILL"]).args(by).arg(program()).arg("--config").arg(config).arg("run");
-        Self::spawn(command, env, "")
+        let mut process = Self::spawn(command, env, "");
+        process.is_daemon = true;
+        process
     }
 
     /// Starts the program with these arguments and this input.
     pub fn start(args: &[OsString], env: &[(&str, &str)], input: &str) -> Self {
         let mut command = Command::new(program());
         command.args(args);
-        Self::spawn(command, env, input)
+        let mut process = Self::spawn(command, env, input);
+        process.prints_secret = args.iter().any(|arg| arg == "secret") && args.iter().any(|arg| arg == "generate");
+        process
     }
 
     /// Of the environment only PATH is handed on: what stands in the developer's must not change a test.
@@ -89,9 +97,11 @@ impl Process {
         // A program that does not read its input is no failure of the test's.
         thread::spawn(move || stdin.write_all(input.as_bytes()));
         let (lines, printed) = watch::channel(Printed::default());
-        listen(Stream::Stdout, child.stdout.take().unwrap(), lines.clone());
-        listen(Stream::Stderr, child.stderr.take().unwrap(), lines);
-        Self { child, printed }
+        let listeners = vec![
+            listen(Stream::Stdout, child.stdout.take().unwrap(), lines.clone()),
+            listen(Stream::Stderr, child.stderr.take().unwrap(), lines),
+        ];
+        Self { child, printed, listeners, is_daemon: false, prints_secret: false }
     }
 
     /// Waits until the program has printed a line, on either stream, that `wanted` accepts; that line.
@@ -152,8 +162,22 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        // What a command is given as an argument is its caller's own affair.
+        let itself = if self.is_daemon { canary::of_process(self.id()) } else { String::new() };
         let _ = self.child.kill();
         let _ = self.child.wait();
+        self.listeners.drain(..).for_each(|listener| drop(listener.join()));
+        if !thread::panicking() {
+            let (stdout, stderr) = {
+                let printed = self.printed.borrow();
+                (printed.text(Stream::Stdout), printed.text(Stream::Stderr))
+            };
+            let stdout = if self.prints_secret { String::new() } else { stdout };
+            for (place, text) in [("stdout", stdout), ("stderr", stderr), ("arguments or environment", itself)] {
+                let found = canary::found(&text);
+                assert!(found.is_empty(), "{place} of the program hold {found:?}:\n{text}");
+            }
+        }
         if thread::panicking() {
             eprintln!("what process {} printed:", self.id());
             self.printed.borrow().lines.iter().for_each(|(_, line)| eprint!("{line}"));
@@ -168,7 +192,7 @@ pub fn signal(process: u32, name: &str) {
 }
 
 /// Collects what is printed on `stream` until it is closed.
-fn listen(stream: Stream, pipe: impl Read + Send + 'static, lines: watch::Sender<Printed>) {
+fn listen(stream: Stream, pipe: impl Read + Send + 'static, lines: watch::Sender<Printed>) -> JoinHandle<()> {
     thread::spawn(move || {
         let mut pipe = BufReader::new(pipe);
         let mut line = Vec::new();
@@ -178,7 +202,7 @@ fn listen(stream: Stream, pipe: impl Read + Send + 'static, lines: watch::Sender
             line.clear();
         }
         lines.send_modify(|printed| printed.closed += 1);
-    });
+    })
 }
 
 /// The built program: as cargo says to tests, else beside `examples/`, where the demo is.

@@ -1,7 +1,6 @@
 //! [`Database`]: a database and roles of its own for each test; roles belong to the whole server, so each has a number.
 
 use std::{
-    io::{Write as _, stderr},
     sync::{
         Arc,
         atomic::{AtomicU32, Ordering},
@@ -14,7 +13,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Client, Error, NoTls, Row};
 use uuid::Uuid;
 
-use super::{Cluster, patiently};
+use super::{Cluster, canary, everything_in_our_schema, left_out, patiently};
 
 /// The application's table, as the default mapping expects it.
 const LEADS: &str = "CREATE TABLE leads (
@@ -113,11 +112,10 @@ impl Database {
 
     /// Whether the server has `what`, which came with this major version. Where it has not, that is printed: nothing is
     /// left out in silence.
-    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
     pub async fn has(&self, what: &str, since: i32) -> bool {
         let version = self.major_version().await;
         if version < since {
-            writeln!(stderr(), "left out: {what}, which PostgreSQL {version} does not have").unwrap();
+            left_out(&format!("{what}, which PostgreSQL {version} does not have"));
         }
         version >= since
     }
@@ -224,16 +222,26 @@ impl Database {
 }
 
 impl Drop for Database {
-    /// Best effort, for the disk's sake: the whole server goes at the end. On a thread of its own because a
-    /// destructor cannot wait inside the test's runtime.
+    /// Looks for canaries in our schema, where the server is there. Drops the database for the disk's sake: the whole
+    /// server goes at the end. On a thread of its own because a destructor cannot wait inside the test's runtime.
     fn drop(&mut self) {
-        let server = url(&self.cluster, ADMIN, "postgres");
+        let (server, database) = (url(&self.cluster, ADMIN, "postgres"), self.admin_url());
         let sql = format!("DROP DATABASE {} WITH (FORCE)", self.name);
         let dropping = thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async { connect(&server).await?.batch_execute(&sql).await })
+            runtime.block_on(async {
+                let everything = async { everything_in_our_schema(&connect(&database).await?).await };
+                let everything = everything.await.unwrap_or_default();
+                let dropped = async { connect(&server).await?.batch_execute(&sql).await };
+                let _ = dropped.await;
+                everything
+            })
         });
-        let _ = dropping.join();
+        let everything = dropping.join().unwrap_or_default();
+        if !thread::panicking() {
+            let found = canary::found(&everything);
+            assert!(found.is_empty(), "our schema holds {found:?}:\n{everything}");
+        }
     }
 }
 

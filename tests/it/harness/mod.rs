@@ -23,6 +23,7 @@
 
 mod answer;
 mod application;
+mod canary;
 mod cluster;
 mod daemon;
 mod database;
@@ -32,11 +33,16 @@ mod receiver;
 mod request;
 mod setup;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    io::{Write as _, stderr},
+    time::Duration,
+};
 
 pub use self::{
     answer::{Answer, Gate},
     application::{Application, done, notes},
+    canary::everything_in_our_schema,
     cluster::{Cluster, Stop},
     daemon::{Output, Process, signal},
     database::{Database, LogRow, session},
@@ -58,6 +64,12 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
         Ok(value) => value,
         Err(_) => panic!("waited {} s in vain for {what}", PATIENCE.as_secs()),
     }
+}
+
+/// Prints what is left out on this machine, and why: nothing is in silence.
+#[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
+pub fn left_out(what: &str) {
+    writeln!(stderr(), "left out: {what}").unwrap();
 }
 
 /// A variable of the test's environment.

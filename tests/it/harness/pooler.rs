@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{Write as _, stderr},
+    io::Write as _,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
@@ -15,7 +15,7 @@ use super::{
     Database,
     cluster::{free_port, ordinary_user},
     database::connect,
-    environment, patiently,
+    environment, left_out, patiently,
 };
 
 /// Two server connections, for however many sessions. A server that was away is tried again after a second, not 15.
@@ -46,10 +46,9 @@ pub struct Pooler {
 impl Pooler {
     /// One in front of `db`'s server, with further settings. `None`: there is no PgBouncer here. That is printed: nothing
     /// is left out in silence.
-    #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
     pub async fn start(db: &Database, settings: &[(&str, &str)]) -> Option<Self> {
         let Some(program) = program() else {
-            writeln!(stderr(), "left out: what needs PgBouncer, which is not installed here").unwrap();
+            left_out("what needs PgBouncer, which is not installed here");
             return None;
         };
         let (folder, port) = (db.cluster.folder(), free_port());

@@ -31,7 +31,7 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use super::{
     Answer, Gate, Identity, Request,
     answer::{Programme, Reply},
-    patiently,
+    canary, patiently,
 };
 
 /// A running receiver; gone when dropped.
@@ -103,9 +103,9 @@ impl Receiver {
         self.address.port()
     }
 
-    /// `https://localhost:PORT/hook`.
+    /// Its URL, with a path that nobody else may see.
     pub fn url(&self) -> String {
-        format!("https://localhost:{}/hook", self.port())
+        format!("https://localhost:{}/{}", self.port(), canary::PATH)
     }
 
     /// PEM file of the CA that signed the certificate.

@@ -11,7 +11,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use super::{Cluster, Database, Output, Pooler, Process, Receiver, environment};
+use super::{Cluster, Database, Output, Pooler, Process, Receiver, canary, environment};
 
 /// A database with our schema, a receiver, and the configuration that joins them.
 pub struct Setup {
@@ -56,6 +56,8 @@ impl Setup {
             ("egress.allow_networks", json!(["127.0.0.0/8"])),
             ("egress.ca_file", json!(setup.receiver.ca_file())),
             ("keys.file", json!(setup.key_file())),
+            // Everything that a daemon may ever say is looked through.
+            ("log.level", json!("trace")),
         ]);
         if let Some(pooler) = &setup.pooler {
             setup.edit_config(&[
@@ -65,6 +67,7 @@ impl Setup {
         }
         let key_file = setup.key_file();
         setup.run(&["key", "generate", "--out", key_file.to_str().unwrap()]).await.ok();
+        canary::plant_keys(&fs::read_to_string(key_file).unwrap());
         setup
     }
 
@@ -98,7 +101,9 @@ impl Setup {
         self.run(&["endpoint", "set", tenant, "--url", &self.receiver.url()]).await.ok();
         let printed = self.run(&["secret", "generate", tenant]).await.ok().stdout;
         let secret = printed.split_whitespace().find(|word| word.starts_with("whsec_"));
-        secret.expect("a secret on stdout").to_owned()
+        let secret = secret.expect("a secret on stdout");
+        canary::plant(secret);
+        secret.to_owned()
     }
 
     /// Starts the daemon.
