@@ -1,6 +1,7 @@
 //! Everything that is SQL, a file a table: no other module knows a statement.
 //!
-//! [`connect`] opens sessions that are set up alike; [`mapping`] turns the configured columns into SQL over a row of
+//! [`connect`] opens sessions that are set up alike, and [`client`] sends their statements so that the same holds behind a
+//! pooler; [`mapping`] turns the configured columns into SQL over a row of
 //! the application's table; [`install`] creates, upgrades, verifies and removes what belongs to us. A statement is a
 //! `const` beside the function that sends it and begins with its name, `-- install::facts`, so that a line of
 //! `pg_stat_activity` leads back here.

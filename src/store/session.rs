@@ -135,6 +135,9 @@ pub fn explain(error: &Error, daemon_role: &str) -> String {
             .to_owned()
     } else if *code == SqlState::DISK_FULL {
         "the server's disk is full: make room there".to_owned()
+    } else if *code == SqlState::PROTOCOL_VIOLATION {
+        "a pooler in between refuses, because all its connections are in use or it has none to the server: its own log says why"
+            .to_owned()
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
         "somebody else is changing it just now: try again".to_owned()
     } else {

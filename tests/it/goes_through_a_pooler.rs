@@ -385,7 +385,7 @@ async fn a_pool_that_is_used_up_is_waited_for() {
     first.batch_execute("BEGIN; SELECT 1").await.unwrap();
     second.batch_execute("BEGIN; SELECT 1").await.unwrap();
     setup.db.insert_leads("acme", 5).await;
-    daemon.wait_for_log(|line| line.contains("query_wait_timeout")).await;
+    daemon.wait_for_log(|line| line.contains("query_wait_timeout") && line.contains("its own log says why")).await;
     drop((first, second));
     setup.db.wait_for_log(6).await;
     let audit = Audit::of(&setup).await;

@@ -18,8 +18,8 @@ use super::{
     environment, left_out, patiently,
 };
 
-/// Two server connections, for however many sessions.
-const SETTINGS: [(&str, &str); 7] = [
+/// Two server connections, for however many sessions. A server that was away is tried again after a second, not 15.
+const SETTINGS: [(&str, &str); 8] = [
     ("listen_addr", "127.0.0.1"),
     ("unix_socket_dir", ""),
     ("auth_type", "trust"),
@@ -27,6 +27,7 @@ const SETTINGS: [(&str, &str); 7] = [
     ("default_pool_size", "2"),
     ("max_client_conn", "200"),
     ("admin_users", "postgres"),
+    ("server_login_retry", "1"),
 ];
 
 /// Between two looks whether it takes connections.
