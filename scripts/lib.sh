@@ -49,6 +49,10 @@ has_faketime() {
     return 1
 }
 
+# Most tests wait for something most of the time: twice as many as usual at once take two thirds of the time.
+RUST_TEST_THREADS=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
+export RUST_TEST_THREADS
+
 # Installs what is missing, on Debian and its relatives, and says so first. Silent where nothing is. What only tests need
 # is for those scripts that say for_tests=yes.
 install_missing() {

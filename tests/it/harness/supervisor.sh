@@ -36,7 +36,7 @@ while read -r command argument; do
     case $command in
     init) init ;;
     set) echo "$argument" >>data/postgresql.conf ;;
-    export) export "$argument" ;;
+    export) export "${argument?}" ;;
     allow) echo "host all all $argument trust" >>data/pg_hba.conf ;;
     start) pg_ctl start -l server.log -o "-p $argument" ;;
     stop) pg_ctl stop -m "$argument" ;;
