@@ -9,6 +9,7 @@ use tokio_postgres::{Error, Row};
 
 use super::{
     connect::{self, ConnectError},
+    instances::seen_at,
     leads,
     mapping::MappedSql,
     notifications,
@@ -125,12 +126,15 @@ pub struct Daemon {
     pub unseen_s: f64,
 }
 
-const DAEMONS: &str = "\
+const DAEMONS: &str = concat!(
+    "\
 -- check::daemons
-SELECT host, process_id, version,
-       extract(epoch FROM clock_timestamp() - greatest(renewed_at, pg_postmaster_start_time()))::float8 AS unseen_s
+SELECT host, process_id, version, extract(epoch FROM clock_timestamp() - ",
+    seen_at!("renewed_at"),
+    ")::float8 AS unseen_s
 FROM lead_webhook.instances
-ORDER BY host, process_id";
+ORDER BY host, process_id"
+);
 
 /// The daemons that have signed on and not off.
 ///

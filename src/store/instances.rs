@@ -6,6 +6,19 @@ use uuid::Uuid;
 
 use super::session::Session;
 
+/// When a daemon was last seen: the later of its renewal and the server's start, so that nobody dies of a server that was
+/// away. A start in the future is none: the clock was put back since. A macro because `concat!` takes literals only.
+macro_rules! seen_at {
+    ($renewed_at:literal) => {
+        concat!(
+            "greatest(",
+            $renewed_at,
+            ", CASE WHEN pg_postmaster_start_time() <= clock_timestamp() THEN pg_postmaster_start_time() END)"
+        )
+    };
+}
+pub(super) use seen_at;
+
 const RENEW: &str = "\
 -- instances::renew
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_ids)
@@ -59,11 +72,15 @@ pub async fn has_others(session: &mut Session, own: Uuid) -> Result<bool, Error>
     session.query(HAS_OTHERS, &[&own]).await?.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
-const RUNNING: &str = "\
+const RUNNING: &str = concat!(
+    "\
 -- instances::running
 SELECT host, process_id, $1 = ANY (key_ids) AS has_key FROM lead_webhook.instances
-WHERE greatest(renewed_at, pg_postmaster_start_time()) >= clock_timestamp() - interval '30 seconds'
-ORDER BY host, process_id";
+WHERE ",
+    seen_at!("renewed_at"),
+    " >= clock_timestamp() - interval '30 seconds'
+ORDER BY host, process_id"
+);
 
 /// A daemon that runs, as an operator finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,19 +110,31 @@ pub async fn running(session: &mut Session, key_id: &str) -> Result<Vec<Running>
         .collect()
 }
 
-/// Dead: unseen for 30 s, counted from the later of the last renewal and the server's start, so that nobody dies of a
-/// server that was away. A claim whose owner has no row at all counts from when it was made.
-const REAP: &str = "\
+/// Dead: unseen for 30 s. A claim whose owner has no row at all counts from when it was made. A renewal in the future was
+/// made before the clock was put back: it counts from now, and a living daemon's next one puts it right.
+const REAP: &str = concat!(
+    "\
 -- instances::reap
-WITH dead AS (
+WITH ahead AS (
+    UPDATE lead_webhook.instances SET renewed_at = clock_timestamp()
+    WHERE instance_id IN (
+        SELECT i.instance_id FROM lead_webhook.instances i
+        WHERE i.renewed_at > clock_timestamp() + interval '1 second' AND i.instance_id <> $1
+        FOR UPDATE SKIP LOCKED
+    )
+), dead AS (
     SELECT i.instance_id FROM lead_webhook.instances i
-    WHERE greatest(i.renewed_at, pg_postmaster_start_time()) < clock_timestamp() - interval '30 seconds'
+    WHERE ",
+    seen_at!("i.renewed_at"),
+    " < clock_timestamp() - interval '30 seconds'
       AND i.instance_id <> $1
     FOR UPDATE SKIP LOCKED
 ), orphaned AS (
     SELECT o.claimed_by FROM lead_webhook.outbox o
     WHERE o.claimed_by IS NOT NULL AND o.claimed_by <> $1
-      AND greatest(o.claimed_at, pg_postmaster_start_time()) < clock_timestamp() - interval '30 seconds'
+      AND ",
+    seen_at!("o.claimed_at"),
+    " < clock_timestamp() - interval '30 seconds'
       AND NOT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id = o.claimed_by)
 ), taken AS (
     DELETE FROM lead_webhook.outbox o
@@ -122,7 +151,8 @@ WITH dead AS (
 ), gone AS (
     DELETE FROM lead_webhook.instances i USING dead d WHERE i.instance_id = d.instance_id
 )
-SELECT t.event_id, t.delivery_id, t.tenant_id, t.event, t.claimed_by FROM taken t";
+SELECT t.event_id, t.delivery_id, t.tenant_id, t.event, t.claimed_by FROM taken t"
+);
 
 /// An event whose daemon died between claim and outcome.
 #[derive(Debug)]

@@ -112,3 +112,35 @@ async fn the_servers_clock_may_jump_either_way_and_nothing_is_sent_twice() {
     }
     Audit::of(&setup).await.assert_sound();
 }
+
+#[tokio::test]
+async fn a_daemon_that_died_before_the_servers_clock_was_put_back_is_found_dead() {
+    let setup = Setup::on(&Cluster::start(&[])).await;
+    let Some(clock) = Clock::new(&setup) else { return };
+    clock.put(30 * HOURS);
+    // The server's start is in the future as well.
+    setup.db.cluster.restart_with(&clock.environment()).await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let mut dead = setup.daemon();
+    setup.db.insert_leads("acme", 3).await;
+    setup.receiver.wait_for(3).await;
+    dead.kill9();
+    gate.open();
+    clock.put(0);
+    let _other = setup.daemon();
+    let admin = setup.db.admin().await;
+    let count = async |sql: &str| admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
+    patiently("no heartbeat to be in the future", async {
+        let ahead = "SELECT count(*) FROM lead_webhook.instances WHERE renewed_at > clock_timestamp()";
+        while count(ahead).await > 0 {}
+    })
+    .await;
+    let age = "UPDATE lead_webhook.instances SET renewed_at = renewed_at - interval '1 minute'";
+    admin.batch_execute(age).await.unwrap();
+    let rows = setup.db.wait_for_log(3).await;
+    assert!(rows.iter().all(|row| row.status == "interrupted"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 3);
+    Audit::of(&setup).await.assert_sound();
+}
