@@ -71,6 +71,8 @@ mod survives;
 /// A kill at each step between the claim and the log.
 #[cfg(feature = "failpoints")]
 mod survives_at_every_step;
+/// A daemon that was frozen sends nothing that it has not read again.
+mod survives_being_frozen;
 /// Clocks that jump cost no lead and send nothing twice.
 mod survives_clocks;
 /// Daemons killed, frozen and stopped and servers restarted, at random: every lead is accounted for.

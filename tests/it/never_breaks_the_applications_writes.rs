@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use serde_json::json;
+
 use crate::harness::{Application, Cluster, Database};
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text, visitor_id text,
@@ -126,10 +128,22 @@ async fn a_mapped_column_that_goes_is_told_and_the_applications_writes_go_on() {
 #[tokio::test]
 async fn a_server_with_two_phase_commit_prepares_the_transactions_that_queue() {
     let cluster = Cluster::start(&[("max_prepared_transactions", "2")]);
-    let application = Application::installed_in(Database::create(&cluster).await, &[]).await;
     let insert = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a')";
-    application.run(&format!("BEGIN; {insert}; PREPARE TRANSACTION 'one'")).await;
-    assert_eq!(application.queued().await.len(), 0);
-    application.run("COMMIT PREPARED 'one'").await;
-    assert_eq!(application.queued().await.len(), 1);
+    let prepare = |name| format!("BEGIN; {insert}; PREPARE TRANSACTION '{name}'");
+    for notify in ["auto", "on"] {
+        let edit = [("database.notify", json!(notify))];
+        let application = Application::installed_in(Database::create(&cluster).await, &edit).await;
+        // A daemon that rests waits to be notified.
+        application.arm_the_bell().await;
+        if notify == "on" {
+            assert_eq!(application.refusal(&prepare("none")).await, "0A000", "it is the notification that cannot be");
+            continue;
+        }
+        application.run(&prepare("one")).await;
+        assert_eq!(application.queued().await.len(), 0);
+        let _daemon = application.setup.daemon();
+        application.run("COMMIT PREPARED 'one'").await;
+        application.setup.receiver.wait_for(1).await;
+        assert_eq!(application.setup.db.wait_for_log(1).await[0].status, "delivered");
+    }
 }

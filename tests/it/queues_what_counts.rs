@@ -1,14 +1,7 @@
 //! The triggers queue every lead that is new or comes back, once, whichever way the application writes it, and nothing
 //! else. What the claim makes of it is told in `delivers_once`.
 
-use lead_webhook::{
-    config::Config,
-    store::{
-        bell,
-        connect::{connect, connect_listening},
-        session::Session,
-    },
-};
+use lead_webhook::store::{bell, connect::connect_listening};
 use tokio::sync::mpsc;
 
 use crate::harness::{Application, patiently};
@@ -197,7 +190,7 @@ async fn while_a_daemon_waits_it_is_rung_once_for_each_transaction_that_queued_s
     let session = connect_listening(&config.database.url, &config.database, sender).await.unwrap();
     session.client.batch_execute("LISTEN lead_webhook").await.unwrap();
     application.run("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'nobody waits yet')").await;
-    arm(&config).await;
+    application.arm_the_bell().await;
     for statement in [
         "INSERT INTO leads (tenant_id, email) VALUES ('nobody', 'a'), ('acme', '')",
         "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a'), ('acme', 'b')",
@@ -218,7 +211,7 @@ async fn a_daemon_that_died_costs_the_application_a_bounded_number_of_rings() {
     let (config, (sender, mut rings)) = (application.config(), mpsc::channel(1024));
     let session = connect_listening(&config.database.url, &config.database, sender).await.unwrap();
     session.client.batch_execute("LISTEN lead_webhook").await.unwrap();
-    arm(&config).await;
+    application.arm_the_bell().await;
     for n in 0..bell::RINGS + 20 {
         application.run(&format!("INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a{n}')")).await;
     }
@@ -228,10 +221,4 @@ async fn a_daemon_that_died_costs_the_application_a_bounded_number_of_rings() {
         rung += 1;
     }
     assert_eq!(rung, bell::RINGS - 1);
-}
-
-/// Does what a daemon does before it rests.
-async fn arm(config: &Config) {
-    let connected = connect(&config.database.url, &config.database).await.unwrap();
-    bell::arm(&mut Session::new(connected)).await.unwrap();
 }

@@ -59,38 +59,6 @@ async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_
 }
 
 #[tokio::test]
-async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
-    let setup = Setup::new().await;
-    // The attempt's own time goes on while the daemon is frozen.
-    setup.edit_config(&[("delivery.timeout", json!("60s"))]);
-    setup.endpoint("acme").await;
-    let gate = Gate::closed();
-    setup.receiver.answer(Answer::status(200).behind(&gate));
-    let frozen = setup.daemon();
-    setup.db.insert_leads("acme", 1).await;
-    setup.receiver.wait_for(1).await;
-    frozen.signal("STOP");
-    age_heartbeats(&setup).await;
-    let _second = setup.daemon();
-    assert_eq!(setup.db.wait_for_log(1).await[0].status, "interrupted");
-    gate.open();
-    frozen.signal("CONT");
-    let admin = setup.db.admin().await;
-    patiently("the real outcome", async {
-        loop {
-            let sql = "SELECT status FROM lead_webhook.deliveries";
-            if admin.query_one(sql, &[]).await.unwrap().get::<_, &str>(0) == "delivered" {
-                return;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-        }
-    })
-    .await;
-    assert_eq!(setup.receiver.requests().len(), 1);
-    Audit::of(&setup).await.assert_sound();
-}
-
-#[tokio::test]
 async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
     for how in [Stop::Fast, Stop::Immediate] {
         let setup = Setup::on(&Cluster::start(&[])).await;

@@ -12,8 +12,9 @@ use futures_util::SinkExt as _;
 use lead_webhook::{
     config::{self, Config},
     store::{
-        connect,
+        bell, connect,
         install::{Verdict, verify},
+        session::Session,
     },
 };
 use serde_json::Value;
@@ -65,6 +66,13 @@ impl Application {
     /// Runs `migrate`; what it did, a line each.
     pub async fn migrate(&self) -> Vec<String> {
         done(&self.setup.run(&["migrate"]).await.ok())
+    }
+
+    /// Does what a daemon does before it rests.
+    pub async fn arm_the_bell(&self) {
+        let database = self.config().database;
+        let connected = connect::connect(&database.url, &database).await.unwrap();
+        bell::arm(&mut Session::new(connected)).await.unwrap();
     }
 
     /// Runs SQL in the application's session.
