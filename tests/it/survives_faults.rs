@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_postgres::Client;
+use uuid::Uuid;
 
 use crate::{
     audit::{Audit, age_heartbeats, until_server_is_old},
@@ -38,6 +39,35 @@ const STEPS: [&str; 8] = [
     "dispatcher::drained",
     "recorder::gave_back",
 ];
+
+/// What the receiver makes of a delivery.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Reply {
+    Ok,
+    Error,
+    Reset,
+}
+
+impl Reply {
+    /// The same for the same delivery, so that its row can be compared with it.
+    fn to(delivery: Uuid) -> Self {
+        match delivery.as_bytes()[0] % 10 {
+            0 => Self::Error,
+            1 => Self::Reset,
+            _ => Self::Ok,
+        }
+    }
+}
+
+impl From<Reply> for Answer {
+    fn from(reply: Reply) -> Self {
+        match reply {
+            Reply::Ok => Self::status(200),
+            Reply::Error => Self::status(500),
+            Reply::Reset => Self::reset(),
+        }
+    }
+}
 
 /// Chance, the same again for the same seed.
 struct Dice(u64);
@@ -77,6 +107,9 @@ impl Loop {
             ("delivery.concurrency", json!(8)),
             ("delivery.per_endpoint", json!(4)),
             ("delivery.drain_timeout", json!("5s")),
+            // No attempt runs out of time while its daemon is frozen.
+            ("delivery.timeout", json!("60s")),
+            ("delivery.connect_timeout", json!("30s")),
             ("database.poll_interval", json!("1s")),
         ]);
         for tenant in TENANTS {
@@ -84,10 +117,12 @@ impl Loop {
         }
         // Some answers take their time, so that there is something in flight whenever a fault comes.
         let mut nth = 0;
-        setup.receiver.answer_with(move |_| {
+        setup.receiver.answer_with(move |request| {
             nth += 1;
-            Answer::status(if nth % 7 == 0 { 500 } else { 200 }).after(Duration::from_millis(nth % 5 * 10))
+            let delivery = request.header("x-wilow-delivery-id").unwrap().parse().unwrap();
+            Answer::from(Reply::to(delivery)).after(Duration::from_millis(nth % 5 * 10))
         });
+        setup.db.app().await.batch_execute("CREATE TABLE comebacks (id uuid)").await.unwrap();
         let mut this = Self { setup, dice: Dice(seed), daemons: Vec::new(), leads: 0, in_doubt: 0 };
         this.daemons = (0..DAEMONS).map(|_| this.daemon()).collect();
         this
@@ -106,9 +141,20 @@ impl Loop {
             self.leads += 1;
             let (tenant, n) = (TENANTS[usize::try_from(self.dice.roll(3)).unwrap()], self.leads);
             let known = if self.dice.roll(8) == 0 { self.dice.roll(n) } else { n };
-            let insert = "INSERT INTO leads (tenant_id, visitor_id, email) VALUES ($1, $2, $2 || '@example.com')";
+            let insert = "INSERT INTO leads (tenant_id, visitor_id, email, last_conversation_at)
+                          VALUES ($1, $2, $2 || '@example.com', '2000-01-01')";
             session.execute(insert, &[&tenant, &format!("visitor{known}")]).await.ok()?;
         }
+        // One that is known comes back after a long silence.
+        let comes_back =
+            "WITH back AS (UPDATE leads SET last_conversation_at = last_conversation_at + interval '100 days'
+                                        WHERE id::text = $1 RETURNING id)
+                          INSERT INTO comebacks SELECT id FROM back";
+        let admin = self.setup.db.try_admin().await?;
+        let known =
+            "SELECT lead_id FROM lead_webhook.deliveries WHERE event = 'lead.created' ORDER BY random() LIMIT 1";
+        let known = admin.query_opt(known, &[]).await.ok()??;
+        session.execute(comes_back, &[&known.get::<_, &str>(0)]).await.ok()?;
         Some(())
     }
 
@@ -187,8 +233,47 @@ impl Loop {
             }
         })
         .await;
+        assert_eq!(faults_of_rows(&self.setup).await, [""; 0]);
         (Audit::of(&self.setup).await, self.in_doubt)
     }
+}
+
+/// What each row says, compared with what the application wrote and the receiver answered.
+async fn faults_of_rows(setup: &Setup) -> Vec<String> {
+    let admin = setup.db.admin().await;
+    let mut faults = Vec::new();
+    for row in setup.db.log_rows().await {
+        let expected = match (row.status.as_str(), Reply::to(row.delivery_id)) {
+            ("interrupted", _) => true,
+            ("delivered", reply) => reply == Reply::Ok,
+            ("failed", Reply::Error) => row.failure.as_deref() == Some("http_status") && row.http_status == Some(500),
+            ("failed", Reply::Reset) => row.failure.as_deref() == Some("protocol"),
+            ("skipped", _) => row.reason.as_deref() == Some("duplicate"),
+            _ => false,
+        };
+        if !expected {
+            faults.push(format!("{row:?}"));
+        }
+    }
+    let sql = "WITH logged AS (
+                   SELECT l.tenant_id, l.visitor_id, l.id, d.event, d.status = 'skipped' AS is_skipped
+                   FROM leads l LEFT JOIN lead_webhook.deliveries d ON d.lead_id = l.id::text
+               )
+               SELECT format('%s of %s: %s created', visitor_id, tenant_id, count(*)) FROM logged
+               WHERE event = 'lead.created' AND NOT is_skipped GROUP BY tenant_id, visitor_id HAVING count(*) > 1
+               UNION ALL
+               SELECT format('%s of %s: none created', visitor_id, tenant_id) FROM logged
+               GROUP BY tenant_id, visitor_id
+               HAVING NOT coalesce(bool_or(event = 'lead.created' AND NOT is_skipped), false)
+               UNION ALL
+               SELECT format('lead %s came back %s times: %s rows', id, came_back, logged)
+               FROM (SELECT l.id, (SELECT count(*) FROM comebacks c WHERE c.id = l.id) AS came_back,
+                            (SELECT count(*) FROM lead_webhook.deliveries d
+                             WHERE d.lead_id = l.id::text AND d.event = 'lead.re_engaged') AS logged
+                     FROM leads l) counted
+               WHERE came_back <> logged";
+    faults.extend(admin.query(sql, &[]).await.unwrap().iter().map(|row| row.get::<_, String>(0)));
+    faults
 }
 
 /// What stands claimed by a daemon. It may have no heartbeat any more: taken for dead, it claims on until it notices.
@@ -216,5 +301,8 @@ async fn every_lead_is_accounted_for_and_nothing_is_sent_twice_whatever_is_kille
         audit.delivered, audit.interrupted, audit.requests
     );
     audit.assert_sound();
+    // What it says of no leads, no requests or no kills would be worth nothing.
+    let least = usize::try_from(rounds).unwrap();
+    assert!(audit.delivered >= least && in_doubt > 0, "{} delivered, {in_doubt} in doubt", audit.delivered);
     assert!(audit.interrupted <= in_doubt, "{} interrupted, {in_doubt} in doubt", audit.interrupted);
 }

@@ -170,6 +170,11 @@ impl Database {
         connect(&self.url(&self.app_login)).await.ok()
     }
 
+    /// A session of the superuser, where the server is there.
+    pub async fn try_admin(&self) -> Option<Client> {
+        connect(&self.admin_url()).await.ok()
+    }
+
     /// A session with the daemon's rights.
     pub async fn daemon(&self) -> Client {
         connect(&self.url(&self.daemon_login)).await.expect("a session of the daemon's login")
