@@ -1,6 +1,7 @@
 //! The egress policy at save and, for what was written past it, at every send. The verdict on each URL and address
 //! is tested beside the policy; here it is that nobody goes around it.
 
+mod corpus;
 mod name_server;
 mod network;
 
