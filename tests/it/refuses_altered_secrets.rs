@@ -185,6 +185,54 @@ async fn a_value_of_another_tenant_or_column_or_of_another_key_sends_nothing() {
 }
 
 #[tokio::test]
+async fn stored_headers_that_would_break_a_line_are_never_on_the_wire() {
+    let vault = Vault::new().await;
+    let headers = [
+        r#"[["Authorization","a\r\nX-Evil: 1"]]"#,
+        r#"[["Authorization","a\nX-Evil: 1"]]"#,
+        r#"[["Authorization","a\r"]]"#,
+        r#"[["Authorization","a\u0000"]]"#,
+        r#"[["X-One: 1\r\nX-Evil","1"]]"#,
+        r#"[["X-One\n","1"]]"#,
+        r#"[["X-One: 1",""]]"#,
+        r#"[["","1"]]"#,
+    ];
+    let mut endpoints = Vec::new();
+    for (n, headers) in headers.into_iter().enumerate() {
+        let tenant = format!("headers {n}");
+        let mut values = vault.seal(&vault.keys, &tenant);
+        let place = Place { tenant: &tenant, column: Column::EndpointHeaders };
+        values[2] = vault.keys.seal(&place, headers.as_bytes()).unwrap();
+        endpoints.push((tenant, values));
+    }
+    vault.save(&endpoints).await;
+    let _daemon = vault.setup.daemon();
+    for row in vault.setup.db.wait_for_log(headers.len()).await {
+        assert_eq!((row.status.as_str(), row.failure.as_deref()), ("failed", Some("headers")), "{row:?}");
+        assert!(row.error.as_deref().unwrap().starts_with("headers: what is stored is refused: header 1"), "{row:?}");
+        assert_eq!((row.sent_at, row.http_status), (None, None), "{row:?}");
+    }
+    assert_eq!(vault.setup.receiver.connections().accepted, 0);
+}
+
+#[tokio::test]
+async fn line_breaks_in_a_leads_values_add_no_header() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let breaks = "a\r\nX-Evil: 1\r\n\r\n";
+    let insert = "INSERT INTO leads (tenant_id, email, phone, first_name, visitor_id, conversation_id)
+                  VALUES ('acme', 'ann@example.com', '1', 'Ann', 'v1', 'c1'), ('acme', $1, $1, $1, $1, $1)";
+    setup.db.app().await.execute(insert, &[&breaks]).await.unwrap();
+    let _daemon = setup.daemon();
+    setup.db.wait_for_log(2).await;
+    let requests = setup.receiver.requests();
+    let names = requests.iter().map(|request| request.headers.iter().map(|header| &header.0).collect::<Vec<_>>());
+    let names: Vec<_> = names.collect();
+    assert_eq!(names.len(), 2);
+    assert_eq!(names[0], names[1]);
+}
+
+#[tokio::test]
 async fn tenant_and_operator_are_told_what_to_do_and_that_helps() {
     let vault = Vault::new().await;
     let setup = &vault.setup;
