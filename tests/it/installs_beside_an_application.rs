@@ -93,15 +93,17 @@ async fn a_busy_table_makes_the_triggers_wait_and_is_not_blocked_by_that() {
     application.run(&format!("BEGIN; {INSERT}")).await;
     let other = application.setup.db.app().await;
     let write = async {
-        for _ in 0..3 {
+        let mut least = Duration::MAX;
+        for _ in 0..4 {
             let waits =
                 "SELECT EXISTS (SELECT FROM pg_locks WHERE relation = 'public.leads'::regclass AND NOT granted)";
             application.until("the migrate that waits for the table", waits).await;
             let started = Instant::now();
             other.batch_execute(INSERT).await.unwrap();
-            // A fifth of a second, says the program; a busy machine is given ten times that.
-            assert!(started.elapsed() < Duration::from_secs(2), "{:?}", started.elapsed());
+            least = started.elapsed().min(least);
         }
+        // A fifth of a second at most, says the program; the quickest of some, on a machine that may be busy.
+        assert!(least < Duration::from_millis(400), "{least:?}");
         application.run("COMMIT").await;
     };
     let (migrated, ()) = tokio::join!(application.migrate(), write);

@@ -88,7 +88,7 @@ async fn a_statement_timeout_of_the_applications_is_longer_than_what_a_trigger_w
     let application = Application::installed().await;
     application.administer("BEGIN; LOCK TABLE lead_webhook.outbox").await;
     application
-        .run("SET statement_timeout = '2s'; INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@example.com')")
+        .run("SET statement_timeout = '500ms'; INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@example.com')")
         .await;
     application.administer("ROLLBACK").await;
     assert_eq!((application.missed().await, application.one::<i64>("SELECT count(*) FROM public.leads").await), (1, 1));

@@ -50,6 +50,22 @@ async fn every_way_of_inserting_queues_each_lead_with_a_contact_once() {
 }
 
 #[tokio::test]
+async fn twenty_thousand_leads_in_one_statement_are_queued_once_each() {
+    const LEADS: i64 = 20_000;
+    for table in [NUMBERED.to_owned(), format!("{PARTITIONED}; CREATE TABLE leads_rest PARTITION OF leads DEFAULT")] {
+        let application = Application::installed_beside(&table).await;
+        let select = format!("SELECT n, 'acme', n || '@example.com' FROM generate_series(1, {LEADS}) AS n");
+        application.run(&format!("INSERT INTO leads (id, tenant_id, email) {select}")).await;
+        let lines = (LEADS + 1..=2 * LEADS).map(|n| format!("{n}\tacme\t{n}@example.com\n")).collect::<String>();
+        application.copy("id, tenant_id, email", &lines).await;
+        let queued = "SELECT ARRAY[count(*), count(DISTINCT lead_id), min(lead_id::bigint), max(lead_id::bigint)]
+                      FROM lead_webhook.outbox WHERE kind = 'inserted'";
+        assert_eq!(application.one::<Vec<i64>>(queued).await, [2 * LEADS, 2 * LEADS, 1, 2 * LEADS]);
+        assert_eq!((application.missed().await, application.warnings().len()), (0, 0));
+    }
+}
+
+#[tokio::test]
 async fn what_is_rolled_back_or_written_in_replica_mode_queues_nothing() {
     let application = Application::installed().await;
     let insert = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@b.c')";

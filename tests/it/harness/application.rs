@@ -83,10 +83,10 @@ impl Application {
     }
 
     /// COPY into the leads table by the application, a row a line.
-    pub async fn copy(&self, columns: &str, rows: &'static str) {
+    pub async fn copy(&self, columns: &str, rows: &str) {
         let sql = format!("COPY leads ({columns}) FROM STDIN");
         let mut sink = Box::pin(self.session.copy_in(&sql).await.unwrap());
-        sink.send(Bytes::from_static(rows.as_bytes())).await.unwrap();
+        sink.send(Bytes::copy_from_slice(rows.as_bytes())).await.unwrap();
         sink.as_mut().finish().await.unwrap();
     }
 
