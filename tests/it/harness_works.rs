@@ -272,7 +272,6 @@ async fn read(stream: &mut TlsStream<TcpStream>) -> String {
 
 #[tokio::test]
 async fn what_is_secret_or_personal_fails_the_test_that_finds_it_printed_or_stored() {
-    let fails = |what: Box<dyn FnOnce()>| catch_unwind(AssertUnwindSafe(what)).is_err();
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;
     let print = async |path: &str| {
@@ -282,12 +281,42 @@ async fn what_is_secret_or_personal_fails_the_test_that_finds_it_printed_or_stor
         process
     };
     let decent = print("/nowhere/lead-webhook.toml").await;
-    assert!(!fails(Box::new(|| drop(decent))));
+    assert!(!fails_when_dropped(decent));
     for canary in ["ann@example.com", secret.trim_start_matches("whsec_")] {
         let printed = print(&format!("/nowhere/{canary}")).await;
-        assert!(fails(Box::new(|| drop(printed))), "printed");
+        assert!(fails_when_dropped(printed), "printed");
     }
     let store = "INSERT INTO lead_webhook.muted (lead_id, tenant_id) VALUES ('1', $1)";
     setup.db.admin().await.execute(store, &[&secret]).await.unwrap();
-    assert!(fails(Box::new(|| drop(setup))), "stored");
+    assert!(fails_when_dropped(setup), "stored");
+}
+
+fn fails_when_dropped(what: impl Sized) -> bool {
+    catch_unwind(AssertUnwindSafe(|| drop(what))).is_err()
+}
+
+#[tokio::test]
+async fn a_lead_that_nobody_accounts_for_and_an_event_that_was_sent_twice_fail_their_test() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let missed = "SET session_replication_role = replica;
+                  INSERT INTO leads (tenant_id, email) VALUES ('acme', 'ann@example.com')";
+    setup.db.admin().await.batch_execute(missed).await.unwrap();
+    assert!(fails_when_dropped(setup), "unaccounted");
+
+    let setup = Setup::new().await;
+    setup.leaves_leads_unaccounted();
+    assert!(fails_when_dropped(setup), "there is none");
+
+    let setup = Setup::new().await;
+    let mut stream = connect(&setup.receiver).await;
+    for _ in 0..2 {
+        exchange(
+            &mut stream,
+            "POST /hook HTTP/1.1\r\nHost: localhost\r\nwebhook-id: id-1\r\nContent-Length: 0\r\n\r\n",
+        )
+        .await;
+    }
+    drop(stream);
+    assert!(fails_when_dropped(setup), "sent twice");
 }

@@ -143,6 +143,7 @@ async fn what_was_there_before_the_install_is_not_new_because_its_captured_time_
 #[tokio::test]
 async fn leads_older_than_a_day_are_left_to_the_operator() {
     let application = application().await;
+    application.setup.leaves_leads_unaccounted();
     application
         .administer(
             "UPDATE lead_webhook.installation SET installed_at = now() - interval '9 days', leads_since = NULL;

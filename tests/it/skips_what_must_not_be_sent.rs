@@ -82,6 +82,7 @@ async fn a_muted_session_sends_nothing_and_its_leads_are_noted() {
 #[tokio::test]
 async fn a_session_in_replica_mode_fires_nothing() {
     let setup = Setup::new().await;
+    setup.leaves_leads_unaccounted();
     setup.endpoint("acme").await;
     let admin = setup.db.admin().await;
     admin
@@ -207,6 +208,7 @@ async fn an_id_that_no_index_takes_is_marked_as_missed_and_the_write_goes_on() {
                  visitor_id text, conversation_id text, created_at timestamptz DEFAULT now(), last_conversation_at timestamptz)";
     let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
     setup.run(&["migrate"]).await.ok();
+    setup.leaves_leads_unaccounted();
     setup.endpoint("acme").await;
     app(&setup, "INSERT INTO leads (id, tenant_id, email) VALUES (repeat('x', 600), 'acme', 'long@example.com')").await;
     app(&setup, "INSERT INTO leads (id, tenant_id, email) VALUES ('short', 'acme', 'short@example.com')").await;
