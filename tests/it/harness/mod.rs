@@ -34,6 +34,7 @@ mod request;
 mod setup;
 
 use std::{
+    fs::OpenOptions,
     future::Future,
     io::{Write as _, stderr},
     time::Duration,
@@ -66,10 +67,15 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     }
 }
 
-/// Prints what is left out on this machine, and why: nothing is in silence.
+/// Prints what is left out on this machine, and why: nothing is in silence. Where the environment names a file for it, it
+/// is written there as well.
 #[expect(clippy::explicit_write, reason = "of a test that passes, the runner swallows what eprintln! prints")]
 pub fn left_out(what: &str) {
     writeln!(stderr(), "left out: {what}").unwrap();
+    if let Some(path) = environment("LEAD_WEBHOOK_TEST_LEFT_OUT") {
+        let mut file = OpenOptions::new().append(true).create(true).open(path).unwrap();
+        file.write_all(format!("{what}\n").as_bytes()).unwrap();
+    }
 }
 
 /// A variable of the test's environment.
