@@ -51,7 +51,7 @@ const KEEPALIVES_IDLE: Duration = Duration::from_secs(30);
 const KEEPALIVES_INTERVAL: Duration = Duration::from_secs(10);
 const KEEPALIVES_RETRIES: u32 = 3;
 
-/// How long sent data may stay unacknowledged, where the URL sets nothing.
+/// How long sent data, on Linux a keepalive too, may stay unacknowledged, where the URL sets nothing.
 const TCP_USER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What tokio-postgres fills in for the idle time; its `Config` does not tell "unset" from it.

@@ -97,16 +97,11 @@ async fn a_daemon_that_may_reach_several_servers_works_with_the_one_that_takes_w
     Audit::of(&setup).await.assert_sound();
 }
 
-#[tokio::test]
-async fn a_daemon_whose_network_is_lost_says_so_and_goes_on_when_it_is_back() {
-    let name = "survives_the_network::a_daemon_whose_network_is_lost_says_so_and_goes_on_when_it_is_back";
-    if !CABLE.is_here(name) {
-        return;
-    }
+/// A setup whose daemon reaches server and receiver by the cable alone.
+async fn across_the_cable() -> Setup {
     let setup = Setup::on(&Cluster::start(&[("listen_addresses", "'127.0.0.1,10.9.0.1'")])).await;
     setup.db.cluster.allow("10.9.0.0/24").await;
     let everywhere = Everywhere::before(setup.receiver.port());
-    let (login, name, port) = (&setup.db.daemon_login, &setup.db.name, setup.db.cluster.port());
     setup.edit_config(&[
         ("egress.allow_networks", json!(["10.9.0.0/24"])),
         ("delivery.timeout", json!("3s")),
@@ -115,8 +110,49 @@ async fn a_daemon_whose_network_is_lost_says_so_and_goes_on_when_it_is_back() {
     setup.endpoint("acme").await;
     let url = format!("https://localhost:{}/hook", everywhere.port);
     setup.run(&["endpoint", "set", "acme", "--url", &url]).await.ok();
+    let (login, name, port) = (&setup.db.daemon_login, &setup.db.name, setup.db.cluster.port());
     let database = format!("postgres://{login}@10.9.0.1:{port}/{name}");
     setup.edit_config(&[("database.url", json!(database)), ("database.listen_url", json!(database))]);
+    setup
+}
+
+#[tokio::test]
+async fn a_session_that_listens_notices_by_itself_that_its_network_was_lost() {
+    let name = "survives_the_network::a_session_that_listens_notices_by_itself_that_its_network_was_lost";
+    if !CABLE.is_here(name) {
+        return;
+    }
+    let setup = across_the_cable().await;
+    let (login, name, port) = (&setup.db.daemon_login, &setup.db.name, setup.db.cluster.port());
+    // As by default, but so quick that no other session notices anything.
+    let impatient = "keepalives_idle=1&keepalives_interval=1&tcp_user_timeout=3";
+    setup.edit_config(&[
+        ("database.listen_url", json!(format!("postgres://{login}@10.9.0.1:{port}/{name}?{impatient}"))),
+        ("database.poll_interval", json!("1h")),
+    ]);
+    let daemon = setup.daemon_by(&["ip", "netns", "exec", "far"]);
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    cable("down");
+    daemon.wait_for_log(|line| line.contains("not listening, trying again")).await;
+    cable("up");
+    let again = async {
+        while daemon.log().iter().filter(|line| line.contains("\"listening\"")).count() < 2 {
+            tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+        }
+    };
+    patiently("a session that listens", again).await;
+    setup.db.insert_leads("acme", 1).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn a_daemon_whose_network_is_lost_says_so_and_goes_on_when_it_is_back() {
+    let name = "survives_the_network::a_daemon_whose_network_is_lost_says_so_and_goes_on_when_it_is_back";
+    if !CABLE.is_here(name) {
+        return;
+    }
+    let setup = across_the_cable().await;
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let daemon = setup.daemon_by(&["ip", "netns", "exec", "far"]);
