@@ -71,10 +71,17 @@ const BEYOND: &str = "
 SELECT 'may run ' || p.oid::regprocedure FROM pg_proc p
 WHERE p.pronamespace = 'lead_webhook'::regnamespace AND has_function_privilege($1, p.oid, 'EXECUTE')
 UNION ALL
-SELECT 'owns ' || c.oid::regclass FROM pg_class c WHERE pg_get_userbyid(c.relowner) = $1
+SELECT 'may run as somebody else ' || p.oid::regprocedure FROM pg_proc p
+WHERE p.prosecdef AND has_function_privilege($1, p.oid, 'EXECUTE')
+UNION ALL
+SELECT CASE d.deptype WHEN 'o' THEN 'owns ' ELSE 'is granted a right on ' END || d.classid::regclass || ' ' || d.objid
+FROM pg_shdepend d JOIN pg_roles r ON r.oid = d.refobjid AND r.rolname IN ($1, $2)
+WHERE d.refclassid = 'pg_authid'::regclass AND (d.deptype = 'o' OR (d.deptype = 'a' AND d.classid <> 'pg_class'::regclass
+  AND (d.classid, d.objid) <> ('pg_namespace'::regclass, 'lead_webhook'::regnamespace)))
 UNION ALL
 SELECT 'may create in ' || n.nspname FROM pg_namespace n
-WHERE n.nspname IN ('lead_webhook', 'pg_catalog') AND has_schema_privilege($1, n.oid, 'CREATE')
+WHERE has_schema_privilege($1, n.oid, 'CREATE')
+  AND NOT EXISTS (SELECT FROM aclexplode(n.nspacl) a WHERE a.grantee = 0 AND a.privilege_type = 'CREATE')
 UNION ALL
 SELECT 'may create schemas' WHERE has_database_privilege($1, current_database(), 'CREATE')
 UNION ALL
