@@ -5,10 +5,12 @@ use std::{
     io,
     net::{IpAddr, SocketAddr, ToSocketAddrs as _},
     sync::Arc,
+    thread,
     time::Duration,
 };
 
 use futures_util::future::BoxFuture;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::{AddressRefused, EndpointUrl, Policy};
 use crate::shortage::Shortage;
@@ -22,14 +24,28 @@ pub trait Lookup: Send + Sync {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
 }
 
-/// The system's own resolver, hosts file included.
-struct SystemLookup;
+/// The system's own resolver, hosts file included, on a thread for each look-up: the runtime's own pool panics where the
+/// system has no thread left.
+struct SystemLookup {
+    threads: Arc<Semaphore>,
+}
+
+/// So many look-ups are under way at most. Of a name whose servers are silent each lasts for longer than its attempt.
+const LOOK_UPS: usize = 512;
 
 impl Lookup for SystemLookup {
     fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
         Box::pin(async move {
             let host = host.to_owned();
-            tokio::task::spawn_blocking(move || look_up(&host)).await?
+            let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(io::Error::other)?;
+            let (sender, answer) = oneshot::channel();
+            let look_up = move || {
+                // Nobody may be waiting for it any more.
+                let _ = sender.send(look_up(&host));
+                drop(thread);
+            };
+            thread::Builder::new().spawn(look_up).map_err(|_| io::Error::other(Shortage::Threads))?;
+            answer.await.map_err(io::Error::other)?
         })
     }
 }
@@ -71,7 +87,7 @@ pub enum ResolveError {
 impl Resolver {
     /// Asks the system: hosts file, search list and name servers count as configured there.
     pub fn system(policy: Policy) -> Self {
-        Self::new(policy, SystemLookup)
+        Self::new(policy, SystemLookup { threads: Arc::new(Semaphore::new(LOOK_UPS)) })
     }
 
     /// Asks `lookup`.

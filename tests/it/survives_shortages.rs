@@ -44,6 +44,16 @@ fn allow_descriptors(process: u32, below: usize) {
     assert!(status.success(), "prlimit: {status}");
 }
 
+/// The process gets so many KiB of addresses beside what it has; `None`: as many as it likes.
+fn allow_memory(process: u32, more: Option<u64>) {
+    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
+    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
+    let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
+    let limit = more.map_or_else(|| "unlimited".to_owned(), |more| ((size + more) * 1024).to_string());
+    let status = Command::new("prlimit").args(["--pid", &process.to_string(), &format!("--as={limit}:")]).status();
+    assert!(status.unwrap().success());
+}
+
 #[tokio::test]
 async fn without_descriptors_nothing_fails_and_everything_is_sent_when_there_are_some() {
     const LEADS: usize = 40;
@@ -80,6 +90,26 @@ async fn with_few_descriptors_it_is_slower_and_nothing_fails() {
     let rows = setup.db.wait_for_log(LEADS + 1).await;
     let other: Vec<_> = rows.iter().filter(|row| row.status != "delivered").collect();
     assert!(other.is_empty(), "{other:?}");
+    assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn without_threads_for_look_ups_nothing_fails_and_everything_is_sent_when_there_are_some() {
+    const LEADS: usize = 20;
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    // No room for a thread's stack.
+    allow_memory(daemon.id(), Some(1024));
+    setup.db.insert_leads("acme", LEADS).await;
+    let said = daemon.wait_for_log(|line| line.contains("cannot send")).await;
+    assert!(said.contains("no thread can be started") && said.contains("TasksMax"), "{said}");
+    assert_eq!(setup.receiver.requests().len(), 0);
+    allow_memory(daemon.id(), None);
+    let rows = setup.db.wait_for_log(LEADS).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
     Audit::of(&setup).await.assert_sound();
 }
