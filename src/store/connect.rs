@@ -3,6 +3,8 @@
 //! A session that is dropped ends, whatever the server does: one that still owes an answer a moment later has its
 //! statement cancelled and its socket closed, so that a claim which was given up holds no lock.
 
+mod servers;
+
 use std::{convert::Infallible, future::poll_fn, pin::pin, time::Duration};
 
 use tokio::{
@@ -34,8 +36,8 @@ const APPLICATION_NAME: &str = "lead-webhook";
 /// For one host's address, where the URL sets none: a dead primary of several hosts costs no more than this.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// From the first host that is tried to a session that is set up: a server that is frozen takes connections and says
-/// nothing.
+/// From the first host that is tried to a session that is set up, in equal parts for several hosts: a server that is frozen
+/// takes connections and says nothing.
 const LOGIN_LIMIT: Duration = Duration::from_secs(30);
 
 /// A dropped session whose server still owes an answer then has it cancelled.
@@ -135,10 +137,12 @@ pub enum ConnectError {
         source: tokio_postgres::Error,
     },
     /// The server took a connection and said nothing more. As [`ConnectError::Refused`].
-    #[error("cannot connect to {target}: no answer within {} s", LOGIN_LIMIT.as_secs())]
+    #[error("cannot connect to {target}: no answer within {} s", .limit.as_secs())]
     Unanswered {
         /// Host, port, database and user.
         target: String,
+        /// How long it was waited for.
+        limit: Duration,
     },
     /// There is a pooler in between that takes no transactions. The operator must act.
     #[error(
@@ -157,6 +161,9 @@ pub enum ConnectError {
         /// What the driver or the server said.
         source: tokio_postgres::Error,
     },
+    /// None of several servers can be worked with.
+    #[error("{}", .0.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))]
+    None(Vec<Self>),
 }
 
 impl ConnectError {
@@ -166,12 +173,17 @@ impl ConnectError {
             Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => true,
             Self::Refused { source, .. } => remedy(source).is_some(),
             Self::Unanswered { .. } | Self::SetUp { .. } => false,
+            Self::None(errors) => errors.iter().any(Self::names_its_remedy),
         }
     }
 
     /// Whether trying again later can help without anybody acting.
     pub fn may_pass(&self) -> bool {
-        matches!(self, Self::Refused { .. } | Self::Unanswered { .. } | Self::SetUp { .. })
+        match self {
+            Self::Refused { .. } | Self::Unanswered { .. } | Self::SetUp { .. } => true,
+            Self::None(errors) => errors.iter().any(Self::may_pass),
+            Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => false,
+        }
     }
 }
 
@@ -216,8 +228,20 @@ async fn open(
 ) -> Result<Connected, ConnectError> {
     let config = configure(url, database)?;
     let tls = MakeRustlsConnect::new(client_config(database)?);
-    let opened = timeout(LOGIN_LIMIT, log_in(&config, tls, notifications)).await;
-    opened.unwrap_or_else(|_| Err(ConnectError::Unanswered { target: target(&config) }))
+    let servers = servers::each(&config);
+    let limit = LOGIN_LIMIT / u32::try_from(servers.len()).unwrap_or(u32::MAX);
+    let mut errors = Vec::new();
+    for config in servers {
+        let opened = timeout(limit, log_in(&config, tls.clone(), notifications.clone())).await;
+        match opened.unwrap_or_else(|_| Err(ConnectError::Unanswered { target: target(&config), limit })) {
+            Ok(connected) => return Ok(connected),
+            Err(error) => errors.push(error),
+        }
+    }
+    match <[_; 1]>::try_from(errors) {
+        Ok([error]) => Err(error),
+        Err(errors) => Err(ConnectError::None(errors)),
+    }
 }
 
 async fn log_in(

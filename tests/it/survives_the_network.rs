@@ -97,6 +97,21 @@ async fn a_daemon_that_may_reach_several_servers_works_with_the_one_that_takes_w
     Audit::of(&setup).await.assert_sound();
 }
 
+#[tokio::test]
+async fn a_server_that_takes_connections_and_says_nothing_keeps_nobody_from_the_next() {
+    let setup = Setup::new().await;
+    // The system takes the connection; nobody ever answers.
+    let frozen = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let (login, name, port) = (&setup.db.daemon_login, &setup.db.name, setup.db.cluster.port());
+    let first = frozen.local_addr().unwrap().port();
+    let url = format!("postgres://{login}@127.0.0.1:{first},127.0.0.1:{port}/{name}");
+    setup.endpoint("acme").await;
+    setup.edit_config(&[("database.url", json!(url)), ("database.listen_url", json!(url))]);
+    let _daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+}
+
 /// A setup whose daemon reaches server and receiver by the cable alone.
 async fn across_the_cable() -> Setup {
     let setup = Setup::on(&Cluster::start(&[("listen_addresses", "'127.0.0.1,10.9.0.1'")])).await;
