@@ -12,6 +12,9 @@ const LARGE: i32 = 8 * 1024 * 1024;
 /// An answer after which the connection is kept.
 pub(super) const KEPT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
 
+/// The beginning of a gzip of zero bytes: a thousand more for each that follows.
+pub(super) const BOMB: &[u8] = b"\x1f\x8b\x08\0\0\0\0\0\x02\xff\xed\xc1\x01\x01\0\0\0\x82 \xff\xafnH@\x01";
+
 /// What comes before a body that ends with the connection.
 const OK: &str = "HTTP/1.1 200 OK\r\n\r\n";
 
@@ -261,11 +264,16 @@ fn early(tls: &TlsAcceptor) -> Vec<Case> {
 pub(super) fn worst(tls: &TlsAcceptor) -> Vec<Case> {
     let (protocol, timeout) = (failed("protocol", ""), failed("timeout", ""));
     let hint = "HTTP/1.1 103 Early Hints\r\n\r\n";
+    let bomb = [b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", BOMB].concat();
     let case = |name, begin: &str, then: Step, expected| {
         Case::new(name, Hostile::tls(tls.clone(), vec![Step::Request, say(begin), then]), expected)
     };
     vec![
-        case("endless body", OK, flood("x"), delivered(200)),
+        Case::new(
+            "an endless bomb",
+            Hostile::tls(tls.clone(), vec![Step::Request, say(bomb), flood([0; 1024])]),
+            delivered(200),
+        ),
         case("endless headers", "HTTP/1.1 200 OK\r\n", flood("X-A: b\r\n"), protocol),
         case("an endless header", "HTTP/1.1 200 OK\r\nX-A: ", flood("x"), protocol),
         case("endless hints", "", flood(hint), timeout).within(2),
