@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::store::outbox;
 
-use super::claim::Delivery;
+use super::{claim::Delivery, memory};
 
 /// How far a delivery has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,6 +76,8 @@ struct State {
     deliveries: HashMap<Uuid, (Arc<Delivery>, Phase)>,
     /// Deliveries that may have been sent and have no outcome: they stay claimed, and are never given back.
     in_doubt: HashSet<Uuid>,
+    /// Recorded of late: a server that takes over may lack the outcome and have the claim.
+    recorded: VecDeque<(Instant, Uuid)>,
     /// Left without having been sent: their claims still stand.
     unsent: Vec<Arc<Delivery>>,
     tenants: HashMap<String, Share>,
@@ -188,6 +190,7 @@ impl Flight {
             per_endpoint,
             deliveries: HashMap::new(),
             in_doubt: HashSet::new(),
+            recorded: VecDeque::new(),
             unsent: Vec::new(),
             tenants: HashMap::new(),
             waiting: VecDeque::new(),
@@ -248,10 +251,18 @@ impl Flight {
         Seat { flight: Arc::clone(self), delivery, turn }
     }
 
-    /// The deliveries that must not be given back to the queue: those in flight, and those in doubt.
+    /// The deliveries that must not be given back to the queue: those in flight, those in doubt, and those recorded of late.
     pub fn held(&self) -> Vec<Uuid> {
         let state = self.state();
-        state.deliveries.keys().chain(&state.in_doubt).copied().collect()
+        let recorded = state.recorded.iter().map(|(_, delivery_id)| delivery_id);
+        state.deliveries.keys().chain(&state.in_doubt).chain(recorded).copied().collect()
+    }
+
+    /// The deliveries whose claims stand and mean something: an outcome is still to come, or they are to be given back.
+    pub fn unsettled(&self) -> Vec<Uuid> {
+        let state = self.state();
+        let unsent = state.unsent.iter().map(|delivery| &delivery.delivery_id);
+        state.deliveries.keys().chain(&state.in_doubt).chain(unsent).copied().collect()
     }
 
     /// Notes that a delivery may have been sent and has no outcome.
@@ -333,7 +344,13 @@ impl Seat {
 
     /// Its outcome is written: nothing is in doubt.
     pub fn leave_recorded(self) {
-        self.flight.state().move_to(&self.delivery, Phase::Recorded);
+        let mut state = self.flight.state();
+        state.move_to(&self.delivery, Phase::Recorded);
+        let now = Instant::now();
+        state.recorded.push_back((now, self.delivery.delivery_id));
+        let too_many = state.recorded.len().saturating_sub(memory::MOST);
+        let old = state.recorded.iter().take_while(|(at, _)| now - *at > memory::FOR).count();
+        state.recorded.drain(..too_many.max(old));
     }
 
     /// It was not sent, and will not be: the claim is to be given back.

@@ -1,6 +1,6 @@
 //! What this daemon has claimed of late, for the case that the database forgets it: a standby that takes over without the
-//! latest commits has events pending again that were sent. The daemon that sent them tells such a standby by its timeline,
-//! and logs them as interrupted before it claims anything there.
+//! latest commits has events pending again that were sent, or in flight though their outcome was written. The daemon that
+//! sent them tells such a standby by its timeline, and logs them as interrupted before it claims anything there.
 //!
 //! Several daemons wait for each other there, so that all have said what they know; one that has died remembers nothing.
 
@@ -21,10 +21,10 @@ use crate::store::{
 use super::claim::Delivery;
 
 /// A standby that is longer behind than this is not promoted without a thought.
-const FOR: Duration = Duration::from_secs(10 * 60);
+pub(super) const FOR: Duration = Duration::from_secs(10 * 60);
 
 /// About 5 MiB. More than a busy application captures within the seconds that a standby is behind.
-const MOST: usize = 50_000;
+pub(super) const MOST: usize = 50_000;
 
 /// So long the first claim waits where there are other daemons: all are back by then, whatever their back-off.
 const GRACE: Duration = Duration::from_secs(10);
@@ -56,18 +56,18 @@ impl Memory {
     }
 
     /// Looks at which timeline the server is. Where it is another one than before, what stands unclaimed of these claims is
-    /// logged as interrupted.
+    /// logged as interrupted, and so is what stands claimed though its outcome was written: all but the `unsettled`.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost; it is to be looked again then, before anything is claimed.
-    pub(super) async fn meet(&mut self, session: &mut Session, own: Uuid) -> Result<(), Error> {
+    pub(super) async fn meet(&mut self, session: &mut Session, own: Uuid, unsettled: &[Uuid]) -> Result<(), Error> {
         let now = timeline::read(session).await?;
         if self.timeline.is_some() && now.is_some() && self.timeline != now {
             let claims: Vec<&Forgotten> = self.claims.iter().map(|(_, claim)| claim).collect();
-            let interrupted = outbox::interrupt(session, own, &claims).await?;
+            let interrupted = outbox::interrupt(session, own, &claims, unsettled).await?;
             tracing::warn!(
                 interrupted,
-                "another server has taken over; what it did not know to be claimed was logged as interrupted"
+                "another server has taken over; what it did not know to be claimed or recorded was logged as interrupted"
             );
             if instances::has_others(session, own).await? {
                 tokio::time::sleep(GRACE).await;

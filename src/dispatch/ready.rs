@@ -69,7 +69,8 @@ impl Dispatcher {
             false => None,
         };
         let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
-        self.memory.meet(&mut session, self.heart.instance_id()).await.map_err(explained)?;
+        let unsettled = self.flight.unsettled();
+        self.memory.meet(&mut session, self.heart.instance_id(), &unsettled).await.map_err(explained)?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {

@@ -152,7 +152,9 @@ WITH u AS (
     AS u (tenant_id, queued_at, event_id, delivery_id, event)
 ), taken AS (
     DELETE FROM lead_webhook.outbox o USING u
-    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id AND o.claimed_by IS NULL
+    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+      AND (o.claimed_by IS NULL
+           OR o.claimed_by = $1 AND o.delivery_id = u.delivery_id AND u.delivery_id <> ALL ($7::uuid[]))
     RETURNING u.*, o.lead_id
 ), logged AS (
     INSERT INTO lead_webhook.deliveries
@@ -164,16 +166,23 @@ WITH u AS (
 )
 SELECT count(*) FROM taken";
 
-/// Logs those of `claims` that stand unclaimed as interrupted; how many.
+/// Logs those of `claims` that stand unclaimed as interrupted, and those that stand claimed and are not `unsettled`; how
+/// many.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn interrupt(session: &mut Session, instance_id: Uuid, claims: &[&Forgotten]) -> Result<i64, Error> {
+pub async fn interrupt(
+    session: &mut Session,
+    instance_id: Uuid,
+    claims: &[&Forgotten],
+    unsettled: &[Uuid],
+) -> Result<i64, Error> {
     let (tenants, queued, events) = columns(claims.iter().map(|claim| &claim.place));
     let deliveries: Vec<Uuid> = claims.iter().map(|claim| claim.delivery_id).collect();
     let kinds: Vec<&str> = claims.iter().map(|claim| claim.event.as_str()).collect();
     let statement = session.statement(INTERRUPT).await?;
-    let params: [super::session::Param<'_>; 6] = [&instance_id, &tenants, &queued, &events, &deliveries, &kinds];
+    let params: [super::session::Param<'_>; 7] =
+        [&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &unsettled];
     session.client().query_one(&statement, &params).await?.try_get(0)
 }
 

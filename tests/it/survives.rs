@@ -197,6 +197,34 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
 }
 
 #[tokio::test]
+async fn a_standby_that_has_the_claim_and_lacks_the_outcome_sends_nothing_again() {
+    let setup = Setup::on(&Cluster::start(&[])).await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.queue([Answer::status(200).behind(&gate)]);
+    let mut daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.receiver.wait_for(1).await;
+    let cluster = &setup.db.cluster;
+    cluster.stop(Stop::Fast).await;
+    cluster.copy_to_standby().await;
+    cluster.start_again().await;
+    gate.open();
+    setup.db.wait_for_log(1).await;
+    cluster.fail_over().await;
+    setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
+    daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "interrupted");
+    daemon.signal("TERM");
+    daemon.wait().await;
+    let _next = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(2).await;
+    assert_eq!(setup.receiver.requests().len(), 2);
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
 async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_failover() {
     const LEADS: usize = 40;
     let setup = Setup::on(&Cluster::start(&[])).await;
