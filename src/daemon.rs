@@ -173,6 +173,14 @@ impl Daemon {
                     tracing::error!("the recorder has ended");
                     return false;
                 }
+                _ = &mut tasks.listener => {
+                    tracing::error!("the listener has ended");
+                    return false;
+                }
+                _ = &mut tasks.sweeper => {
+                    tracing::error!("the sweep has ended");
+                    return false;
+                }
             }
         }
     }

@@ -6,7 +6,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::{join, try_join, try_join3};
+use futures_util::future::{join, try_join3};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -173,15 +173,17 @@ impl Claimer {
     ) -> Result<Picked, ClaimError> {
         let pick = async |with_leads| {
             let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
-            try_join(client.begin(BEGIN), picked).await.map(|((), picked)| picked)
+            // Without a transaction the pick has committed by itself: its claims are in doubt.
+            let (begun, picked) = join(client.begin(BEGIN), picked).await;
+            begun.map(|()| picked)
         };
-        match pick(statements.pick.reads_leads()).await {
+        match pick(statements.pick.reads_leads()).await? {
             Ok(picked) => Ok(picked),
             Err(error) if leads::is_locked(&error) => Err(LoadError::Locked(error).into()),
             // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
             Err(error) if error.code().is_some() => {
                 client.roll_back().await?;
-                Ok(pick(false).await?)
+                Ok(pick(false).await??)
             }
             Err(error) => Err(error.into()),
         }
