@@ -5,7 +5,7 @@ use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use sd_notify::NotifyState;
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinHandle,
     time::Interval,
 };
@@ -116,8 +116,15 @@ impl Daemon {
         let (status, standing) = watch::channel(Standing::Away);
         let (ended, outcomes) = mpsc::unbounded_channel();
 
-        let keys = pipeline.subscribe();
-        let recorder = Recorder::new(Arc::clone(&database), Arc::clone(&heart), Arc::clone(&flight), keys, status);
+        let memory = Arc::new(Mutex::new(Memory::default()));
+        let recorder = Recorder::new(
+            Arc::clone(&database),
+            Arc::clone(&heart),
+            Arc::clone(&flight),
+            Arc::clone(&memory),
+            pipeline.subscribe(),
+            status,
+        );
         let listener = listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe());
         let sweeper = Sweeper {
             database: Arc::clone(&database),
@@ -128,7 +135,7 @@ impl Daemon {
             stop: stop.subscribe(),
         };
         let dispatcher = Dispatcher {
-            memory: Memory::default(),
+            memory,
             pause: Arc::default(),
             database,
             leads: self.config.leads.clone(),

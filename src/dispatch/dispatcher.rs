@@ -7,7 +7,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     task::JoinSet,
 };
 use tracing::Instrument as _;
@@ -70,7 +70,7 @@ pub struct Dispatcher {
     /// The heartbeat.
     pub heart: Arc<Heart>,
     /// What was claimed of late.
-    pub memory: Memory,
+    pub memory: Arc<Mutex<Memory>>,
     /// Where nothing can be sent just now.
     pub pause: Arc<Pause>,
     /// When to look.
@@ -177,12 +177,15 @@ impl Dispatcher {
         let own = self.heart.instance_id();
         let unsent = self.flight.take_unsent();
         let claims: Vec<_> = unsent.iter().map(|delivery| (&delivery.place, delivery.delivery_id)).collect();
-        if !claims.is_empty() && outbox::give_back(&mut ready.session, own, &claims).await? > 0 {
-            ready.horizon.recede(claims.iter().map(|(place, _)| place.queued_at).min());
-            self.memory.forget(&claims.iter().map(|(_, delivery_id)| *delivery_id).collect());
-            tracing::debug!(events = claims.len(), "gave claims back that could not be begun");
-            // Others may have room for them.
-            bell::call(ready.session.shared()).await?;
+        if !claims.is_empty() {
+            let given_back = outbox::give_back(&mut ready.session, own, &claims).await?;
+            if !given_back.is_empty() {
+                ready.horizon.recede(claims.iter().map(|(place, _)| place.queued_at).min());
+                self.memory.lock().await.forget(&given_back);
+                tracing::debug!(events = given_back.len(), "gave claims back that could not be begun");
+                // Others may have room for them.
+                bell::call(ready.session.shared()).await?;
+            }
         }
         if trouble.is_uncertain() {
             let given_back = outbox::release(&mut ready.session, own, &self.flight.held()).await?;
@@ -240,7 +243,7 @@ impl Dispatcher {
         if let Some(last) = request.last_turn(&claimed.picked) {
             ready.cursor = last;
         }
-        self.memory.note(&claimed.deliveries);
+        self.memory.lock().await.note(&claimed.deliveries);
         self.start(ready, claimed, claimed_at, tasks);
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,

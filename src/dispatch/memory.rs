@@ -1,6 +1,7 @@
 //! What this daemon has claimed of late, for the case that the database forgets it: a standby that takes over without the
 //! latest commits has events pending again that were sent, or in flight though their outcome was written. The daemon that
-//! sent them tells such a standby by its timeline, and logs them as interrupted before it claims anything there.
+//! sent them tells such a standby by its timeline, and logs them as interrupted before it claims anything there, and
+//! before it signs off there.
 //!
 //! Several daemons wait for each other there, so that all have said what they know; one that has died remembers nothing.
 
@@ -12,7 +13,7 @@ use std::{
 use uuid::Uuid;
 
 use crate::store::{
-    Error, instances,
+    Error,
     outbox::{self, Forgotten},
     session::Session,
     timeline,
@@ -35,6 +36,8 @@ pub struct Memory {
     claims: VecDeque<(Instant, Forgotten)>,
     /// Where they were committed; `None`: not known.
     timeline: Option<String>,
+    /// When that was last seen to be another one than before.
+    taken_over_at: Option<Instant>,
 }
 
 impl Memory {
@@ -69,12 +72,15 @@ impl Memory {
                 interrupted,
                 "another server has taken over; what it did not know to be claimed or recorded was logged as interrupted"
             );
-            if instances::has_others(session, own).await? {
-                tokio::time::sleep(GRACE).await;
-            }
+            self.taken_over_at = Some(Instant::now());
         }
         self.timeline = now.or(self.timeline.take());
         Ok(())
+    }
+
+    /// So long the first claim has to wait where there are other daemons, which may know of more.
+    pub(super) fn grace(&self) -> Duration {
+        self.taken_over_at.map_or(Duration::ZERO, |at| GRACE.saturating_sub(at.elapsed()))
     }
 }
 

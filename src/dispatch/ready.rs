@@ -6,7 +6,7 @@ use crate::{
     config::Notify,
     pipeline::Pipeline,
     store::{
-        self, bell, connect,
+        self, bell, connect, instances,
         mapping::{MappedSql, MappingError},
         session::{Session, explain},
         timeline::Place,
@@ -70,16 +70,18 @@ impl Dispatcher {
         };
         let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
         let unsettled = self.flight.unsettled();
-        self.memory.meet(&mut session, self.heart.instance_id(), &unsettled).await.map_err(explained)?;
+        let own = self.heart.instance_id();
+        let mut memory = self.memory.lock().await;
+        memory.meet(&mut session, own, &unsettled).await.map_err(explained)?;
+        let grace = memory.grace();
+        drop(memory);
+        if !grace.is_zero() && instances::has_others(&mut session, own).await.map_err(explained)? {
+            tokio::time::sleep(grace).await;
+        }
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
-        let claimer = Claimer {
-            instance_id: self.heart.instance_id(),
-            key,
-            place,
-            silence: self.leads.silence,
-            endpoints: Endpoints::default(),
-        };
+        let claimer =
+            Claimer { instance_id: own, key, place, silence: self.leads.silence, endpoints: Endpoints::default() };
         let notifies = match self.database.notify {
             Notify::Off => false,
             Notify::On => true,

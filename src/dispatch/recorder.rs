@@ -7,7 +7,7 @@
 use std::{sync::Arc, time::Duration};
 
 use tokio::{
-    sync::{mpsc, watch},
+    sync::{Mutex, mpsc, watch},
     time::{Instant, sleep, sleep_until},
 };
 use uuid::Uuid;
@@ -31,6 +31,7 @@ use super::{
     flight::{Flight, Seat},
     guard,
     heart::{self, Heart},
+    memory::Memory,
 };
 
 /// The most outcomes in one statement: beyond it a statement gets longer, not cheaper.
@@ -66,6 +67,7 @@ pub struct Recorder {
     database: Arc<Database>,
     heart: Arc<Heart>,
     flight: Arc<Flight>,
+    memory: Arc<Mutex<Memory>>,
     pipeline: watch::Receiver<Arc<Pipeline>>,
     status: watch::Sender<Standing>,
     session: Option<Session>,
@@ -79,11 +81,12 @@ impl Recorder {
         database: Arc<Database>,
         heart: Arc<Heart>,
         flight: Arc<Flight>,
+        memory: Arc<Mutex<Memory>>,
         pipeline: watch::Receiver<Arc<Pipeline>>,
         status: watch::Sender<Standing>,
     ) -> Self {
         let (session, backoff, next_beat) = (None, Backoff::default(), Instant::now());
-        Self { database, heart, flight, pipeline, status, session, backoff, next_beat }
+        Self { database, heart, flight, memory, pipeline, status, session, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -157,13 +160,16 @@ impl Recorder {
     /// Gives back what was never begun and removes the heartbeat.
     async fn leave(&mut self) {
         let own = self.heart.instance_id();
-        let held = self.flight.held();
+        let (held, unsettled) = (self.flight.held(), self.flight.unsettled());
+        let memory = Arc::clone(&self.memory);
         // What stands there is not ours to change.
         if *self.status.borrow() == Standing::Guarded {
             return;
         }
         let Some(session) = self.session().await else { return };
         let left = async {
+            // The dispatcher may have been stopped before it met a server that has taken over.
+            memory.lock().await.meet(session, own, &unsettled).await?;
             if outbox::release(session, own, &held).await? > 0 {
                 // What was given back should not wait for the others' poll.
                 bell::call(session.shared()).await?;

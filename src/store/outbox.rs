@@ -3,6 +3,8 @@
 
 mod pick;
 
+use std::collections::HashSet;
+
 use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -122,16 +124,23 @@ UPDATE lead_webhook.outbox o
 SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL
 FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[]) AS u (tenant_id, queued_at, event_id, delivery_id)
 WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
-  AND o.claimed_by = $1 AND o.delivery_id = u.delivery_id";
+  AND o.claimed_by = $1 AND o.delivery_id = u.delivery_id
+RETURNING u.delivery_id";
 
-/// Gives some claims of `instance_id` back to the queue, each an event's place and its delivery, where they still stand.
+/// Gives some claims of `instance_id` back to the queue, each an event's place and its delivery, where they still stand;
+/// the deliveries of those that did.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn give_back(session: &mut Session, instance_id: Uuid, claims: &[(&Place, Uuid)]) -> Result<u64, Error> {
+pub async fn give_back(
+    session: &mut Session,
+    instance_id: Uuid,
+    claims: &[(&Place, Uuid)],
+) -> Result<HashSet<Uuid>, Error> {
     let (tenants, queued, events) = columns(claims.iter().map(|(place, _)| *place));
     let deliveries: Vec<Uuid> = claims.iter().map(|(_, delivery_id)| *delivery_id).collect();
-    session.execute(GIVE_BACK, &[&instance_id, &tenants, &queued, &events, &deliveries]).await
+    let given_back = session.query(GIVE_BACK, &[&instance_id, &tenants, &queued, &events, &deliveries]).await?;
+    given_back.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// A claim that the database may have forgotten.

@@ -225,6 +225,36 @@ async fn a_standby_that_has_the_claim_and_lacks_the_outcome_sends_nothing_again(
 }
 
 #[tokio::test]
+async fn a_daemon_that_is_stopped_while_a_standby_takes_over_tells_it_what_was_sent() {
+    let setup = Setup::on(&Cluster::start(&[])).await;
+    setup.endpoint("acme").await;
+    setup.db.insert_leads("acme", 2).await;
+    let cluster = &setup.db.cluster;
+    cluster.stop(Stop::Fast).await;
+    cluster.copy_to_standby().await;
+    cluster.start_again().await;
+    let gate = Gate::closed();
+    setup.receiver.queue([Answer::status(200), Answer::status(200).behind(&gate)]);
+    let mut daemon = setup.daemon();
+    setup.receiver.wait_for(2).await;
+    setup.db.wait_for_log(1).await;
+    cluster.fail_over().await;
+    daemon.signal("TERM");
+    daemon.wait_for_log(|line| line.contains("draining")).await;
+    setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
+    gate.open();
+    assert_eq!(daemon.wait().await.code(), Some(0));
+    let mut statuses: Vec<_> = setup.db.log_rows().await.into_iter().map(|row| row.status).collect();
+    statuses.sort_unstable();
+    assert_eq!(statuses, ["delivered", "interrupted"]);
+    let _next = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(3).await;
+    assert_eq!(setup.receiver.requests().len(), 3);
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
 async fn of_several_daemons_none_sends_again_what_another_has_sent_before_a_failover() {
     const LEADS: usize = 40;
     let setup = Setup::on(&Cluster::start(&[])).await;
