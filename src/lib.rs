@@ -20,8 +20,8 @@
 //! event in doubt, never a second POST. Whatever a receiver or a tenant's configuration causes is an
 //! [`outcome::Outcome`]; an `Err` means that something could not be recorded.
 //!
-//! Imports point one way: the words ([`event`], [`outcome`], [`secret`], [`shortage`]) know nothing; [`keyring`] and
-//! [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
+//! Imports point one way: the words ([`event`], [`outcome`], [`secret`], [`shortage`]) know nothing; [`keyring`],
+//! [`names`] and [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
 pub mod event;
@@ -31,6 +31,8 @@ pub mod shortage;
 pub mod visitor;
 
 pub mod failpoint;
+
+pub mod names;
 
 pub mod config;
 pub mod egress;

@@ -20,14 +20,23 @@ pub enum Shortage {
     /// No thread can be started to look a name up.
     #[error("no thread can be started to look a name up: raise TasksMax in the unit, or the user's limit of processes")]
     Threads,
+    /// As many names are being looked up as may be.
+    #[error("too many names are being looked up at once: see whether this machine's name servers answer")]
+    LookUps,
+    /// No local port is free for the receiver's address.
+    #[error(
+        "no local port is left for a connection: widen the system's net.ipv4.ip_local_port_range, or lower \
+         delivery.concurrency"
+    )]
+    Ports,
+    /// Nobody can be reached from here.
+    #[error("this machine has no route to any receiver: see its interfaces and routes")]
+    Network,
 }
 
 impl Shortage {
-    /// Whether an error is one. A local port or address that is missing is none: a receiver's address may be the cause.
+    /// Whether an error is one, whatever was tried.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
-        if let Some(said) = error.get_ref().and_then(|inner| inner.downcast_ref()) {
-            return Some(*said);
-        }
         match Errno::from_io_error(error)? {
             Errno::MFILE | Errno::NFILE => Some(Self::Descriptors),
             Errno::NOBUFS | Errno::NOMEM => Some(Self::Memory),

@@ -6,7 +6,9 @@
 use std::{
     error::Error as StdError,
     io,
+    net::{IpAddr, SocketAddr},
     path::Path,
+    pin::pin,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -21,9 +23,11 @@ use rustls::{
     ClientConfig, RootCertStore,
     pki_types::{CertificateDer, pem::PemObject},
 };
+use tokio::time::error::Elapsed;
 
 use crate::{
     egress::{ResolveError, Resolver},
+    names::LookupError,
     outcome::{Answer, Destination, Failure, Outcome, Status, Timing},
     shortage::Shortage,
 };
@@ -31,12 +35,19 @@ use crate::{
 use super::{
     answer,
     kept::{KEPT_FOR, Kept},
+    reach::Reach,
     request::Request,
     trace::{Connection, Timed, Trace},
 };
 
 /// No more of an answer is read than this: enough for any error message, and no receiver can fill our memory.
 const ANSWER_BYTES: usize = 16 * 1024;
+
+/// A timer that is so late was set before this process was frozen, or the machine slept.
+const LATE: Duration = Duration::from_millis(250);
+
+/// So long what came meanwhile is read then.
+const READ_ON: Duration = Duration::from_secs(1);
 
 /// Why the HTTP client cannot be made. The operator must act.
 #[derive(Debug, thiserror::Error)]
@@ -59,6 +70,7 @@ pub struct Client {
     connect_timeout: Duration,
     keep_excerpt: bool,
     kept: Kept<reqwest::Client>,
+    reach: Reach,
 }
 
 impl Client {
@@ -72,8 +84,14 @@ impl Client {
         connect_timeout: Duration,
         keep_excerpt: bool,
     ) -> Result<Self, ClientError> {
-        let client =
-            Self { resolver, tls: tls(ca_file)?, connect_timeout, keep_excerpt, kept: Kept::new(Instant::now()) };
+        let client = Self {
+            resolver,
+            tls: tls(ca_file)?,
+            connect_timeout,
+            keep_excerpt,
+            kept: Kept::new(Instant::now()),
+            reach: Reach::default(),
+        };
         client.http()?;
         Ok(client)
     }
@@ -127,18 +145,35 @@ impl Client {
         };
         let deadline = tokio::time::Instant::now() + request.timeout;
         let sending = http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
-        match tokio::time::timeout_at(deadline, trace.scope(sending)).await {
+        match in_time(deadline, trace.scope(sending)).await {
             Err(_) => Ok(attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None)),
-            Ok(Err(error)) => match shortage(&error) {
+            Ok(Err(error)) => match self.shortage(&error, &attempt) {
                 Some(shortage) => Err(shortage),
                 None => Ok(attempt.failed(&error)),
             },
             Ok(Ok(response)) => {
                 attempt.first_byte = Some(attempt.began.elapsed());
                 attempt.remote = response.remote_addr().map(|address| address.ip());
+                attempt.remote.into_iter().for_each(|address| self.reach.answered(address));
                 let outcome = self.answered(attempt, response, deadline, &request).await;
                 self.kept.keep(destination, http, Instant::now());
                 Ok(outcome)
+            }
+        }
+    }
+
+    /// Whether it was this machine that could not connect.
+    fn shortage(&self, error: &reqwest::Error, attempt: &Attempt) -> Option<Shortage> {
+        if !error.is_connect() {
+            return None;
+        }
+        match find::<ResolveError>(error) {
+            Some(ResolveError::Lookup(LookupError::Short(shortage))) => Some(*shortage),
+            Some(ResolveError::Lookup(LookupError::Failed(_))) => self.reach.is_nowhere().then_some(Shortage::Network),
+            Some(_) => None,
+            None => {
+                let error = find::<io::Error>(error)?;
+                Shortage::of(error).or_else(|| self.reach.shortage(error, &attempt.addresses()))
             }
         }
     }
@@ -173,11 +208,11 @@ impl Client {
 /// One attempt under way.
 struct Attempt {
     destination: Destination,
-    literal: Option<std::net::IpAddr>,
+    literal: Option<IpAddr>,
     sent_at: Timestamp,
     began: Instant,
     first_byte: Option<Duration>,
-    remote: Option<std::net::IpAddr>,
+    remote: Option<IpAddr>,
     trace: Arc<Trace>,
 }
 
@@ -187,16 +222,21 @@ impl Attempt {
         self.ended(Status::Failed(failure), Some(text), None)
     }
 
+    /// Those that may be connected to.
+    fn addresses(&self) -> Vec<IpAddr> {
+        self.literal.map_or_else(|| self.trace.connection().addresses, |literal| vec![literal])
+    }
+
     fn ended(self, status: Status, error: Option<String>, answer: Option<Answer>) -> Outcome {
         let total = self.began.elapsed();
-        let Connection { dns, address, connect } = self.trace.connection();
+        let Connection { dns, addresses, connect } = self.trace.connection();
         let finished_at = Timestamp::now().max(self.sent_at);
         Outcome {
             status,
             error,
             answer,
             destination: Some(self.destination),
-            address: self.remote.or(address).or(self.literal),
+            address: self.remote.or(addresses.first().copied()).or(self.literal),
             sent_at: Some(self.sent_at),
             finished_at,
             timing: Timing {
@@ -206,6 +246,15 @@ impl Attempt {
                 total: Some(total),
             },
         }
+    }
+}
+
+/// Works until the deadline. Where it is we who are late, what has come by then is still to be read.
+async fn in_time<T>(deadline: tokio::time::Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+    let mut work = pin!(work);
+    match tokio::time::timeout_at(deadline, &mut work).await {
+        Err(_) if deadline.elapsed() > LATE => tokio::time::timeout(READ_ON, work).await,
+        done => done,
     }
 }
 
@@ -260,18 +309,6 @@ async fn read_beginning(mut response: reqwest::Response, deadline: tokio::time::
         }
     }
     body
-}
-
-/// Whether it was this machine that could not connect.
-fn shortage(error: &reqwest::Error) -> Option<Shortage> {
-    if !error.is_connect() {
-        return None;
-    }
-    match find::<ResolveError>(error) {
-        Some(ResolveError::Lookup(error)) => Shortage::of(error),
-        Some(_) => None,
-        None => find::<io::Error>(error).and_then(Shortage::of),
-    }
 }
 
 /// Which failure an error is, and words for it that hold nothing of the URL.
@@ -361,14 +398,14 @@ impl Resolve for Guarded {
             // Port 0 stands for the URL's own port.
             let resolved = resolver.resolve(name.as_str(), 0).await;
             if let Some(trace) = trace {
-                let address = match &resolved {
-                    Ok(addresses) => addresses.first().map(std::net::SocketAddr::ip),
-                    Err(ResolveError::Refused(refused)) => Some(refused.address),
-                    Err(_) => None,
+                let addresses = match &resolved {
+                    Ok(addresses) => addresses.iter().map(SocketAddr::ip).collect(),
+                    Err(ResolveError::Refused(refused)) => vec![refused.address],
+                    Err(_) => Vec::new(),
                 };
                 trace.note(|connection| {
                     connection.dns = Some(began.elapsed());
-                    connection.address = address;
+                    connection.addresses = addresses;
                 });
             }
             let addresses: Addrs = Box::new(resolved?.into_iter());

@@ -26,6 +26,7 @@ mod excerpt;
 pub mod headers;
 mod kept;
 pub mod payload;
+mod reach;
 pub mod request;
 pub mod signature;
 pub mod template;

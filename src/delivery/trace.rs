@@ -17,12 +17,12 @@ tokio::task_local! {
 }
 
 /// What is known of an attempt's connection; empty where a kept connection served.
-#[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Connection {
     /// Resolving the name took this long.
     pub dns: Option<Duration>,
-    /// The first address that may be connected to, or the one that was refused.
-    pub address: Option<IpAddr>,
+    /// Those that may be connected to, in this order, or the one that was refused.
+    pub addresses: Vec<IpAddr>,
     /// Connecting took this long, resolving and the TLS handshake included.
     pub connect: Option<Duration>,
 }
@@ -49,7 +49,7 @@ impl Trace {
 
     /// What was noted.
     pub fn connection(&self) -> Connection {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 }
 

@@ -1,19 +1,11 @@
 //! [`Resolver`]: names become vetted addresses. One look-up an attempt, and the connection goes to what it returned.
 
-use std::{
-    fs::File,
-    io,
-    net::{IpAddr, SocketAddr, ToSocketAddrs as _},
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use futures_util::future::BoxFuture;
-use tokio::sync::{Semaphore, oneshot};
 
 use super::{AddressRefused, EndpointUrl, Policy};
-use crate::shortage::Shortage;
+use crate::names::{Addresses, LookupError, Names};
 
 /// How long a save waits for the name. The connect limit of a delivery has the same default.
 const SAVE_LIMIT: Duration = Duration::from_secs(5);
@@ -21,45 +13,12 @@ const SAVE_LIMIT: Duration = Duration::from_secs(5);
 /// Where answers come from: the system, or a DNS of its own choosing. It decides nothing.
 pub trait Lookup: Send + Sync {
     /// All addresses of `host`, in the order in which to try them.
-    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>>;
+    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Addresses>;
 }
 
-/// The system's own resolver, hosts file included, on a thread for each look-up: the runtime's own pool panics where the
-/// system has no thread left.
-struct SystemLookup {
-    threads: Arc<Semaphore>,
-}
-
-/// So many look-ups are under way at most. Of a name whose servers are silent each lasts for longer than its attempt.
-const LOOK_UPS: usize = 512;
-
-impl Lookup for SystemLookup {
-    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
-        Box::pin(async move {
-            let host = host.to_owned();
-            let thread = Arc::clone(&self.threads).acquire_owned().await.map_err(io::Error::other)?;
-            let (sender, answer) = oneshot::channel();
-            let look_up = move || {
-                // Nobody may be waiting for it any more.
-                let _ = sender.send(look_up(&host));
-                drop(thread);
-            };
-            thread::Builder::new().spawn(look_up).map_err(|_| io::Error::other(Shortage::Threads))?;
-            answer.await.map_err(io::Error::other)?
-        })
-    }
-}
-
-/// What the system's resolver says of a name; it blocks. Where it may have lacked descriptors, that: it says itself that
-/// there is no answer just now, and nothing of the reason.
-fn look_up(host: &str) -> io::Result<Vec<IpAddr>> {
-    match (host, 0).to_socket_addrs() {
-        Ok(answers) => Ok(answers.map(|answer| answer.ip()).collect()),
-        // It holds one or two at a time.
-        Err(error) => match (File::open("/dev/null"), File::open("/dev/null")) {
-            (Err(short), _) | (_, Err(short)) if Shortage::of(&short).is_some() => Err(short),
-            _ => Err(error),
-        },
+impl Lookup for Names {
+    fn lookup<'a>(&'a self, host: &'a str) -> BoxFuture<'a, Addresses> {
+        Box::pin(self.look_up(host))
     }
 }
 
@@ -78,7 +37,7 @@ pub enum ResolveError {
     NoAnswer,
     /// The look-up failed: no such name, or no working name server.
     #[error("the host's name could not be looked up: {0}")]
-    Lookup(io::Error),
+    Lookup(LookupError),
     /// An answer is forbidden, and with it the whole.
     #[error("the host's address {0}")]
     Refused(AddressRefused),
@@ -87,7 +46,7 @@ pub enum ResolveError {
 impl Resolver {
     /// Asks the system: hosts file, search list and name servers count as configured there.
     pub fn system(policy: Policy) -> Self {
-        Self::new(policy, SystemLookup { threads: Arc::new(Semaphore::new(LOOK_UPS)) })
+        Self::new(policy, Names::default())
     }
 
     /// Asks `lookup`.
@@ -145,7 +104,7 @@ impl Resolver {
 
 #[cfg(test)]
 mod tests {
-    use std::future::pending;
+    use std::{future::pending, net::IpAddr};
 
     use super::*;
     use crate::egress::Lists;
@@ -158,11 +117,11 @@ mod tests {
     }
 
     impl Lookup for Answer {
-        fn lookup<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+        fn lookup<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Addresses> {
             Box::pin(async move {
                 match self {
                     Self::Addresses(addresses) => Ok(addresses.clone()),
-                    Self::NoSuchName => Err(io::Error::other("NXDOMAIN")),
+                    Self::NoSuchName => Err(LookupError::Failed("NXDOMAIN".to_owned())),
                     Self::Silence => pending().await,
                 }
             })

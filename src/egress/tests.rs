@@ -3,7 +3,6 @@
 use std::{
     collections::VecDeque,
     future::pending,
-    io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Mutex,
     time::Duration,
@@ -11,6 +10,8 @@ use std::{
 
 use futures_util::future::BoxFuture;
 use ipnet::IpNet;
+
+use crate::names::{Addresses, LookupError};
 
 use super::{Lists, Lookup, Policy, ResolveError, Resolver, UrlRefused};
 
@@ -221,7 +222,7 @@ impl Stub {
 }
 
 impl Lookup for Stub {
-    fn lookup<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, io::Result<Vec<IpAddr>>> {
+    fn lookup<'a>(&'a self, _host: &'a str) -> BoxFuture<'a, Addresses> {
         Box::pin(async move {
             let answer = {
                 let mut answers = self.0.lock().unwrap();
@@ -229,7 +230,7 @@ impl Lookup for Stub {
             };
             match answer.unwrap() {
                 Answer::Addresses(addresses) => Ok(addresses),
-                Answer::Failure(why) => Err(io::Error::other(why)),
+                Answer::Failure(why) => Err(LookupError::Failed(why.to_owned())),
                 Answer::Silence => pending().await,
             }
         })

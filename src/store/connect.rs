@@ -5,7 +5,7 @@
 
 mod servers;
 
-use std::{convert::Infallible, future::poll_fn, pin::pin, time::Duration};
+use std::{convert::Infallible, error::Error as _, future::poll_fn, io, pin::pin, time::Duration};
 
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -27,7 +27,9 @@ use super::{
 };
 use crate::{
     config::{Database, Tls},
+    names::LookupError,
     secret::Secret,
+    shortage::Shortage,
 };
 
 /// Shown in `pg_stat_activity`, where the URL names no other.
@@ -129,12 +131,20 @@ pub enum ConnectError {
     #[error("{0}")]
     Tls(#[from] TlsError),
     /// No server answered, or it refused. Passes by itself when the database was only restarting.
-    #[error("cannot connect to {target}: {}{}", said(.source), remedy(.source).unwrap_or_default())]
+    #[error("cannot connect to {target}: {}{}", said(.source), remedy(.source).map(|it| format!("; {it}")).unwrap_or_default())]
     Refused {
         /// Host, port, database and user.
         target: String,
         /// What the driver or the server said.
         source: tokio_postgres::Error,
+    },
+    /// The server's name has no address. As [`ConnectError::Refused`].
+    #[error("cannot connect to {target}: the host's name could not be looked up: {source}")]
+    Name {
+        /// Host, port, database and user.
+        target: String,
+        /// What the system said.
+        source: LookupError,
     },
     /// The server took a connection and said nothing more. As [`ConnectError::Refused`].
     #[error("cannot connect to {target}: no answer within {} s", .limit.as_secs())]
@@ -172,6 +182,7 @@ impl ConnectError {
         match self {
             Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => true,
             Self::Refused { source, .. } => remedy(source).is_some(),
+            Self::Name { source, .. } => matches!(source, LookupError::Short(_)),
             Self::Unanswered { .. } | Self::SetUp { .. } => false,
             Self::None(errors) => errors.iter().any(Self::names_its_remedy),
         }
@@ -180,18 +191,21 @@ impl ConnectError {
     /// Whether trying again later can help without anybody acting.
     pub fn may_pass(&self) -> bool {
         match self {
-            Self::Refused { .. } | Self::Unanswered { .. } | Self::SetUp { .. } => true,
+            Self::Refused { .. } | Self::Name { .. } | Self::Unanswered { .. } | Self::SetUp { .. } => true,
             Self::None(errors) => errors.iter().any(Self::may_pass),
             Self::Url | Self::Tls(_) | Self::StatementPooler { .. } => false,
         }
     }
 }
 
-/// What is to be done about a server that is there and takes no session.
-fn remedy(error: &tokio_postgres::Error) -> Option<&'static str> {
-    (error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS)).then_some(
-        "; a daemon needs four, a command one: raise the login's CONNECTION LIMIT or the server's max_connections",
-    )
+/// What is to be done about a server that takes no session, or that this machine has no means to connect to.
+fn remedy(error: &tokio_postgres::Error) -> Option<String> {
+    if error.code() == Some(&SqlState::TOO_MANY_CONNECTIONS) {
+        let needs = "a daemon needs four, a command one";
+        return Some(format!("{needs}: raise the login's CONNECTION LIMIT or the server's max_connections"));
+    }
+    let error = error.source()?.downcast_ref::<io::Error>()?;
+    Shortage::of(error).map(|shortage| shortage.to_string())
 }
 
 /// Opens a session at `url`, one of `database`'s.
@@ -250,8 +264,10 @@ async fn log_in(
     notifications: Option<mpsc::Sender<Notification>>,
 ) -> Result<Connected, ConnectError> {
     let target = || target(config);
+    let looked_up = servers::looked_up(config).await;
+    let looked_up = looked_up.map_err(|source| ConnectError::Name { target: target(), source })?;
     let (client, connection) =
-        config.connect(tls.clone()).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
+        looked_up.connect(tls.clone()).await.map_err(|source| ConnectError::Refused { target: target(), source })?;
     let cancel_token = client.cancel_token();
     let process_number = greeting::process_number(&cancel_token).await;
     let cancel = async move {

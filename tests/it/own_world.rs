@@ -1,5 +1,8 @@
 //! A test in namespaces of its own, where it may do to network and disk what no other test must feel.
 
+mod internet;
+mod name_server;
+
 use std::{
     fs,
     io::copy,
@@ -10,6 +13,10 @@ use std::{
     thread,
 };
 
+pub(crate) use self::{
+    internet::INTERNET,
+    name_server::{NameServer, Reply},
+};
 use crate::harness::{environment, left_out};
 
 /// Says that this process is inside.

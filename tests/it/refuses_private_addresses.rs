@@ -2,8 +2,6 @@
 //! is tested beside the policy; here it is that nobody goes around it.
 
 mod corpus;
-mod name_server;
-mod network;
 
 use std::{
     collections::BTreeSet,
@@ -14,13 +12,9 @@ use lead_webhook::keyring::{Column, KeyRing, Place};
 use serde_json::json;
 use tokio::net::TcpListener;
 
-use self::{
-    name_server::{NameServer, Reply},
-    network::NETWORK,
-};
 use crate::{
     harness::{Answer, Cluster, Database, Receiver, Setup},
-    own_world::Everywhere,
+    own_world::{Everywhere, INTERNET, NameServer, Reply},
 };
 
 #[tokio::test]
@@ -175,7 +169,7 @@ impl DnsCase {
 #[tokio::test]
 async fn whatever_a_name_server_answers_no_socket_is_opened_to_a_forbidden_address() {
     let name = "refuses_private_addresses::whatever_a_name_server_answers_no_socket_is_opened_to_a_forbidden_address";
-    if !NETWORK.is_here(name) {
+    if !INTERNET.is_here(name) {
         return;
     }
     let cases = DnsCase::all();

@@ -95,6 +95,31 @@ async fn what_is_still_its_own_is_sent_once_the_heartbeat_is_renewed() {
 }
 
 #[tokio::test]
+async fn what_was_answered_while_it_was_frozen_is_logged_as_it_was_answered() {
+    const TIMEOUT: Duration = Duration::from_secs(1);
+    let setup = Setup::new().await;
+    setup.edit_config(&[("delivery.timeout", json!(format!("{}s", TIMEOUT.as_secs())))]);
+    setup.endpoint("acme").await;
+    let [answered, never] = [Gate::closed(), Gate::closed()];
+    let answers = [200, 200, 410].map(|status| Answer::status(status).behind(&answered));
+    setup.receiver.queue(answers.into_iter().chain([Answer::status(200).behind(&never)]));
+    let frozen = setup.daemon();
+    setup.db.insert_leads("acme", 4).await;
+    setup.receiver.wait_for(4).await;
+    frozen.signal("STOP");
+    answered.open();
+    // The attempts' time goes by.
+    tokio::time::sleep(2 * TIMEOUT).await;
+    frozen.signal("CONT");
+    let rows = setup.db.wait_for_log(4).await;
+    let mut outcomes: Vec<_> = rows.iter().map(|row| (row.failure.as_deref(), row.http_status)).collect();
+    outcomes.sort_unstable();
+    let expected = [(None, Some(200)), (None, Some(200)), (Some("http_status"), Some(410)), (Some("timeout"), None)];
+    assert_eq!(outcomes, expected);
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
 async fn a_daemon_that_was_frozen_writes_its_real_outcome_over_interrupted() {
     let setup = Setup::new().await;
     // The attempt's own time goes on while the daemon is frozen.

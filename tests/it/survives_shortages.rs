@@ -8,12 +8,13 @@ use std::{
     process::Command,
 };
 
+use serde_json::json;
 use tokio_postgres::Client;
 
 use crate::{
     audit::Audit,
-    harness::{Answer, Cluster, Gate, Process, Setup},
-    own_world::World,
+    harness::{Answer, Cluster, Database, Gate, Process, Receiver, Setup},
+    own_world::{Everywhere, INTERNET, NameServer, Reply, World},
 };
 
 /// So small that it is soon full.
@@ -23,6 +24,18 @@ const DISK: World = World {
     make: "mount -t tmpfs -o size=150m tmpfs /tmp",
     files: &[],
 };
+
+/// A machine with one address, which is the receiver's as well; of IPv6 it has nothing.
+const ADDRESS: World = World {
+    what: "a network of its own",
+    namespaces: &["--net", "--mount"],
+    make: "ip link set lo up && ip address add 10.9.0.1/32 dev lo && mount --bind \"$1/hosts\" /etc/hosts",
+    files: &[("hosts", "127.0.0.1 localhost\n10.9.0.1 hook.example.com\n2606:4700::1111 six.example.com\n")],
+};
+
+/// Nothing but itself.
+const ALONE: World =
+    World { what: "a network of its own", namespaces: &["--net"], make: "ip link set lo up", files: &[] };
 
 /// How many lines the daemon has printed that hold this.
 fn lines(daemon: &Process, text: &str) -> usize {
@@ -44,14 +57,30 @@ fn allow_descriptors(process: u32, below: usize) {
     assert!(status.success(), "prlimit: {status}");
 }
 
-/// The process gets so many KiB of addresses beside what it has; `None`: as many as it likes.
-fn allow_memory(process: u32, more: Option<u64>) {
-    let status = fs::read_to_string(format!("/proc/{process}/status")).unwrap();
-    let size = status.lines().find_map(|line| line.strip_prefix("VmSize:")).unwrap();
-    let size: u64 = size.trim().trim_end_matches(" kB").parse().unwrap();
-    let limit = more.map_or_else(|| "unlimited".to_owned(), |more| ((size + more) * 1024).to_string());
-    let status = Command::new("prlimit").args(["--pid", &process.to_string(), &format!("--as={limit}:")]).status();
-    assert!(status.unwrap().success());
+/// A daemon that can start no thread while there is a file.
+struct Threadless {
+    daemon: Process,
+    file: PathBuf,
+}
+
+impl Threadless {
+    /// Starts it; for now it can.
+    fn start(setup: &Setup) -> Self {
+        let [library, file] = [setup.path("no_threads.so"), setup.path("no_threads")];
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it/survives_shortages/no_threads.c");
+        let compiled = Command::new("cc").args(["-shared", "-fPIC", "-o"]).arg(&library).arg(source).status();
+        assert!(compiled.unwrap().success());
+        let [preload, switch] = [&library, &file].map(|path| path.to_str().unwrap());
+        Self { daemon: setup.daemon_with(&[("LD_PRELOAD", preload), ("NO_THREADS", switch)]), file }
+    }
+
+    fn without_threads(&self) {
+        fs::write(&self.file, "").unwrap();
+    }
+
+    fn with_threads(&self) {
+        fs::remove_file(&self.file).unwrap();
+    }
 }
 
 #[tokio::test]
@@ -99,17 +128,137 @@ async fn without_threads_for_look_ups_nothing_fails_and_everything_is_sent_when_
     const LEADS: usize = 20;
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
-    let daemon = setup.daemon();
+    let threadless = Threadless::start(&setup);
+    let daemon = &threadless.daemon;
     daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
-    // No room for a thread's stack.
-    allow_memory(daemon.id(), Some(1024));
+    threadless.without_threads();
     setup.db.insert_leads("acme", LEADS).await;
     let said = daemon.wait_for_log(|line| line.contains("cannot send")).await;
     assert!(said.contains("no thread can be started") && said.contains("TasksMax"), "{said}");
     assert_eq!(setup.receiver.requests().len(), 0);
-    allow_memory(daemon.id(), None);
+    threadless.with_threads();
     let rows = setup.db.wait_for_log(LEADS).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(lines(daemon, "cannot send"), 1, "it is said once");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn without_threads_the_database_s_name_is_looked_up_when_there_are_some() {
+    let setup = Setup::new().await;
+    let (login, name, port) = (&setup.db.daemon_login, &setup.db.name, setup.db.cluster.port());
+    let url = format!("postgres://{login}@localhost:{port}/{name}");
+    setup.edit_config(&[("database.url", json!(url)), ("database.listen_url", json!(url))]);
+    setup.endpoint("acme").await;
+    let threadless = Threadless::start(&setup);
+    let daemon = &threadless.daemon;
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    threadless.without_threads();
+    end_sessions(&setup, &setup.db.admin().await).await;
+    let said = daemon.wait_for_log(|line| line.contains("cannot claim") && line.contains("no thread")).await;
+    assert!(said.contains("cannot connect to localhost") && said.contains("TasksMax"), "{said}");
+    setup.db.insert_leads("acme", 1).await;
+    threadless.with_threads();
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn attempts_at_a_name_that_is_being_looked_up_share_the_one_look_up() {
+    let name = "survives_shortages::attempts_at_a_name_that_is_being_looked_up_share_the_one_look_up";
+    if !INTERNET.is_here(name) {
+        return;
+    }
+    let dns = NameServer::start();
+    let setup = Setup::new().await;
+    setup.edit_config(&[("delivery.connect_timeout", json!("1s"))]);
+    let silent = "silent.example.com";
+    dns.say(silent, &[Reply::NoSuchName]);
+    setup.run(&["endpoint", "set", "acme", "--url", &format!("https://{silent}/hook")]).await.ok();
+    setup.run(&["secret", "generate", "acme"]).await.ok();
+    dns.say(silent, &[Reply::Silence]);
+    setup.db.insert_leads("acme", 40).await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(40).await;
+    assert!(rows.iter().all(|row| row.failure.as_deref() == Some("timeout")), "{rows:?}");
+    assert_eq!(dns.asked(silent), 1);
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn without_local_ports_nothing_fails_and_everything_is_sent_when_there_are_some() {
+    const LEADS: usize = 40;
+    let name = "survives_shortages::without_local_ports_nothing_fails_and_everything_is_sent_when_there_are_some";
+    if !ALONE.is_here(name) {
+        return;
+    }
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let app = setup.db.app().await;
+    let range = "/proc/sys/net/ipv4/ip_local_port_range";
+    let all = fs::read_to_string(range).unwrap();
+    fs::write(range, "40000 40005").unwrap();
+    let insert =
+        format!("INSERT INTO leads (tenant_id, email) SELECT 'acme', n || '@b.c' FROM generate_series(1, {LEADS}) n");
+    app.batch_execute(&insert).await.unwrap();
+    let said = daemon.wait_for_log(|line| line.contains("cannot send")).await;
+    assert!(said.contains("no local port is left") && said.contains("ip_local_port_range"), "{said}");
+    fs::write(range, all).unwrap();
+    gate.open();
+    let rows = setup.db.wait_for_log(LEADS).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn without_a_network_nothing_fails_and_a_receiver_that_nobody_can_reach_from_here_holds_up_nobody() {
+    const LEADS: usize = 20;
+    let name = "survives_shortages::\
+                without_a_network_nothing_fails_and_a_receiver_that_nobody_can_reach_from_here_holds_up_nobody";
+    if !ADDRESS.is_here(name) {
+        return;
+    }
+    let receiver = Receiver::start_for(&["hook.example.com"]);
+    // No connection is kept: what is sent on one while there is no network may have left.
+    receiver.answer(Answer::status(200).header("Connection", "close"));
+    let everywhere = Everywhere::before(receiver.port());
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, receiver).await;
+    setup.run(&["migrate"]).await.ok();
+    setup.edit_config(&[("egress.allow_hosts", json!(["hook.example.com"]))]);
+    for (tenant, host) in [("acme", "hook.example.com"), ("six", "six.example.com"), ("lost", "lost.example.com")] {
+        let url = format!("https://{host}:{}/hook", everywhere.port);
+        setup.run(&["endpoint", "set", tenant, "--url", &url]).await.ok();
+        setup.run(&["secret", "generate", tenant]).await.ok();
+    }
+    let address = |change: &str| {
+        assert!(Command::new("ip").args(["address", change, "10.9.0.1/32", "dev", "lo"]).status().unwrap().success());
+    };
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    setup.db.insert_leads("six", 1).await;
+    setup.db.insert_leads("lost", 1).await;
+    let rows = setup.db.wait_for_log(3).await;
+    let failure = |tenant: &str| rows.iter().find(|row| row.tenant_id == tenant).unwrap().failure.clone();
+    assert_eq!((failure("six").as_deref(), failure("lost").as_deref()), (Some("connect"), Some("dns")));
+    assert_eq!(lines(&daemon, "cannot send"), 0, "it is their receivers that are nowhere");
+    address("del");
+    setup.db.insert_leads("acme", LEADS).await;
+    setup.db.insert_leads("lost", 1).await;
+    let said = daemon.wait_for_log(|line| line.contains("cannot send")).await;
+    assert!(said.contains("no route to any receiver"), "{said}");
+    assert_eq!(setup.db.log_rows().await.len(), 3);
+    address("add");
+    let rows = setup.db.wait_for_log(LEADS + 4).await;
+    let delivered = rows.iter().filter(|row| row.status == "delivered").count();
+    assert_eq!(delivered, LEADS + 1, "{rows:?}");
     assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
     Audit::of(&setup).await.assert_sound();
 }

@@ -6,11 +6,10 @@ use futures_util::{StreamExt as _, stream};
 use lead_webhook::keyring::{Column, KeyRing, Place};
 use serde_json::{Value, json};
 
-use super::{
-    name_server::{NameServer, Reply},
-    network::NETWORK,
+use crate::{
+    harness::{Cluster, Database, Receiver, Setup, patiently},
+    own_world::{INTERNET, NameServer, Reply},
 };
-use crate::harness::{Cluster, Database, Receiver, Setup, patiently};
 
 const URLS: &str = include_str!("../../corpus/egress_urls.tsv");
 
@@ -54,7 +53,7 @@ async fn setup() -> Setup {
 #[tokio::test]
 async fn every_url_of_the_corpus_gets_its_verdict_at_save() {
     let name = "refuses_private_addresses::corpus::every_url_of_the_corpus_gets_its_verdict_at_save";
-    if !NETWORK.is_here(name) {
+    if !INTERNET.is_here(name) {
         return;
     }
     let _dns = NameServer::start();
@@ -74,7 +73,7 @@ async fn every_url_of_the_corpus_gets_its_verdict_at_save() {
 async fn no_url_of_the_corpus_that_was_written_past_the_commands_opens_a_socket() {
     let name = "refuses_private_addresses::corpus::\
                 no_url_of_the_corpus_that_was_written_past_the_commands_opens_a_socket";
-    if !NETWORK.is_here(name) {
+    if !INTERNET.is_here(name) {
         return;
     }
     let dns = NameServer::start();

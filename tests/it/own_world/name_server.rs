@@ -18,7 +18,7 @@ const MOST_OVER_UDP: usize = 512;
 
 /// What a name has.
 #[derive(Debug, Clone)]
-pub(super) enum Reply {
+pub(crate) enum Reply {
     /// These addresses; none: the name is there, but has none.
     Addresses(Vec<IpAddr>),
     /// Another name in its place.
@@ -39,10 +39,10 @@ struct Entry {
 }
 
 /// A name server on port 53 of 127.0.0.1, for as long as the process lasts.
-pub(super) struct NameServer(Arc<Mutex<HashMap<String, Entry>>>);
+pub(crate) struct NameServer(Arc<Mutex<HashMap<String, Entry>>>);
 
 impl NameServer {
-    pub(super) fn start() -> Self {
+    pub(crate) fn start() -> Self {
         let server = Self(Arc::default());
         let socket = UdpSocket::bind("127.0.0.1:53").unwrap();
         let listener = TcpListener::bind("127.0.0.1:53").unwrap();
@@ -61,13 +61,13 @@ impl NameServer {
     }
 
     /// What is answered for a name from now on: to one question of a type after the other, the last one for ever.
-    pub(super) fn say(&self, name: &str, replies: &[Reply]) {
+    pub(crate) fn say(&self, name: &str, replies: &[Reply]) {
         let entry = Entry { replies: replies.to_vec(), ..Entry::default() };
         self.0.lock().unwrap().insert(name.to_owned(), entry);
     }
 
     /// How often the IPv4 addresses of a name were asked for since [`say`](Self::say).
-    pub(super) fn asked(&self, name: &str) -> usize {
+    pub(crate) fn asked(&self, name: &str) -> usize {
         self.0.lock().unwrap()[name].asked.get(&TYPE::A.into()).copied().unwrap_or_default()
     }
 
