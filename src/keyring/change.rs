@@ -82,20 +82,32 @@ impl KeyFile {
         &self.ring
     }
 
-    /// Adds a random key behind the others: it opens, and seals nothing.
+    /// Adds a random key behind the others: it opens, and seals nothing. A comment says so.
     ///
     /// # Errors
     /// [`ChangeKeyFileError`], by cause; the file is as it was.
     pub fn add(&mut self) -> Result<KeyId, ChangeKeyFileError> {
         let text = read_private(&self.path)?;
-        let mut longer = Zeroizing::new(String::with_capacity(text.len() + 1 + LINE_BYTES));
+        let mut line = Zeroizing::new(String::with_capacity(LINE_BYTES));
+        let id = push_new_key(&mut line).map_err(ChangeKeyFileError::NoRandomness)?;
+        let waits = waits(id);
+        let mut longer = Zeroizing::new(String::with_capacity(text.len() + waits.len() + line.len() + 2));
         longer.push_str(&text);
         if !longer.ends_with('\n') {
             longer.push('\n');
         }
-        let id = push_new_key(&mut longer).map_err(ChangeKeyFileError::NoRandomness)?;
+        longer.extend([&waits, "\n", &line]);
         self.replace(&longer)?;
         Ok(id)
+    }
+
+    /// The keys behind the first that were added and never put first.
+    ///
+    /// # Errors
+    /// [`KeyFileError`]: it cannot be read any more.
+    pub fn waiting(&self) -> Result<Vec<KeyId>, KeyFileError> {
+        let text = read_private(&self.path)?;
+        Ok(self.ring.key_ids().skip(1).filter(|id| text.lines().any(|line| line == waits(*id))).collect())
     }
 
     /// Puts the key `id` before the others: it seals from here on. Where it is the first already, or is not there, nothing
@@ -111,7 +123,7 @@ impl KeyFile {
         let moved = text.lines().find(|line| key_of(line) == Some(id)).unwrap_or_default();
         let mut reordered = Zeroizing::new(String::with_capacity(text.len() + 1));
         let mut is_placed = false;
-        for line in text.lines().filter(|line| key_of(line) != Some(id)) {
+        for line in text.lines().filter(|line| key_of(line) != Some(id) && *line != waits(id)) {
             if !is_placed && key_of(line).is_some() {
                 reordered.extend([moved, "\n"]);
                 is_placed = true;
@@ -151,6 +163,11 @@ impl KeyFile {
         let synced = File::open(directory(&self.path)).and_then(|directory| directory.sync_all());
         synced.map_err(|source| ChangeKeyFileError::Unwritable { path: self.path.clone(), source })
     }
+}
+
+/// What stands above a key that was added, until it is put first.
+fn waits(id: KeyId) -> String {
+    format!("# {id} waits: it opens, and seals nothing before `lead-webhook key rotate --reseal {id}`")
 }
 
 /// Writes `text` to a new file with mode, owner and group of `like`, and waits until the disk has it.
@@ -207,13 +224,16 @@ mod tests {
         let mut file = KeyFile::open(&path).unwrap();
         let new = file.add().unwrap();
         assert_eq!((ids(&path), file.ring().sealing_id()), (vec![old, new], old));
+        assert_eq!(file.waiting().unwrap(), [new]);
         file.put_first(new).unwrap();
+        assert!(file.waiting().unwrap().is_empty(), "it seals");
         file.put_first(new).unwrap();
         assert_eq!((ids(&path), file.ring().sealing_id()), (vec![new, old], new));
         file.keep_first().unwrap();
         assert_eq!(ids(&path), [new]);
         let text = fs::read_to_string(&path).unwrap();
         assert!(text.starts_with("# Keys of lead-webhook") && text.contains("# the end"), "{text}");
+        assert!(!text.contains("waits"), "{text}");
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o640, "the mode stays");
         assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left beside it");
     }

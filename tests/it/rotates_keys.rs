@@ -283,6 +283,11 @@ async fn a_key_in_use_is_not_dropped_and_no_second_one_is_added() {
     for said in [format!("{old} seals 11 values"), format!("{new} seals 0 values"), format!("--reseal {new}")] {
         assert!(second.stderr.contains(&said), "{said}: {}", second.stderr);
     }
+    let before = fs::read_to_string(setup.key_file()).unwrap();
+    let early = rotate(&setup, &["--drop-old"]).await;
+    assert_eq!(early.code, Some(1));
+    assert!(early.stderr.contains(&format!("--reseal {new}` first")), "the new one is not the old: {}", early.stderr);
+    assert_eq!(fs::read_to_string(setup.key_file()).unwrap(), before);
     // Put first by hand, so that the one in use would be dropped.
     let text = fs::read_to_string(setup.key_file()).unwrap();
     let mut lines: Vec<_> = text.lines().collect();
