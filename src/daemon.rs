@@ -25,6 +25,7 @@ use crate::{
     },
     keyring::KeyRing,
     pipeline::Pipeline,
+    shortage::Shortage,
     shutdown::{Request, Requests},
     store::instances::Instance,
     telemetry::LevelSwitch,
@@ -47,9 +48,9 @@ pub enum Ended {
 pub enum StartError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
-    Client(#[from] crate::delivery::client::ClientError),
+    Client(#[from] crate::delivery::tls::ClientError),
     /// The signals cannot be listened to.
-    #[error("signals cannot be listened to")]
+    #[error("signals cannot be listened to: {0}")]
     Signals(#[from] std::io::Error),
 }
 
@@ -213,7 +214,11 @@ impl Daemon {
                 tasks.wake_up.ring();
                 tracing::info!("reloaded");
             }
-            Err(error) => tracing::error!(error, "not reloaded; what was in force stays"),
+            Err(error) => {
+                // Nothing is wrong with a file that could not be opened for that.
+                let error = Shortage::present().map_or(error, |shortage| shortage.to_string());
+                tracing::error!(error, "not reloaded; what was in force stays");
+            }
         }
         notify(&[NotifyState::Ready]);
     }

@@ -21,7 +21,7 @@
 //! [`outcome::Outcome`]; an `Err` means that something could not be recorded.
 //!
 //! Imports point one way: the words ([`event`], [`outcome`], [`secret`], [`shortage`]) know nothing; [`keyring`],
-//! [`names`] and [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
+//! [`names`], [`roots`] and [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
 //! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
 
 pub mod event;
@@ -33,6 +33,7 @@ pub mod visitor;
 pub mod failpoint;
 
 pub mod names;
+pub mod roots;
 
 pub mod config;
 pub mod egress;

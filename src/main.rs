@@ -17,10 +17,7 @@ fn main() -> ExitCode {
     let mut builder = tokio::runtime::Builder::new_current_thread();
     let runtime = match builder.event_interval(EVENT_INTERVAL).enable_all().build() {
         Ok(runtime) => runtime,
-        Err(error) => {
-            tracing::error!(%error, "no runtime");
-            return ExitCode::FAILURE;
-        }
+        Err(error) => return ExitCode::from(lead_webhook::cli::without_runtime(&error)),
     };
     let code = runtime.block_on(lead_webhook::cli::main());
     // A look-up that hangs in the system's resolver must not hold the end up.

@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    fs::File,
     net::{IpAddr, ToSocketAddrs as _},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     thread,
@@ -92,18 +91,15 @@ fn start(look_up: impl FnOnce() + Send + 'static) -> Result<(), LookupError> {
     thread::Builder::new().spawn(look_up).map(drop).map_err(|_| LookupError::Short(Shortage::Threads))
 }
 
-/// What the system's resolver says; it blocks. Where it may have lacked descriptors, that: it says itself that there is
-/// no answer just now, and nothing of the reason.
+/// What the system's resolver says; it blocks. Where it may have lacked descriptors, that: it says no more than that there
+/// is no answer just now.
 fn ask(host: &str) -> Addresses {
     match (host, 0).to_socket_addrs() {
         Ok(answers) => Ok(answers.map(|answer| answer.ip()).collect()),
-        // It holds one or two at a time.
-        Err(error) => match (File::open("/dev/null"), File::open("/dev/null")) {
-            (Err(short), _) | (_, Err(short)) if let Some(shortage) = Shortage::of(&short) => {
-                Err(LookupError::Short(shortage))
-            }
-            _ => Err(LookupError::Failed(error.to_string())),
-        },
+        Err(error) => Err(match Shortage::present() {
+            Some(shortage) => LookupError::Short(shortage),
+            None => LookupError::Failed(error.to_string()),
+        }),
     }
 }
 

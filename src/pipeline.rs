@@ -11,10 +11,11 @@ use uuid::Uuid;
 use crate::{
     config::Config,
     delivery::{
-        client::{Client, ClientError},
+        client::Client,
         headers::CustomHeaders,
         request::{Endpoint, Identity, Request},
         template::Template,
+        tls::ClientError,
     },
     egress::{EndpointUrl, Policy, Resolver},
     event::Event,

@@ -1,7 +1,7 @@
 //! What this machine, not the receiver, had too little of to make an attempt: nothing was sent, so that it may be made
 //! later.
 
-use std::io;
+use std::{fs::File, io};
 
 use rustix::io::Errno;
 
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 pub enum Shortage {
     /// No connection can be opened.
     #[error(
-        "no file descriptor is left for a connection: raise LimitNOFILE in the unit, or the system's fs.file-max, or \
+        "no file descriptor is left: raise LimitNOFILE in the unit, or the system's fs.file-max, or \
          lower delivery.concurrency"
     )]
     Descriptors,
@@ -35,6 +35,15 @@ pub enum Shortage {
 }
 
 impl Shortage {
+    /// Whether descriptors are short just now: what failed may not say that it was for their sake. A look-up holds two at a
+    /// time, and so does a walk through a directory.
+    pub(crate) fn present() -> Option<Self> {
+        match (File::open("/dev/null"), File::open("/dev/null")) {
+            (Ok(_), Ok(_)) => None,
+            (Err(error), _) | (_, Err(error)) => Self::of(&error),
+        }
+    }
+
     /// Whether an error is one, whatever was tried.
     pub(crate) fn of(error: &io::Error) -> Option<Self> {
         match Errno::from_io_error(error)? {

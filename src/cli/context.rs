@@ -40,7 +40,7 @@ impl Context {
 
     /// What opens, checks and sends.
     pub(super) fn pipeline(&self) -> Result<Pipeline, Failure> {
-        Pipeline::new(&self.config, self.keyring()?).map_err(|error| Failure::Configuration(error.to_string()))
+        Ok(Pipeline::new(&self.config, self.keyring()?)?)
     }
 
     /// A session as the daemon's user.

@@ -22,10 +22,14 @@ mod seed;
 mod test;
 mod time;
 
+use std::io;
+
 use clap::Parser as _;
 
 use args::{Cli, Command, KeyCommand};
 use context::Context;
+
+use crate::{delivery::tls::ClientError, shortage::Shortage};
 
 /// Why a command ended badly; each kind has an exit code of its own.
 #[derive(Debug, thiserror::Error)]
@@ -54,10 +58,29 @@ impl Failure {
         }
     }
 
+    /// What the system refuses: it may have too little of something.
+    fn of_the_system(what: &str, error: &io::Error) -> Self {
+        Shortage::of(error).map_or_else(|| Self::Operation(format!("{what}: {error}")), Self::operation)
+    }
+
     /// An operation's failure from anything that can be shown.
     fn operation(error: impl std::fmt::Display) -> Self {
         Self::Operation(error.to_string())
     }
+}
+
+impl From<ClientError> for Failure {
+    fn from(error: ClientError) -> Self {
+        match error {
+            ClientError::Short(shortage) => Self::operation(shortage),
+            error => Self::Configuration(error.to_string()),
+        }
+    }
+}
+
+/// Tells that there is no runtime to run anything by; the exit code.
+pub fn without_runtime(error: &io::Error) -> u8 {
+    ended(Err(Failure::of_the_system("the runtime cannot be made", error)))
 }
 
 /// Reads the arguments, runs the command and returns the process's exit code.
@@ -76,6 +99,11 @@ pub async fn main() -> u8 {
 /// Tells what failed; the exit code.
 fn ended(result: Result<(), Failure>) -> u8 {
     let Err(failure) = result else { return 0 };
+    let failure = match (failure, Shortage::present()) {
+        // Nothing is wrong with a file that could not be opened for that.
+        (Failure::Configuration(_), Some(shortage)) => Failure::operation(shortage),
+        (failure, _) => failure,
+    };
     let text = failure.to_string();
     if !text.is_empty() {
         output::error(&text);

@@ -1,7 +1,7 @@
 //! `lead-webhook run`: the daemon.
 
 use crate::{
-    daemon::{Daemon, Ended},
+    daemon::{Daemon, Ended, StartError},
     telemetry,
 };
 
@@ -15,6 +15,7 @@ pub(super) async fn run(context: Context) -> Result<(), Failure> {
     match daemon.run().await {
         Ok(Ended::Drained) => Ok(()),
         Ok(Ended::InDoubt) => Err(Failure::Said),
-        Err(error) => Err(Failure::Configuration(error.to_string())),
+        Err(StartError::Client(error)) => Err(error.into()),
+        Err(StartError::Signals(error)) => Err(Failure::of_the_system("signals cannot be listened to", &error)),
     }
 }

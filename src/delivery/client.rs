@@ -19,10 +19,7 @@ use reqwest::{
     header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
     redirect, retry,
 };
-use rustls::{
-    ClientConfig, RootCertStore,
-    pki_types::{CertificateDer, pem::PemObject},
-};
+use rustls::ClientConfig;
 use tokio::time::error::Elapsed;
 
 use crate::{
@@ -37,6 +34,7 @@ use super::{
     kept::{KEPT_FOR, Kept},
     reach::Reach,
     request::Request,
+    tls::{self, ClientError},
     trace::{Connection, Timed, Trace},
 };
 
@@ -48,20 +46,6 @@ const LATE: Duration = Duration::from_millis(250);
 
 /// So long what came meanwhile is read then.
 const READ_ON: Duration = Duration::from_secs(1);
-
-/// Why the HTTP client cannot be made. The operator must act.
-#[derive(Debug, thiserror::Error)]
-pub enum ClientError {
-    /// A CA file cannot be used.
-    #[error("egress.ca_file: {0} holds no usable PEM certificate")]
-    CaFile(String),
-    /// There is nothing to verify certificates by.
-    #[error("no trusted certificate authority: install the package ca-certificates, or set egress.ca_file")]
-    NoRoots,
-    /// The TLS or HTTP library refuses its settings.
-    #[error("the HTTP client cannot be made")]
-    Library(#[source] Box<dyn StdError + Send + Sync>),
-}
 
 /// Sends requests, each once.
 pub struct Client {
@@ -86,7 +70,7 @@ impl Client {
     ) -> Result<Self, ClientError> {
         let client = Self {
             resolver,
-            tls: tls(ca_file)?,
+            tls: tls::config(ca_file)?,
             connect_timeout,
             keep_excerpt,
             kept: Kept::new(Instant::now()),
@@ -321,7 +305,7 @@ fn classify(error: &reqwest::Error) -> (Failure, String) {
         return (Failure::Timeout, "no connection within delivery.connect_timeout".to_owned());
     }
     if let Some(tls) = find::<rustls::Error>(error) {
-        return (Failure::Tls, super::tls_error::words(tls));
+        return (Failure::Tls, tls::words(tls));
     }
     let io = find::<io::Error>(error);
     let words = io.map_or_else(|| innermost(error), |io| io.kind().to_string());
@@ -354,35 +338,6 @@ fn find<'a, E: StdError + 'static>(error: &'a (dyn StdError + 'static)) -> Optio
 /// The last cause's words; the outer ones repeat the URL.
 fn innermost(error: &(dyn StdError + 'static)) -> String {
     chain(error).last().map(ToString::to_string).unwrap_or_default()
-}
-
-fn tls(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
-    let mut roots = RootCertStore::empty();
-    let system = rustls_native_certs::load_native_certs();
-    roots.add_parsable_certificates(system.certs);
-    if let Some(path) = ca_file {
-        let unusable = || ClientError::CaFile(path.display().to_string());
-        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
-            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
-            .map_err(|_| unusable())?;
-        if certificates.is_empty() {
-            return Err(unusable());
-        }
-        for certificate in certificates {
-            roots.add(certificate).map_err(|_| unusable())?;
-        }
-    }
-    if roots.is_empty() {
-        return Err(ClientError::NoRoots);
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let mut config = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| ClientError::Library(error.into()))?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
 }
 
 /// The egress policy's resolver as the HTTP client's: the connection goes to an address that was vetted here, there is

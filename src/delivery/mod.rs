@@ -30,5 +30,5 @@ mod reach;
 pub mod request;
 pub mod signature;
 pub mod template;
-mod tls_error;
+pub mod tls;
 pub mod trace;

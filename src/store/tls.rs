@@ -9,7 +9,11 @@ use rustls::{
     pki_types::{CertificateDer, ServerName, UnixTime, pem, pem::PemObject as _},
 };
 
-use crate::config::{Database, Tls};
+use crate::{
+    config::{Database, Tls},
+    roots,
+    shortage::Shortage,
+};
 
 /// Why there is no TLS configuration. The operator must act.
 #[derive(Debug, thiserror::Error)]
@@ -26,6 +30,9 @@ pub enum TlsError {
     /// The CA file has no certificate that could sign another.
     #[error("database.tls_ca_file {0}: holds no usable certificate: put the CA's certificate there")]
     EmptyCaFile(PathBuf),
+    /// Its roots cannot be read just now.
+    #[error("database.tls = verify-full: the system's trusted roots cannot be read: {0}")]
+    Short(#[from] Shortage),
     /// The operating system trusts nobody.
     #[error(
         "database.tls = verify-full: the system has no trusted roots: install its CA certificates, or set database.tls_ca_file"
@@ -53,12 +60,11 @@ pub(super) fn client_config(database: &Database) -> Result<ClientConfig, TlsErro
 }
 
 fn roots(database: &Database) -> Result<RootCertStore, TlsError> {
-    let mut roots = RootCertStore::empty();
     let Some(path) = &database.tls_ca_file else {
-        // Some of a system's certificates may be unreadable or outdated; what counts is that any is left.
-        roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+        let roots = roots::system()?;
         return if roots.is_empty() { Err(TlsError::NoRoots) } else { Ok(roots) };
     };
+    let mut roots = RootCertStore::empty();
     let unreadable = |source| TlsError::CaFile { path: path.clone(), source };
     for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
         roots.add(certificate.map_err(unreadable)?).map_err(|_| TlsError::EmptyCaFile(path.clone()))?;

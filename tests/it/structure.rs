@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
-const MAY_KNOW: [(&str, &[&str]); 20] = [
+const MAY_KNOW: [(&str, &[&str]); 21] = [
     ("event", &[]),
     ("outcome", &[]),
     ("secret", &[]),
@@ -18,11 +18,12 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     ("visitor", &["secret"]),
     ("failpoint", &[]),
     ("names", &["shortage"]),
+    ("roots", &["shortage"]),
     ("egress", &["names", "outcome"]),
     ("config", &["egress", "secret"]),
     ("keyring", &["secret"]),
-    ("delivery", &["egress", "event", "names", "outcome", "secret", "shortage"]),
-    ("store", &["config", "event", "names", "outcome", "secret", "shortage"]),
+    ("delivery", &["egress", "event", "names", "outcome", "roots", "secret", "shortage"]),
+    ("store", &["config", "event", "names", "outcome", "roots", "secret", "shortage"]),
     ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "shortage", "store"]),
     (
         "dispatch",
@@ -30,7 +31,10 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
     ),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
-    ("daemon", &["config", "delivery", "dispatch", "keyring", "pipeline", "shutdown", "store", "telemetry"]),
+    (
+        "daemon",
+        &["config", "delivery", "dispatch", "keyring", "pipeline", "shortage", "shutdown", "store", "telemetry"],
+    ),
     (
         "cli",
         &[
@@ -44,6 +48,7 @@ const MAY_KNOW: [(&str, &[&str]); 20] = [
             "outcome",
             "pipeline",
             "secret",
+            "shortage",
             "store",
             "telemetry",
             "visitor",

@@ -13,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::Audit,
-    harness::{Answer, Cluster, Database, Gate, Process, Receiver, Setup},
+    harness::{Answer, Cluster, Database, Gate, Process, Receiver, Setup, patiently},
     own_world::{Everywhere, INTERNET, NameServer, Reply, World},
 };
 
@@ -121,6 +121,60 @@ async fn with_few_descriptors_it_is_slower_and_nothing_fails() {
     assert!(other.is_empty(), "{other:?}");
     assert_eq!(lines(&daemon, "cannot send"), 1, "it is said once");
     Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn a_start_without_descriptors_names_the_limit_and_blames_no_file() {
+    let setup = Setup::new().await;
+    for descriptors in 4.. {
+        let limit = format!("--nofile={descriptors}");
+        let mut daemon = setup.daemon_by(&["prlimit", &limit]);
+        let said = daemon.wait_for_log(|_| true).await;
+        if said.contains("\"starting\"") {
+            assert!(descriptors > 5, "some were too few");
+            break;
+        }
+        let code = daemon.wait().await.code();
+        // With so few that not even its libraries can be opened it is the system that ends it.
+        if code != Some(127) {
+            assert_eq!(code, Some(1), "{descriptors}: systemd tries again: {said}");
+            assert!(
+                said.contains("no file descriptor is left") && said.contains("LimitNOFILE"),
+                "{descriptors}: {said}"
+            );
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_reload_without_descriptors_trusts_nobody_less() {
+    let setup = Setup::new().await;
+    // Trusted because the system trusts it; the setup's own is named in the configuration.
+    let (other, authorities) = (Receiver::start(), setup.path("authorities"));
+    fs::create_dir(&authorities).unwrap();
+    fs::copy(other.ca_file(), authorities.join("00000000.0")).unwrap();
+    let trusted = [("SSL_CERT_DIR", authorities.to_str().unwrap())];
+    setup.run_with(&["endpoint", "set", "acme", "--url", &other.url()], &trusted, "").await.ok();
+    setup.run(&["secret", "generate", "acme"]).await.ok();
+    let daemon = setup.daemon_with(&trusted);
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let mut refused = 0;
+    for more in 0.. {
+        allow_descriptors(daemon.id(), next_descriptor(daemon.id()) + more);
+        daemon.signal("HUP");
+        let answers = |line: &&String| line.contains("reloaded");
+        patiently("an answer", async { while daemon.log().iter().filter(answers).count() <= more {} }).await;
+        let answer = daemon.log().into_iter().rfind(|line| line.contains("reloaded")).unwrap();
+        if answer.contains("\"reloaded\"") {
+            break;
+        }
+        assert!(answer.contains("not reloaded") && answer.contains("LimitNOFILE"), "{more}: {answer}");
+        refused += 1;
+    }
+    assert!(refused > 1, "at first the configuration could not be read, then the authorities");
+    allow_descriptors(daemon.id(), 1024);
+    setup.db.insert_leads("acme", 1).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
 }
 
 #[tokio::test]

@@ -1,6 +1,62 @@
-//! A failed TLS handshake in our own words: the library's quote names that a receiver's certificate chose.
+//! TLS to receivers: whom we trust, and a failed handshake in our own words: the library's quote names that a receiver's
+//! certificate chose.
 
-use rustls::{CertificateError, Error};
+use std::{error::Error as StdError, path::Path, sync::Arc};
+
+use rustls::{
+    CertificateError, ClientConfig, Error,
+    pki_types::{CertificateDer, pem::PemObject as _},
+};
+
+use crate::{roots, shortage::Shortage};
+
+/// Why the HTTP client cannot be made. The operator must act.
+#[derive(Debug, thiserror::Error)]
+pub enum ClientError {
+    /// A CA file cannot be used.
+    #[error("egress.ca_file: {0} holds no usable PEM certificate")]
+    CaFile(String),
+    /// The authorities cannot be read just now.
+    #[error("the trusted certificate authorities cannot be read: {0}")]
+    Short(#[from] Shortage),
+    /// There is nothing to verify certificates by.
+    #[error("no trusted certificate authority: install the package ca-certificates, or set egress.ca_file")]
+    NoRoots,
+    /// The TLS or HTTP library refuses its settings.
+    #[error("the HTTP client cannot be made")]
+    Library(#[source] Box<dyn StdError + Send + Sync>),
+}
+
+/// The client's side of TLS: it trusts the system's authorities and those of `ca_file`.
+///
+/// # Errors
+/// [`ClientError`].
+pub(super) fn config(ca_file: Option<&Path>) -> Result<ClientConfig, ClientError> {
+    let mut roots = roots::system()?;
+    if let Some(path) = ca_file {
+        let unusable = || ClientError::CaFile(path.display().to_string());
+        let certificates: Vec<_> = CertificateDer::pem_file_iter(path)
+            .and_then(Iterator::collect::<Result<Vec<_>, _>>)
+            .map_err(|_| unusable())?;
+        if certificates.is_empty() {
+            return Err(unusable());
+        }
+        for certificate in certificates {
+            roots.add(certificate).map_err(|_| unusable())?;
+        }
+    }
+    if roots.is_empty() {
+        return Err(ClientError::NoRoots);
+    }
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let mut config = ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| ClientError::Library(error.into()))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    Ok(config)
+}
 
 /// What went wrong, and who mends it.
 pub(super) fn words(error: &Error) -> String {
