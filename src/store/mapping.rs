@@ -363,6 +363,10 @@ fn refusal(error: tokio_postgres::Error, leads: &Leads, mapping: &Mapping) -> Re
             format!("{} has no such column{hint}", leads.table)
         }
         Some(db) if db.code().code() == "42702" => format!("{}: write lead.column", db.message()),
+        // A lock, an end of the session, a shortage, a crash: nothing that a column is to blame for.
+        Some(db) if matches!(db.code().code().get(..2), Some("08" | "40" | "53" | "55" | "57" | "58" | "XX")) => {
+            return Err(error);
+        }
         Some(_) => said(&error),
         None => return Err(error),
     })

@@ -133,6 +133,9 @@ pub fn explain(error: &Error, daemon_role: &str) -> String {
         "database.url leads to a server that takes no writes: name the primary, add target_session_attrs=read-write, or \
          put default_transaction_read_only back to off"
             .to_owned()
+    } else if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE {
+        // "recovery is in progress", in the server's language.
+        "database.url leads to a standby: name the primary, or add target_session_attrs=read-write".to_owned()
     } else if *code == SqlState::DISK_FULL {
         "the server's disk is full: make room there".to_owned()
     } else if *code == SqlState::PROTOCOL_VIOLATION {

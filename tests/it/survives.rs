@@ -180,6 +180,7 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     setup.receiver.wait_for(3).await;
     setup.db.wait_for_log(2).await;
     setup.db.cluster.fail_over().await;
+    daemon.wait_for_log(|line| line.contains("leads to a standby: name the primary")).await;
     setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
     daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
     gate.open();
@@ -297,6 +298,24 @@ async fn a_leads_table_that_is_locked_is_said_to_be_and_waited_for() {
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn a_leads_table_that_is_locked_at_the_start_is_blamed_on_no_column() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
+    locker.batch_execute("BEGIN; LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let daemon = setup.daemon();
+    until_waits_for_a_lock(&admin, "mapping::value_type").await;
+    let cancel = "SELECT pg_cancel_backend(pid) FROM pg_stat_activity
+                  WHERE datname = current_database() AND query LIKE '-- mapping::value_type%'";
+    admin.batch_execute(cancel).await.unwrap();
+    let said = daemon.wait_for_log(|line| line.contains("cannot claim")).await;
+    assert!(said.contains("the leads table could not be looked at") && !said.contains("leads.columns"), "{said}");
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    setup.db.insert_leads("acme", 1).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
 }
 
 #[tokio::test]
