@@ -1,6 +1,6 @@
 //! Crashes, restarts and stops: never a second request, never an event without a row.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
 use tokio_postgres::Client;
@@ -92,6 +92,27 @@ async fn the_daemon_starts_and_stays_up_while_the_database_is_away() {
     assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
     daemon.signal("TERM");
     assert_eq!(daemon.wait().await.code(), Some(0));
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn outcomes_are_kept_while_the_database_is_away_for_a_minute() {
+    let setup = Setup::on(&Cluster::start(&[])).await;
+    setup.endpoint("acme").await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let daemon = setup.daemon();
+    setup.db.insert_leads("acme", 40).await;
+    setup.receiver.wait_for(16).await;
+    setup.db.cluster.stop(Stop::Fast).await;
+    gate.open();
+    daemon.wait_for_log(|line| line.contains("cannot be written to")).await;
+    // Longer than heartbeats may be away, by a clock that nobody can put forward.
+    tokio::time::sleep(Duration::from_secs(60)).await;
+    setup.db.cluster.start_again().await;
+    setup.db.insert_leads("acme", 1).await;
+    let rows = setup.db.wait_for_log(41).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
     Audit::of(&setup).await.assert_sound();
 }
 
