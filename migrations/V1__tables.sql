@@ -259,6 +259,14 @@ COMMENT ON COLUMN lead_webhook.deliveries.is_test IS 'Fired by `lead-webhook tes
 COMMENT ON COLUMN lead_webhook.deliveries.redelivery_of IS 'The first delivery of the same event, where this is an explicit second send.';
 COMMENT ON COLUMN lead_webhook.deliveries.instance_id IS 'The daemon instance; NULL where no daemon did it.';
 
+CREATE TABLE lead_webhook.log_edge (
+    only_one boolean     NOT NULL DEFAULT true PRIMARY KEY CHECK (only_one),
+    edge     timestamptz NOT NULL
+);
+COMMENT ON TABLE lead_webhook.log_edge IS 'Where the log begins: rows that finished before may have been pruned. One row, once anything may have been.';
+COMMENT ON COLUMN lead_webhook.log_edge.only_one IS 'Always true: allows one row.';
+COMMENT ON COLUMN lead_webhook.log_edge.edge IS 'Leads captured before are not reconciled. It only moves on.';
+
 -- The mark of a failing trigger: advanced without a lock, and a roll-back does not take it back.
 CREATE SEQUENCE lead_webhook.missed;
 COMMENT ON SEQUENCE lead_webhook.missed IS 'Moves on whenever a trigger could not queue an event.';

@@ -130,6 +130,7 @@ impl Daemon {
         let sweeper = Sweeper {
             database: Arc::clone(&database),
             leads: self.config.leads.clone(),
+            retention: self.config.retention,
             heart: Arc::clone(&heart),
             wake_up: wake_up.clone(),
             pipeline: pipeline.subscribe(),
@@ -204,7 +205,7 @@ impl Daemon {
             Ok((config, keyring, new)) => {
                 if needs_restart(&config, &self.config) {
                     tracing::warn!(
-                        "changes in [database], [leads] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
+                        "changes in [database], [leads], [retention] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
                     );
                 }
                 self.level.set(config.log.level);
@@ -286,6 +287,7 @@ fn needs_restart(new: &Config, old: &Config) -> bool {
     };
     new.database != old.database
         || new.leads != old.leads
+        || new.retention != old.retention
         || new.log.format != old.log.format
         || restarted(new) != restarted(old)
 }

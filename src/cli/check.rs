@@ -23,7 +23,7 @@ use crate::{
         check::{self as server, Server},
         connect, endpoints as stored, install, installation,
         mapping::MappedSql,
-        outbox,
+        outbox, retention,
         session::Session,
     },
 };
@@ -169,6 +169,8 @@ impl Report<'_> {
         }
         let missed = server::missed(session).await.map(judge::missed).map_err(failed(context));
         self.say_found("missed leads", missed);
+        let oldest = retention::oldest(session).await.map_err(failed(context));
+        self.say_found("log", oldest.map(|oldest| judge::log(&context.config.retention, oldest)));
         match stored::list(session).await.map_err(failed(context)) {
             Ok(rows) => self.endpoints(&rows, keyring),
             Err(failure) => self.say_found("endpoints", Err(failure)),

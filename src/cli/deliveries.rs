@@ -1,7 +1,9 @@
-//! `lead-webhook deliveries`: the log, listed and shown.
+//! `lead-webhook deliveries`: the log, listed, shown, counted and pruned.
 
 mod filter;
+mod prune;
 mod show;
+mod stats;
 mod table;
 
 use jiff::Timestamp;
@@ -20,6 +22,13 @@ pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result
     match command {
         DeliveriesCommand::List { filter, json } => list(context, &filter, json).await,
         DeliveriesCommand::Show { id, json } => show::show(context, &id, json).await,
+        DeliveriesCommand::Stats { tenant, since, until, limit, json } => {
+            let (tenant, until) = (tenant.as_deref(), until.as_deref());
+            stats::stats(context, &stats::Words { tenant, since: &since, until, limit }, json).await
+        }
+        DeliveriesCommand::Prune { before, dry_run, json } => {
+            prune::prune(context, before.as_deref(), dry_run, json).await
+        }
     }
 }
 

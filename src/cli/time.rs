@@ -46,6 +46,15 @@ pub(super) fn span(duration: SignedDuration) -> String {
     }
 }
 
+/// A period as it is configured: whole days as days, which humantime would make months of.
+pub(super) fn period(duration: Duration) -> String {
+    const DAY: u64 = 86_400;
+    match duration.as_secs() {
+        seconds if seconds >= DAY && seconds % DAY == 0 => format!("{}d", seconds / DAY),
+        _ => humantime::format_duration(duration).to_string(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -85,6 +94,11 @@ mod tests {
     fn what_a_table_shows_can_be_given_to_since() {
         let time = at("2026-04-22T10:15:07.9Z");
         assert_eq!(parse(&to_the_second(time), time), Ok(at("2026-04-22T10:15:07Z")));
+    }
+
+    #[test]
+    fn a_period_reads_as_it_is_configured() {
+        assert_eq!([90 * 86_400, 3_600].map(|seconds| period(Duration::from_secs(seconds))), ["90d", "1h"]);
     }
 
     #[test]

@@ -42,6 +42,8 @@ pub struct Config {
     pub keys_file: PathBuf,
     /// What is logged, and how.
     pub log: Log,
+    /// How long the log table keeps its rows.
+    pub retention: Retention,
 }
 
 /// Section `[database]`.
@@ -190,6 +192,17 @@ pub struct Log {
     pub format: Format,
     /// Whether an excerpt of a non-2xx answer is kept in the log table.
     pub response_excerpt: bool,
+}
+
+/// Section `[retention]`: how long after its end a delivery stays in the log table; `None`: for ever.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Of what was delivered.
+    pub delivered: Option<Duration>,
+    /// Of what was not attempted.
+    pub skipped: Option<Duration>,
+    /// Of what failed or was interrupted.
+    pub failed: Option<Duration>,
 }
 
 /// `log.level`.

@@ -9,7 +9,7 @@ use std::{
 use crate::egress::Lists;
 
 use super::{
-    Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, TableName, Tls,
+    Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, Retention, TableName, Tls,
     database_url::{contradicts, database_url, optional_database_url},
     files, parse,
     reader::{Reader, Setting},
@@ -39,6 +39,7 @@ pub(super) fn read(reader: &mut Reader, credentials_directory: Option<&Path>) ->
         egress: egress(reader),
         keys_file: reader.read_or("keys.file", || default_keys_file(credentials_directory), files::path),
         log: log(reader),
+        retention: retention(reader),
     }
 }
 
@@ -182,6 +183,18 @@ fn log(reader: &mut Reader) -> Log {
         level: reader.read("log.level", Level::Info, parse::word(&LEVELS)),
         format: reader.read("log.format", Format::Auto, parse::word(&FORMATS)),
         response_excerpt: reader.read("log.response_excerpt", false, Setting::flag),
+    }
+}
+
+/// The sweep knows a lead of the last 24 hours by its log row.
+const SHORTEST_RETENTION: Duration = Duration::from_secs(2 * 86_400);
+
+fn retention(reader: &mut Reader) -> Retention {
+    let mut period = |key, default| reader.read(key, Some(default), parse::limit(SHORTEST_RETENTION..=LONGEST_PERIOD));
+    Retention {
+        delivered: period("retention.delivered", 90 * DAY),
+        skipped: period("retention.skipped", 90 * DAY),
+        failed: period("retention.failed", 365 * DAY),
     }
 }
 

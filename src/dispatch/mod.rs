@@ -43,6 +43,7 @@ mod pause;
 mod ready;
 pub mod recorder;
 mod resting;
+mod retention;
 mod sending;
 mod settled;
 pub mod sweep;

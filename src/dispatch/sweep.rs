@@ -2,7 +2,8 @@
 //! leaves, it looks for leads of the last 24 hours of which nothing is known, and queues them.
 //!
 //! It hears of the mark from the heartbeat, and looks on a session of its own, opened for it, so that a slow look delays
-//! neither claims nor outcomes nor the heartbeat.
+//! neither claims nor outcomes nor the heartbeat. The same task prunes the log, so that there is never more than one such
+//! session.
 //!
 //! **The fence.** The mark moves at once, but the lead is seen only when its transaction is committed. So a sweep ends
 //! the matter only where every transaction that was under way when the mark was read had ended before it; until then it
@@ -16,7 +17,7 @@ use std::{
 use tokio::sync::watch;
 
 use crate::{
-    config::{Database, Leads},
+    config::{Database, Leads, Retention},
     pipeline::Pipeline,
     store::{
         Error,
@@ -34,6 +35,7 @@ use super::{
     answer::{PATIENT, Unanswered, within},
     guard::{self, Guarded},
     heart::Heart,
+    retention,
     wake_up::WakeUp,
 };
 
@@ -55,6 +57,8 @@ pub struct Sweeper {
     pub database: Arc<Database>,
     /// The leads table.
     pub leads: Leads,
+    /// How long the log keeps its rows.
+    pub retention: Retention,
     /// Tells of the mark.
     pub heart: Arc<Heart>,
     /// To the dispatcher, when something was queued.
@@ -67,7 +71,7 @@ pub struct Sweeper {
 
 /// What keeps it from sweeping; each names its remedy.
 #[derive(Debug, thiserror::Error)]
-enum Obstacle {
+pub(super) enum Obstacle {
     #[error("{0}")]
     Connect(#[from] connect::ConnectError),
     #[error("{0}")]
@@ -105,37 +109,44 @@ impl Sweeper {
         let mut marks = self.heart.marks();
         let mut plan = Plan::default();
         let mut told = String::new();
+        let mut pruning = retention::Plan::new();
         while marks.changed().await.is_ok() {
             let Some(mark) = *marks.borrow_and_update() else { continue };
-            if !plan.is_due(mark, Instant::now()) {
-                continue;
+            if plan.is_due(mark, Instant::now()) {
+                self.sweep_for(mark, &mut plan, &mut told).await;
             }
-            let began = Instant::now();
-            match self.sweep().await {
-                Ok(Swept { begin, recovered }) => {
-                    told.clear();
-                    plan.swept(mark, begin, began, Instant::now());
-                    if recovered > 0 {
-                        tracing::warn!(recovered, "swept: leads were queued that triggers had missed");
-                        self.wake_up.ring();
-                    } else {
-                        tracing::debug!(recovered, "swept");
-                    }
+            if pruning.is_due() {
+                self.prune(&mut pruning).await;
+            }
+        }
+    }
+
+    async fn sweep_for(&self, mark: Mark, plan: &mut Plan, told: &mut String) {
+        let began = Instant::now();
+        match self.sweep().await {
+            Ok(Swept { begin, recovered }) => {
+                told.clear();
+                plan.swept(mark, begin, began, Instant::now());
+                if recovered > 0 {
+                    tracing::warn!(recovered, "swept: leads were queued that triggers had missed");
+                    self.wake_up.ring();
+                } else {
+                    tracing::debug!(recovered, "swept");
                 }
-                Err(obstacle) => {
-                    plan.failed(Instant::now());
-                    let error = obstacle.to_string();
-                    if error != told {
-                        tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
-                        told = error;
-                    }
+            }
+            Err(obstacle) => {
+                plan.failed(Instant::now());
+                let error = obstacle.to_string();
+                if error != *told {
+                    tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
+                    *told = error;
                 }
             }
         }
     }
 
     /// Nothing is written where the guard is up: looked at before each slice.
-    async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
+    pub(super) async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
         let keys = Arc::clone(&self.pipeline.borrow());
         let looked = within(PATIENT, guard::look(session, keys.keyring())).await?;
         looked.map_err(|error| Obstacle::Database(explain(&error, &self.database.daemon_role)))??;

@@ -49,7 +49,7 @@ pub struct Delivery {
 }
 
 /// RFC 3339 in UTC, with what decimals there are.
-fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
+pub(super) fn time<S: Serializer>(time: &Timestamp, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_str(time)
 }
 

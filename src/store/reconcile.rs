@@ -4,7 +4,7 @@
 //! A slice of leads is one statement, so one snapshot: a lead that is being captured is not there yet, or is there with
 //! its outbox row; one that is being recorded has its outbox row or its log row. None is unaccounted meanwhile.
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use tokio_postgres::{Error, Row};
 
@@ -14,12 +14,16 @@ use super::{
     installation,
     lead_slices::{self, Pieces, SliceError, Slices},
     mapping::MappedSql,
+    retention,
     session::Session,
     sweep::{WAS_ON, leads_sql},
 };
 
 /// How many of those that something is wrong with are named.
 pub const NAMED: usize = 50;
+
+/// So much later than the log begins the leads do that are looked at.
+const MARGIN: SignedDuration = SignedDuration::from_hours(26);
 
 /// What became of the leads: each counts once, by the best that happened to it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize)]
@@ -152,8 +156,8 @@ pub struct Reconciliation {
 }
 
 impl Reconciliation {
-    /// Looks for what was sent twice, and begins with the leads: those captured since the later of the install and
-    /// `since`. The session is planned for slices from here on.
+    /// Looks for what was sent twice, and begins with the leads: those captured since the latest of the install, where the
+    /// log begins, and `since`. The session is planned for slices from here on.
     ///
     /// # Errors
     /// [`ReconcileError`].
@@ -163,7 +167,9 @@ impl Reconciliation {
         since: Option<Timestamp>,
     ) -> Result<Self, ReconcileError> {
         let new = installation::read(session).await?.ok_or(ReconcileError::NotInstalled)?.leads_since;
-        let since = new.max(since.unwrap_or(new));
+        // A captured time may be ahead of the time at which its delivery ended.
+        let logged = retention::edge(session).await?.and_then(|edge| edge.checked_add(MARGIN).ok());
+        let since = new.max(since.unwrap_or(new)).max(logged.unwrap_or(new));
         let (sent_twice, twice) = sent_twice(session, since).await?;
         let index = capture_index::look(session.client(), &mapped).await?;
         let (way, slices) = match &mapped.captured_at {

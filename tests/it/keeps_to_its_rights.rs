@@ -8,9 +8,10 @@ use tokio_postgres::Client;
 use crate::harness::Setup;
 
 /// Relations of ours, and what may be done to them as a whole.
-const OURS: [(&str, &str); 23] = [
+const OURS: [(&str, &str); 27] = [
     ("bell", "SELECT"),
     ("bell", "UPDATE"),
+    ("deliveries", "DELETE"),
     ("deliveries", "INSERT"),
     ("deliveries", "SELECT"),
     ("deliveries", "UPDATE"),
@@ -25,6 +26,9 @@ const OURS: [(&str, &str); 23] = [
     ("instances", "INSERT"),
     ("instances", "SELECT"),
     ("instances", "UPDATE"),
+    ("log_edge", "INSERT"),
+    ("log_edge", "SELECT"),
+    ("log_edge", "UPDATE"),
     ("migrations", "SELECT"),
     ("missed", "SELECT"),
     ("muted", "SELECT"),

@@ -44,6 +44,8 @@ mod never_breaks_the_applications_writes;
 mod notices_what_is_broken;
 /// A test in namespaces of its own.
 mod own_world;
+/// The log does not grow for ever.
+mod prunes_the_log;
 /// The triggers queue every lead that counts, once, whichever way it is written, and nothing else.
 mod queues_what_counts;
 /// `reconcile` accounts for every lead since the install, and names those that nothing became of.
@@ -81,6 +83,8 @@ mod survives_faults;
 mod survives_shortages;
 /// A server that is frozen, lost or replaced holds nothing up for longer than its limit, and costs no lead.
 mod survives_the_network;
+/// What arrives, what fails and how long it takes.
+mod tells_in_figures;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.

@@ -6,8 +6,11 @@ use jiff::SignedDuration;
 
 use super::line::Line;
 use crate::{
-    cli::{database::HalfRotated, time::span},
-    config::{Database, Notify, Tls},
+    cli::{
+        database::HalfRotated,
+        time::{period, span},
+    },
+    config::{Database, Notify, Retention, Tls},
     dispatch::guard::{ADOPT, KEYS},
     keyring::{KeyFileError, OpenError},
     store::{
@@ -34,6 +37,9 @@ const WAITS: &str = "until then no daemon claims anything, and events wait in th
 
 /// Unseen for so many seconds a daemon is dead (specification, section 4).
 const DEAD: f64 = 30.0;
+
+/// A daemon prunes every hour.
+const UNPRUNED: Duration = Duration::from_secs(86_400);
 
 /// A full notification queue fails the commits of everybody who notifies.
 const QUEUE: f64 = 0.1;
@@ -289,6 +295,27 @@ pub(super) fn missed(times: i64) -> Line {
     let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; where the sweep is on it has \
                   queued what was new of the last 24 hours; `lead-webhook reconcile` names what it has not";
     Line::warn("missed leads", text, remedy)
+}
+
+/// The oldest log row, in seconds, against what is kept longest. `None`: there is no row, or something is kept for ever.
+pub(super) fn log(retention: &Retention, oldest_s: Option<f64>) -> Line {
+    let Retention { delivered, skipped, failed } = retention;
+    let kept = |kept: &Option<Duration>| kept.map_or_else(|| "for ever".to_owned(), period);
+    let text = format!("delivered kept {}, skipped {}, failed {}", kept(delivered), kept(skipped), kept(failed));
+    let longest = [delivered, skipped, failed].into_iter().copied().collect::<Option<Vec<_>>>();
+    let longest = longest.and_then(|all| all.into_iter().max());
+    let oldest_s = oldest_s.unwrap_or_default();
+    match longest {
+        Some(longest) if oldest_s > (longest + UNPRUNED).as_secs_f64() => {
+            let text = format!("{text}; its oldest row is {} old", seconds(oldest_s));
+            Line::warn(
+                "log",
+                text,
+                "see whether a daemon runs and what it logs, or run `lead-webhook deliveries prune`",
+            )
+        }
+        _ => Line::ok("log", text),
+    }
 }
 
 fn seconds(seconds: f64) -> String {

@@ -20,7 +20,7 @@ const GAP: u16 = 2;
 const LEAST: u16 = 12;
 
 /// For an absent value: an empty cell would shift what a script splits.
-const ABSENT: &str = "-";
+pub(super) const ABSENT: &str = "-";
 
 /// A table of `deliveries`, which are not empty.
 pub(super) fn of(deliveries: &[Delivery]) -> String {
@@ -92,12 +92,14 @@ fn narrow(table: &mut Table, deliveries: &[Delivery], id: &dyn Fn(&Delivery) -> 
     finish(table);
 }
 
-fn begin(table: &mut Table, header: Row) {
+/// An empty table with this header.
+pub(super) fn begin(table: &mut Table, header: Row) {
     *table = Table::new();
     table.load_preset(presets::NOTHING).set_truncation_indicator("…").set_header(header);
 }
 
-fn finish(table: &mut Table) {
+/// Gaps between the columns.
+pub(super) fn finish(table: &mut Table) {
     let last = table.column_iter().count().saturating_sub(1);
     for column in table.column_iter_mut() {
         let gap = if column.index == last { 0 } else { GAP };
@@ -118,7 +120,7 @@ fn least(table: &Table) -> u16 {
 }
 
 /// Lets only `flexible` columns give way, and no cell take a second line.
-fn cut(table: &mut Table, flexible: &[usize]) {
+pub(super) fn cut(table: &mut Table, flexible: &[usize]) {
     table.set_content_arrangement(ContentArrangement::Dynamic);
     let contents = table.column_max_content_widths();
     for (column, content) in table.column_iter_mut().zip(contents) {
@@ -133,11 +135,13 @@ fn cut(table: &mut Table, flexible: &[usize]) {
     }
 }
 
-fn text(text: &str) -> Cell {
+/// What somebody else has written.
+pub(super) fn text(text: &str) -> Cell {
     Cell::new(printable(text))
 }
 
-fn or_absent(value: Option<impl ToString>) -> String {
+/// The value, or that there is none.
+pub(super) fn or_absent(value: Option<impl ToString>) -> String {
     value.map_or_else(|| ABSENT.to_owned(), |value| value.to_string())
 }
 

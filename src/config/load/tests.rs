@@ -112,6 +112,7 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
         [egress]
         deny_networks = ['10.0.0.1/8', '10.0.0.1', 'x']
         [retention]
+        failed = '1d'
         [admin]
         listen = 'x'
     ";
@@ -132,10 +133,11 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
          prefix: write \"10.0.0.0/8\"; \
          \"10.0.0.1\" is an address: write \"10.0.0.1/32\"; \
          \"x\" is not a network: write 10.0.0.0/8 or fd00::/8",
+        "retention.failed (/srv/lead-webhook.toml): \"1d\" is out of range: at least 2days, at most 10years, \
+         or 0 for no limit",
         "admin.listen (/srv/lead-webhook.toml): unknown key: remove it",
         "delivery.timeuot (/srv/lead-webhook.toml): unknown key; did you mean delivery.timeout?",
         "logs.level (LEAD_WEBHOOK__LOGS__LEVEL): unknown key; did you mean log.level?",
-        "retention (/srv/lead-webhook.toml): unknown key: remove it",
     ];
     assert_eq!(lines, expected);
 }

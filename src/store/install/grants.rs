@@ -5,12 +5,14 @@ use super::{error::InstallError, remove::SEQUENCES, step::Step};
 use crate::store::{client::Client, identifier};
 
 /// Relation of ours, and what the daemon does to it.
-const GRANTS: [(&str, &[&str]); 11] = [
+const GRANTS: [(&str, &[&str]); 12] = [
     ("endpoints", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("endpoint_switches", &["SELECT", "INSERT"]),
     // INSERT: the sweep queues what a failing trigger left out.
     ("outbox", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
-    ("deliveries", &["SELECT", "INSERT", "UPDATE"]),
+    // DELETE: what is older than the retention.
+    ("deliveries", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
+    ("log_edge", &["SELECT", "INSERT", "UPDATE"]),
     ("uniqueness", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("instances", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("installation", &["SELECT"]),

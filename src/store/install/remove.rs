@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.
-pub(super) const TABLES: [&str; 10] = [
+pub(super) const TABLES: [&str; 11] = [
     "outbox",
     "uniqueness",
     "muted",
@@ -23,6 +23,7 @@ pub(super) const TABLES: [&str; 10] = [
     "endpoint_switches",
     "endpoints",
     "installation",
+    "log_edge",
     "migrations",
     "deliveries_kept",
     LOG,
