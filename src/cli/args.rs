@@ -2,10 +2,13 @@
 
 #![expect(clippy::doc_markdown, reason = "these are help texts, which a terminal shows as they stand")]
 
+mod deliveries;
+
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+pub use self::deliveries::{DeliveriesCommand, Filter};
 use crate::secret::Secret;
 
 /// Pushes new and re-engaged leads out of PostgreSQL as signed webhooks, each at most once.
@@ -256,106 +259,6 @@ It can be generated before the tenant has a URL.")]
         /// The tenant
         tenant: String,
     },
-}
-
-/// Commands on the log.
-#[derive(Debug, Subcommand)]
-pub enum DeliveriesCommand {
-    /// List deliveries, newest first
-    #[command(after_help = "\
-A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as \
-well. Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
-
-  lead-webhook deliveries list --tenant acme --status failed --since 24h
-  lead-webhook deliveries list --failure timeout --since 2026-04-22")]
-    List {
-        /// Which ones.
-        #[command(flatten)]
-        filter: Filter,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show one delivery with everything that is known of it
-    #[command(after_help = "\
-With an event's id it shows all deliveries of the event, or where it stands in the queue: pending, or in flight.")]
-    Show {
-        /// The delivery's or the event's id, or its first 8 digits or more
-        id: String,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show the log in figures: by tenant, by failure and over time
-    #[command(after_help = "\
-Success is the part of what was to be sent that was delivered: what was skipped does not count. Milliseconds are of the \
-whole attempt: half of all, 95 and 99 of 100 took no longer. Tests are left out.
-
-  lead-webhook deliveries stats --since 7d --tenant acme")]
-    Stats {
-        /// Of this tenant alone
-        #[arg(long)]
-        tenant: Option<String>,
-        /// What ended at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now
-        #[arg(long, value_name = "TIME", default_value = "24h", allow_hyphen_values = true)]
-        since: String,
-        /// What ended before this time
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-        until: Option<String>,
-        /// So many tenants, the busiest first
-        #[arg(long, default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-        limit: u32,
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Remove from the log what is older than [retention] says
-    #[command(after_help = "\
-The daemon does the same by and by. It removes a thousand at a time, and may be ended and run again. What makes a lead \
-known for a duplicate stays: nothing is sent again. `reconcile` looks at no lead from before.
-
-  lead-webhook deliveries prune --dry-run
-  lead-webhook deliveries prune --before 2026-01-01")]
-    Prune {
-        /// Whatever its status, what ended before this time: at least 48 hours ago
-        #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-        before: Option<String>,
-        /// Count only
-        #[arg(long)]
-        dry_run: bool,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-}
-
-/// Which deliveries.
-#[derive(Debug, Args)]
-pub struct Filter {
-    /// Of this tenant
-    #[arg(long)]
-    pub tenant: Option<String>,
-    /// With this status: delivered, failed, interrupted or skipped
-    #[arg(long)]
-    pub status: Option<String>,
-    /// With this failure: http_status, redirect, timeout, dns, connect, tls, protocol, blocked, template, secret, headers or lead
-    #[arg(long)]
-    pub failure: Option<String>,
-    /// Of this event: lead.created or lead.re_engaged
-    #[arg(long)]
-    pub event: Option<String>,
-    /// Of this lead
-    #[arg(long)]
-    pub lead: Option<String>,
-    /// Finished at this time or later: 2026-04-22T10:15:00Z, 2026-04-22 (UTC), or a duration before now such as 24h
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub since: Option<String>,
-    /// Finished before this time
-    #[arg(long, value_name = "TIME", allow_hyphen_values = true)]
-    pub until: Option<String>,
-    /// At most so many
-    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
-    pub limit: u32,
 }
 
 /// Commands on keys.

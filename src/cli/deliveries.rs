@@ -1,6 +1,7 @@
-//! `lead-webhook deliveries`: the log, listed, shown, counted and pruned.
+//! `lead-webhook deliveries`: the log, listed, shown, followed, counted and pruned.
 
 mod filter;
+mod follow;
 mod prune;
 mod show;
 mod stats;
@@ -22,6 +23,7 @@ pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result
     match command {
         DeliveriesCommand::List { filter, json } => list(context, &filter, json).await,
         DeliveriesCommand::Show { id, json } => show::show(context, &id, json).await,
+        DeliveriesCommand::Follow { filter, json } => follow::follow(context, &filter, json).await,
         DeliveriesCommand::Stats { tenant, since, until, limit, json } => {
             let (tenant, until) = (tenant.as_deref(), until.as_deref());
             stats::stats(context, &stats::Words { tenant, since: &since, until, limit }, json).await

@@ -128,17 +128,25 @@ pub struct Filter {
     pub limit: i64,
 }
 
-const LIST: &str = concat!(
-    "-- delivery_list::list\n",
-    select!(),
-    "WHERE ($1::text IS NULL OR tenant_id = $1)
+/// The conditions of a [`Filter`].
+macro_rules! filtered {
+    () => {
+        "WHERE ($1::text IS NULL OR tenant_id = $1)
   AND ($2::text IS NULL OR lead_id = $2)
   AND ($3::text IS NULL OR status = $3)
   AND ($4::text IS NULL OR failure = $4)
   AND ($5::text IS NULL OR event = $5)
   AND ($6::timestamptz IS NULL OR finished_at >= $6)
   AND ($7::timestamptz IS NULL OR finished_at < $7)
-ORDER BY finished_at DESC, delivery_id
+"
+    };
+}
+
+const LIST: &str = concat!(
+    "-- delivery_list::list\n",
+    select!(),
+    filtered!(),
+    "ORDER BY finished_at DESC, delivery_id
 LIMIT $8"
 );
 
@@ -150,8 +158,28 @@ LIMIT $8"
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn list(session: &mut Session, filter: &Filter) -> Result<Vec<Delivery>, Error> {
+    listed(session, LIST, filter).await
+}
+
+const LIST_FROM: &str = concat!(
+    "-- delivery_list::list_from\n",
+    select!(),
+    filtered!(),
+    "ORDER BY finished_at, delivery_id
+LIMIT $8"
+);
+
+/// The oldest deliveries that `filter` lets through, oldest first. As [`list`].
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn list_from(session: &mut Session, filter: &Filter) -> Result<Vec<Delivery>, Error> {
+    listed(session, LIST_FROM, filter).await
+}
+
+async fn listed(session: &mut Session, sql: &str, filter: &Filter) -> Result<Vec<Delivery>, Error> {
     let Filter { tenant_id, lead_id, status, failure, event, since, until, limit } = filter;
-    let rows = session.client().query(LIST, &[tenant_id, lead_id, status, failure, event, since, until, limit]).await?;
+    let rows = session.client().query(sql, &[tenant_id, lead_id, status, failure, event, since, until, limit]).await?;
     rows.iter().map(Delivery::from_row).collect()
 }
 

@@ -83,7 +83,7 @@ mod survives_faults;
 mod survives_shortages;
 /// A server that is frozen, lost or replaced holds nothing up for longer than its limit, and costs no lead.
 mod survives_the_network;
-/// What arrives, what fails and how long it takes.
+/// What arrives, what fails and how long it takes, in figures and as it happens.
 mod tells_in_figures;
 /// The notification protocol of systemd.
 mod tells_systemd;

@@ -1,8 +1,10 @@
-//! `deliveries stats`: what arrives, what fails and how long it takes, of nobody but leads.
+//! `deliveries stats` and `follow`: what arrives, what fails and how long it takes, of nobody but leads, and as it happens.
+
+use std::collections::HashSet;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Setup};
+use crate::harness::{Answer, Setup, patiently};
 
 /// Two tenants with an outcome of every kind, and a Test that is nobody's lead.
 async fn some_of_everything() -> Setup {
@@ -58,4 +60,31 @@ async fn for_people_it_is_a_table_and_of_nothing_it_says_so_too() {
     assert!(shown.contains("http_status  503") && shown.contains("each bar"), "{shown}");
     let nothing = setup.run(&["deliveries", "stats", "--tenant", "nobody"]).await.ok().stdout;
     assert!(nothing.contains("all") && !nothing.contains("each bar"), "{nothing}");
+}
+
+#[tokio::test]
+async fn each_delivery_is_shown_once_as_it_ends_also_after_the_connection_was_lost() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    setup.db.insert_leads("acme", 3).await;
+    setup.db.wait_for_log(3).await;
+    let follow = setup.start(&["deliveries", "follow", "--json", "--limit", "2"], &[], "");
+    let shown = || follow.log().iter().filter(|line| line.starts_with('{')).count();
+    patiently("the latest", async { while shown() < 2 {} }).await;
+    setup.db.insert_leads("acme", 5).await;
+    patiently("what ended since", async { while shown() < 7 {} }).await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND query LIKE '-- delivery_list%'";
+    setup.db.admin().await.batch_execute(end).await.unwrap();
+    follow.wait_for_log(|line| line.contains("the connection is lost, trying again")).await;
+    setup.db.insert_leads("acme", 4).await;
+    patiently("what ended meanwhile", async { while shown() < 11 {} }).await;
+    let ids: HashSet<Value> = follow
+        .log()
+        .iter()
+        .filter_map(|line| serde_json::from_str::<Value>(line).ok())
+        .map(|delivery| delivery["delivery_id"].clone())
+        .collect();
+    assert_eq!((ids.len(), shown()), (11, 11));
 }

@@ -145,12 +145,13 @@ pub(super) fn or_absent(value: Option<impl ToString>) -> String {
     value.map_or_else(|| ABSENT.to_owned(), |value| value.to_string())
 }
 
-fn millis(delivery: &Delivery) -> Option<i32> {
+/// How long the whole attempt took.
+pub(super) fn millis(delivery: &Delivery) -> Option<i32> {
     delivery.total_us.map(|us| us.saturating_add(500) / 1000)
 }
 
 /// The status with its failure or reason, in its colour.
-fn status(delivery: &Delivery) -> Cell {
+pub(super) fn status(delivery: &Delivery) -> Cell {
     let detail = delivery.failure.as_deref().or(delivery.reason.as_deref());
     let words = detail.map_or_else(|| delivery.status.clone(), |detail| format!("{} {detail}", delivery.status));
     let cell = Cell::new(words);
@@ -162,7 +163,8 @@ fn status(delivery: &Delivery) -> Cell {
     }
 }
 
-fn short_id(id: &str) -> String {
+/// As much of an id as tells it from others.
+pub(super) fn short_id(id: &str) -> String {
     id.chars().take(SHORT_ID).collect()
 }
 
