@@ -129,6 +129,30 @@ options change the draft only; nothing is saved. The outcome is logged as a test
         #[arg(long)]
         json: bool,
     },
+    /// Check the signature of a request that a receiver got
+    #[command(after_help = "\
+Where it does not fit it says whether the body was parsed and written anew on the way. It needs neither configuration nor \
+database. The body comes from a file, or from standard input.
+
+  lead-webhook verify --secret-file secret --signature sha256=5a3d… body.json
+  lead-webhook verify --secret-file secret --signature v1,K5oZ… --id 1b67… --timestamp 1776852900 < body.json")]
+    Verify {
+        /// A file with the secret, whsec_…
+        #[arg(long, value_name = "FILE")]
+        secret_file: PathBuf,
+        /// X-Wilow-Signature, or webhook-signature
+        #[arg(long)]
+        signature: String,
+        /// With webhook-signature: webhook-id
+        #[arg(long)]
+        id: Option<String>,
+        /// With webhook-signature: webhook-timestamp
+        #[arg(long, value_name = "SECONDS")]
+        timestamp: Option<i64>,
+        /// The body as it came, byte by byte [default: standard input]
+        #[arg(value_name = "BODY_FILE")]
+        body_file: Option<PathBuf>,
+    },
     /// Read the log, and prune it
     #[command(subcommand)]
     Deliveries(DeliveriesCommand),

@@ -21,6 +21,7 @@ mod secret;
 mod seed;
 mod test;
 mod time;
+mod verify;
 
 use std::io;
 
@@ -118,6 +119,9 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Key(KeyCommand::Generate { out }) => key::generate(out.as_deref()),
         Command::Key(KeyCommand::Rotate { reseal, drop_old, json }) => {
             key::rotate::rotate(&context()?, reseal.as_deref(), drop_old, json).await
+        }
+        Command::Verify { secret_file, signature, id, timestamp, body_file } => {
+            verify::verify(verify::Words { secret_file, signature, id, timestamp, body_file })
         }
         Command::Run => run::run(context()?).await,
         Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,

@@ -22,6 +22,7 @@
 
 pub mod answer;
 pub mod client;
+pub mod diagnosis;
 mod excerpt;
 pub mod headers;
 mod kept;

@@ -263,6 +263,42 @@ async fn a_test_that_is_killed_counts_and_stands_in_the_log_as_interrupted() {
 
 /// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.
 #[tokio::test]
+async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is_told() {
+    let setup = Setup::new().await;
+    let secret = setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let request = setup.receiver.wait_for(1).await.remove(0);
+    let secret_file = setup.path("secret");
+    fs::write(&secret_file, format!("{secret}\n")).unwrap();
+    let header = |name: &str| request.header(name).unwrap().to_owned();
+    let body = String::from_utf8(request.body.clone()).unwrap();
+    let ours = vec!["--signature".to_owned(), header("X-Wilow-Signature")];
+    let standard = ["--signature", "webhook-signature", "--id", "webhook-id", "--timestamp", "webhook-timestamp"];
+    let standard = standard.map(|word| if word.starts_with("--") { word.to_owned() } else { header(word) }).to_vec();
+    let verify = async |signature: &[String], body: &str| {
+        let mut args = vec!["verify", "--secret-file", secret_file.to_str().unwrap()];
+        args.extend(signature.iter().map(String::as_str));
+        setup.run_with(&args, &[], body).await
+    };
+    for signature in [&ours, &standard] {
+        assert_eq!(verify(signature, &body).await.ok().stdout, "the signature fits\n");
+        let parsed: Value = serde_json::from_str(&body).unwrap();
+        for (received, told) in [
+            (serde_json::to_string_pretty(&parsed).unwrap(), "verify the raw bytes"),
+            (format!("{body}\n"), "a line break at its end"),
+            (body.replace("ann", "bob"), "another secret, or over another body"),
+        ] {
+            let refused = verify(signature, &received).await;
+            assert_eq!(refused.code, Some(1));
+            assert!(refused.stderr.contains(told), "{told}: {}", refused.stderr);
+        }
+    }
+    let bad = setup.run_with(&["verify", "--secret-file", "/nowhere", "--signature", "00"], &[], "").await;
+    assert_eq!((bad.code, bad.stderr.lines().count()), (Some(2), 2), "{}", bad.stderr);
+}
+
+#[tokio::test]
 #[ignore = "needs node, and `npm ci` in tests/verifiers"]
 async fn verifiers_of_others_accept_what_is_sent_and_nothing_else() {
     let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/verifiers");

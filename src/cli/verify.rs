@@ -1,0 +1,122 @@
+//! `lead-webhook verify`: whether a signature fits a body, for whoever writes a receiver. It needs neither configuration nor
+//! database.
+
+use std::{
+    fs::File,
+    io::{self, Read},
+    path::{Path, PathBuf},
+};
+
+use zeroize::Zeroizing;
+
+use super::{Failure, output};
+use crate::{
+    delivery::diagnosis::{Diagnosis, Signature},
+    secret::SigningSecret,
+};
+
+/// More than any body that is sent.
+const MOST: u64 = 16 * 1024 * 1024;
+
+/// What is to be verified, as the command line has it.
+pub(super) struct Words {
+    pub(super) secret_file: PathBuf,
+    pub(super) signature: String,
+    pub(super) id: Option<String>,
+    pub(super) timestamp: Option<i64>,
+    pub(super) body_file: Option<PathBuf>,
+}
+
+/// Verifies, and says what is wrong. Exit code 1 unless it fits.
+pub(super) fn verify(words: Words) -> Result<(), Failure> {
+    let secret = secret(&words.secret_file);
+    let signature = signature(words.signature.trim(), words.id, words.timestamp);
+    let body = body(words.body_file.as_deref());
+    let problems: Vec<String> =
+        [secret.as_ref().err(), signature.as_ref().err(), body.as_ref().err()].into_iter().flatten().cloned().collect();
+    let (Ok(secret), Ok(signature), Ok(body)) = (secret, signature, body) else {
+        return Err(Failure::Arguments(problems.join("\n")));
+    };
+    let why = match signature.diagnose(&secret, &body) {
+        Diagnosis::Right => return output::data("the signature fits"),
+        Diagnosis::LineBreak => {
+            "the body has a line break at its end that was not sent: keep the bytes as they come, and save them without one"
+        }
+        Diagnosis::Reserialised => {
+            "the body was parsed and written anew on the way, with other white space or escapes: verify the raw bytes, before \
+             anything parses them"
+        }
+        Diagnosis::Reordered => {
+            "the body was parsed and written anew on the way, with its members in another order: verify the raw bytes, before \
+             anything parses them"
+        }
+        Diagnosis::Wrong => {
+            "it was made with another secret, or over another body: compare both with what was sent; after `secret generate` \
+             only the new secret counts"
+        }
+    };
+    Err(Failure::Operation(format!("the signature does not fit: {why}")))
+}
+
+fn secret(path: &Path) -> Result<SigningSecret, String> {
+    let place = format!("--secret-file {}", path.display());
+    let mut text = Zeroizing::new(String::new());
+    let read = File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text));
+    read.map_err(|error| format!("{place}: cannot be read ({error})"))?;
+    SigningSecret::parse(text.trim()).map_err(|error| format!("{place}: {error}"))
+}
+
+/// Either scheme, told by how it begins.
+fn signature(text: &str, id: Option<String>, timestamp: Option<i64>) -> Result<Signature, String> {
+    if text.starts_with("sha256=") {
+        return match (id, timestamp) {
+            (None, None) => Ok(Signature::Hex(text.to_owned())),
+            _ => {
+                Err("--id and --timestamp belong to webhook-signature: X-Wilow-Signature covers the body alone"
+                    .to_owned())
+            }
+        };
+    }
+    if !text.starts_with("v1,") {
+        return Err("--signature is neither `sha256=…`, as in X-Wilow-Signature, nor `v1,…`, as in webhook-signature"
+            .to_owned());
+    }
+    match (id, timestamp) {
+        (Some(id), Some(timestamp)) => Ok(Signature::Standard { signatures: text.to_owned(), id, timestamp }),
+        _ => {
+            Err("webhook-signature covers two more headers: give --id (webhook-id) and --timestamp (webhook-timestamp)"
+                .to_owned())
+        }
+    }
+}
+
+fn body(path: Option<&Path>) -> Result<Vec<u8>, String> {
+    let mut body = Vec::new();
+    let (place, read) = match path.filter(|path| *path != Path::new("-")) {
+        Some(path) => {
+            (path.display().to_string(), File::open(path).and_then(|file| file.take(MOST).read_to_end(&mut body)))
+        }
+        None => ("standard input".to_owned(), io::stdin().lock().take(MOST).read_to_end(&mut body)),
+    };
+    read.map_err(|error| format!("the body, {place}: cannot be read ({error})"))?;
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_scheme_is_told_by_how_the_signature_begins() {
+        let id = || Some("1b671a64".to_owned());
+        assert!(matches!(signature("sha256=00", None, None), Ok(Signature::Hex(_))));
+        assert!(matches!(signature("v1,AA==", id(), Some(1)), Ok(Signature::Standard { .. })));
+        for (text, id, timestamp, problem) in [
+            ("00ff", None, None, "neither `sha256=…`"),
+            ("v1,AA==", None, Some(1), "give --id"),
+            ("sha256=00", id(), Some(1), "covers the body alone"),
+        ] {
+            assert!(signature(text, id, timestamp).unwrap_err().contains(problem), "{text}");
+        }
+    }
+}
