@@ -129,6 +129,34 @@ options change the draft only; nothing is saved. The outcome is logged as a test
         #[arg(long)]
         json: bool,
     },
+    /// Show the bodies that a tenant's latest leads would be sent as; sends nothing
+    #[command(after_help = "\
+The template is the stored one, or the one that is given, which is not saved. What is printed are real leads. Below them \
+stands for each placeholder in how many bodies it came out empty.
+
+  lead-webhook preview acme --template hubspot.json --last 20")]
+    Preview {
+        /// The tenant
+        tenant: String,
+        /// A JSON template for the body: a file's name, `@FILE`, `@-`, or the JSON itself
+        #[arg(long, value_name = "FILE", conflicts_with = "no_template")]
+        template: Option<Secret<String>>,
+        /// The default body
+        #[arg(long)]
+        no_template: bool,
+        /// Leave out members whose placeholders all came out empty
+        #[arg(long, value_name = "BOOL")]
+        omit_empty: Option<bool>,
+        /// So many leads, the latest first
+        #[arg(long, value_name = "N", default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..=1_000))]
+        last: u32,
+        /// As lead.re_engaged instead of lead.created
+        #[arg(long)]
+        re_engaged: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Check the signature of a request that a receiver got
     #[command(after_help = "\
 Where it does not fit it says whether the body was parsed and written anew on the way. It needs neither configuration nor \

@@ -198,6 +198,24 @@ impl Changes {
         if self.are_refused() { self.refusal() } else { failure }
     }
 
+    /// What a save would make a body of: the template, where there is one, and whether empty members are left out.
+    ///
+    /// # Errors
+    /// [`Failure::Arguments`] with every problem; [`Failure::Operation`] where the stored template cannot be used.
+    pub(super) fn body(self, stored: Option<SealedEndpoint>) -> Result<(Option<Template>, bool), Failure> {
+        if self.are_refused() {
+            return Err(self.refusal());
+        }
+        let stored = stored.unwrap_or_default();
+        let template = match self.template {
+            Some(template) => template,
+            None => stored.template.as_deref().map(Template::parse).transpose().map_err(|faults| {
+                Failure::Operation(faults.iter().map(ToString::to_string).collect::<Vec<_>>().join("\n"))
+            })?,
+        };
+        Ok((template, self.omit_empty.unwrap_or(stored.omit_empty)))
+    }
+
     fn refusal(&self) -> Failure {
         Failure::Arguments(self.problems.join("\n"))
     }

@@ -14,6 +14,7 @@ mod fields;
 mod key;
 mod migrate;
 mod output;
+mod preview;
 mod progress;
 mod reconcile;
 mod run;
@@ -134,6 +135,11 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Secret(command) => secret::run(&context()?, command).await,
         Command::Test { tenant, draft, re_engaged, json } => {
             test::run(&context()?, &tenant, &test::Options { draft, re_engaged, json }).await
+        }
+        Command::Preview { tenant, template, no_template, omit_empty, last, re_engaged, json } => {
+            let draft = args::Draft { template, no_template, omit_empty, ..args::Draft::default() };
+            let options = preview::Options { draft, last, re_engaged, json };
+            preview::preview(&context()?, &tenant, &options).await
         }
         Command::Deliveries(command) => deliveries::run(&context()?, command).await,
     }

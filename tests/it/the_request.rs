@@ -1,7 +1,7 @@
 //! What a receiver gets, and what each of its answers becomes.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     fs,
     io::Write as _,
     process::{Command, Stdio},
@@ -262,6 +262,49 @@ async fn a_test_that_is_killed_counts_and_stands_in_the_log_as_interrupted() {
 }
 
 /// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.
+#[tokio::test]
+async fn a_preview_is_byte_for_byte_what_is_sent_and_tells_which_placeholders_are_empty() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let app = setup.db.app().await;
+    for (email, phone) in [("ann@example.com", Some("+49 1")), ("bob@example.com", None), ("cy@example.com", None)] {
+        let insert = "INSERT INTO leads (tenant_id, email, phone) VALUES ('acme', $1, $2)";
+        app.execute(insert, &[&email, &phone]).await.unwrap();
+    }
+    setup.db.insert_lead("other", "dan@example.com").await;
+    let template = r#"{"who": "{{email}} / {{phone}}", "phone": "{{phone}}", "first": "{{firstName}}", "n": 1.50}"#;
+    let draft = ["--template", template, "--omit-empty", "true"];
+    let preview = async |options: &[&str]| setup.run(&[&["preview", "acme"], options].concat()).await;
+    let shown = preview(&[&draft[..], &["--json"]].concat()).await.ok().stdout;
+    let default = preview(&["--last", "1"]).await.ok().stdout;
+    assert!(
+        default.contains("cy@example.com") && !default.contains("bob@"),
+        "the latest, by the default body: {default}"
+    );
+    setup.run(&[&["endpoint", "set", "acme"], &draft[..]].concat()).await.ok();
+    assert_eq!(preview(&["--json"]).await.ok().stdout, shown, "the stored one");
+    let _daemon = setup.daemon();
+    let sent: HashSet<String> = setup
+        .receiver
+        .wait_for(3)
+        .await
+        .iter()
+        .map(|request| String::from_utf8(request.body.clone()).unwrap())
+        .collect();
+    let lines: Vec<Value> = shown.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let of_kind = |kind: &str| lines.iter().filter(|line| line["kind"] == kind).collect::<Vec<_>>();
+    let previewed: HashSet<String> =
+        preview(&[]).await.ok().stdout.lines().filter(|line| line.starts_with('{')).map(str::to_owned).collect();
+    assert_eq!(previewed, sent);
+    let empty: Vec<_> =
+        of_kind("placeholder").iter().map(|line| (line["name"].clone(), line["empty"].clone())).collect();
+    assert_eq!(empty, [(json!("email"), json!(0)), (json!("phone"), json!(2)), (json!("firstName"), json!(3))]);
+    let nobody = setup.run(&["preview", "nobody", "--template", "{{"]).await;
+    assert_eq!(nobody.code, Some(2), "{}", nobody.stderr);
+    let nobody = setup.run(&["preview", "nobody"]).await;
+    assert!(nobody.code == Some(1) && nobody.stderr.contains("has no lead with a contact"), "{}", nobody.stderr);
+}
+
 #[tokio::test]
 async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is_told() {
     let setup = Setup::new().await;

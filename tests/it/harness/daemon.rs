@@ -18,8 +18,8 @@ pub struct Process {
     printed: watch::Receiver<Printed>,
     listeners: Vec<JoinHandle<()>>,
     is_daemon: bool,
-    /// What it prints on stdout is a secret, and nothing else is.
-    prints_secret: bool,
+    /// What it prints on stdout is meant to hold what nobody else may see: a secret, or leads.
+    shows_values: bool,
 }
 
 /// What a finished command left.
@@ -84,7 +84,8 @@ impl Process {
         let mut command = Command::new(program());
         command.args(args);
         let mut process = Self::spawn(command, env, input);
-        process.prints_secret = args.iter().any(|arg| arg == "secret") && args.iter().any(|arg| arg == "generate");
+        let says = |word: &str| args.iter().any(|arg| arg == word);
+        process.shows_values = says("preview") || says("secret") && says("generate");
         process
     }
 
@@ -101,7 +102,7 @@ impl Process {
             listen(Stream::Stdout, child.stdout.take().unwrap(), lines.clone()),
             listen(Stream::Stderr, child.stderr.take().unwrap(), lines),
         ];
-        Self { child, printed, listeners, is_daemon: false, prints_secret: false }
+        Self { child, printed, listeners, is_daemon: false, shows_values: false }
     }
 
     /// Waits until the program has printed a line, on either stream, that `wanted` accepts; that line.
@@ -172,7 +173,7 @@ impl Drop for Process {
                 let printed = self.printed.borrow();
                 (printed.text(Stream::Stdout), printed.text(Stream::Stderr))
             };
-            let stdout = if self.prints_secret { String::new() } else { stdout };
+            let stdout = if self.shows_values { String::new() } else { stdout };
             for (place, text) in [("stdout", stdout), ("stderr", stderr), ("arguments or environment", itself)] {
                 let found = canary::found(&text);
                 assert!(found.is_empty(), "{place} of the program hold {found:?}:\n{text}");
