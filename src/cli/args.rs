@@ -181,6 +181,18 @@ database. The body comes from a file, or from standard input.
         #[arg(value_name = "BODY_FILE")]
         body_file: Option<PathBuf>,
     },
+    /// Delete what a lead is known again by, as a request for erasure wants it
+    #[command(after_help = "\
+For each visitor and contact a keyed hash is kept, which names the newest lead. Delete the lead itself first: while it is \
+there, a daemon may meet it again. Afterwards the same visitor and contact would be a new lead. The log holds ids and times, \
+and goes with [retention].")]
+    Forget {
+        /// The lead's id
+        lead: String,
+        /// Whose lead, where several tenants have one of that id
+        #[arg(long)]
+        tenant: Option<String>,
+    },
     /// Read the log, and prune it
     #[command(subcommand)]
     Deliveries(DeliveriesCommand),

@@ -11,6 +11,7 @@ mod deliveries;
 mod draft;
 mod endpoint;
 mod fields;
+mod forget;
 mod key;
 mod migrate;
 mod output;
@@ -136,6 +137,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Test { tenant, draft, re_engaged, json } => {
             test::run(&context()?, &tenant, &test::Options { draft, re_engaged, json }).await
         }
+        Command::Forget { lead, tenant } => forget::forget(&context()?, &lead, tenant.as_deref()).await,
         Command::Preview { tenant, template, no_template, omit_empty, last, re_engaged, json } => {
             let draft = args::Draft { template, no_template, omit_empty, ..args::Draft::default() };
             let options = preview::Options { draft, last, re_engaged, json };

@@ -179,3 +179,27 @@ fn to_key(bytes: &[u8]) -> Key {
     }
     key
 }
+
+const TENANTS_OF: &str = "\
+-- uniqueness::tenants_of
+SELECT DISTINCT u.tenant_id FROM lead_webhook.uniqueness u WHERE u.lead_id = $1 ORDER BY 1";
+
+/// The tenants who have a lead of that id that a key names.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn tenants_of(session: &mut Session, lead_id: &str) -> Result<Vec<String>, Error> {
+    session.query(TENANTS_OF, &[&lead_id]).await?.iter().map(|row| row.try_get(0)).collect()
+}
+
+const FORGET: &str = "\
+-- uniqueness::forget
+DELETE FROM lead_webhook.uniqueness u WHERE u.lead_id = $1 AND ($2::text IS NULL OR u.tenant_id = $2)";
+
+/// Deletes the keys that name the lead; how many.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn forget(session: &mut Session, lead_id: &str, tenant_id: Option<&str>) -> Result<u64, Error> {
+    session.execute(FORGET, &[&lead_id, &tenant_id]).await
+}

@@ -394,3 +394,33 @@ async fn a_lead_whose_row_stands_twice_is_sent_once() {
     assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:#?}");
     assert_eq!(setup.receiver.requests().len(), 2);
 }
+
+#[tokio::test]
+async fn a_lead_that_is_forgotten_is_known_no_more() {
+    let setup = Setup::new().await;
+    for tenant in ["acme", "bolt"] {
+        setup.endpoint(tenant).await;
+    }
+    let admin = setup.db.admin().await;
+    let _daemon = setup.daemon();
+    let visit =
+        "INSERT INTO leads (tenant_id, email, visitor_id) VALUES ('acme', 'ann@example.com', 'v1') RETURNING id";
+    let lead: uuid::Uuid = admin.query_one(visit, &[]).await.unwrap().get(0);
+    setup.db.wait_for_log(1).await;
+    admin.execute(visit, &[]).await.unwrap();
+    let rows = setup.db.wait_for_log(2).await;
+    assert_eq!(rows[1].reason.as_deref(), Some("duplicate"));
+    // The key names the newest lead.
+    let newest = rows[1].lead_id.clone();
+    assert_eq!(setup.run(&["forget", &lead.to_string()]).await.code, Some(1));
+    let same = "INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at)
+                SELECT sha256('another'), 'bolt', $1::text, now()";
+    admin.execute(same, &[&newest]).await.unwrap();
+    let whose = setup.run(&["forget", &newest]).await;
+    assert!(whose.code == Some(2) && whose.stderr.contains("(acme, bolt)"), "{}", whose.stderr);
+    let forgotten = setup.run(&["forget", &newest, "--tenant", "acme"]).await.ok();
+    assert!(forgotten.stderr.contains("1 key of lead"), "{}", forgotten.stderr);
+    admin.execute(visit, &[]).await.unwrap();
+    assert_eq!(setup.db.wait_for_log(3).await[2].status, "delivered");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
