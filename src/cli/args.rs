@@ -111,6 +111,9 @@ what is missing cannot be told: those leads count as undated, as do those whose 
     /// Manage a tenant's signing secret
     #[command(subcommand)]
     Secret(SecretCommand),
+    /// Show the ready-made settings for known destinations
+    #[command(subcommand)]
+    Preset(PresetCommand),
     /// Fire a synthetic lead at a tenant's endpoint, as saved or as the options change it, and show the outcome
     #[command(after_help = "\
 Sends one real request with a made-up lead (leadId test_…, an example.com email), also where the endpoint is off. The \
@@ -226,6 +229,7 @@ URL and header values are often credentials; a template is kept and shown in cle
 read from files, or one of them from standard input, like this:
 
   lead-webhook endpoint set acme --url @url.txt --template template.json
+  lead-webhook endpoint set acme --url @url.txt --preset hubspot-upsert --header @token.txt
   lead-webhook endpoint set acme --clear-headers --header @headers.txt
   lead-webhook endpoint set acme --header @- < header.txt")]
     Set {
@@ -293,6 +297,9 @@ pub struct Draft {
     /// Leave out members whose placeholders all came out empty
     #[arg(long, value_name = "BOOL")]
     pub omit_empty: Option<bool>,
+    /// Template, empty members and time as a known destination needs them: see `preset list`. Other options come on top of it
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["template", "no_template"])]
+    pub preset: Option<String>,
     /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says
     #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
     pub timeout: Option<String>,
@@ -301,15 +308,35 @@ pub struct Draft {
 impl Draft {
     /// Whether no option is given at all.
     pub fn is_empty(&self) -> bool {
-        let Self { url, headers, clear_headers, template, no_template, omit_empty, timeout } = self;
+        let Self { url, headers, clear_headers, template, no_template, omit_empty, preset, timeout } = self;
         url.is_none()
             && headers.is_empty()
             && template.is_none()
             && omit_empty.is_none()
+            && preset.is_none()
             && timeout.is_none()
             && !clear_headers
             && !no_template
     }
+}
+
+/// Commands on presets.
+#[derive(Debug, Subcommand)]
+pub enum PresetCommand {
+    /// List them
+    List {
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
+    /// Show one: URL, headers, template and what to know
+    Show {
+        /// The preset
+        name: String,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
+    },
 }
 
 /// Commands on secrets.

@@ -11,6 +11,7 @@ use std::{io::Read, ops::RangeInclusive, time::Duration};
 use crate::{
     delivery::{
         headers::{CustomHeaders, HeaderFault, MAX_HEADERS},
+        presets::Preset,
         template::Template,
     },
     egress::{EndpointUrl, Policy, Resolver},
@@ -20,7 +21,7 @@ use crate::{
     store::endpoints::{EndpointRow, SealedEndpoint},
 };
 
-use super::{Failure, args, fields::is_unseen};
+use super::{Failure, args, fields::is_unseen, preset};
 use source::Sources;
 
 /// What an endpoint's own limit of time may be; the table's CHECK says the same (spec section 4).
@@ -40,6 +41,7 @@ pub(super) struct Changes {
     omit_empty: Option<bool>,
     /// `Some(None)`: back to `delivery.timeout`.
     timeout: Option<Option<Duration>>,
+    preset: Option<&'static Preset>,
     problems: Vec<String>,
     warnings: Vec<String>,
 }
@@ -115,6 +117,9 @@ impl Changes {
         } else if let Some(template) = &options.template {
             changes.read_template(template, &mut sources);
         }
+        if let Some(name) = &options.preset {
+            changes.take_preset(name);
+        }
         if let Some(text) = &options.timeout {
             changes.timeout = timeout(text).map_err(|problem| changes.problems.push(problem)).ok();
         }
@@ -169,6 +174,20 @@ impl Changes {
         }
     }
 
+    /// Each of its settings, where no option of its own names another.
+    fn take_preset(&mut self, name: &str) {
+        self.preset = Preset::find(name);
+        let Some(preset) = self.preset else {
+            return self.problems.push(format!("--preset {}", preset::unknown(name)));
+        };
+        match preset.template.map(Template::parse).transpose() {
+            Ok(template) => self.template = Some(template),
+            Err(faults) => self.problems.extend(faults.iter().map(|fault| format!("--preset {name}: {fault}"))),
+        }
+        self.omit_empty.get_or_insert(preset.omit_empty);
+        self.timeout = Some(preset.timeout);
+    }
+
     /// Resolves a new URL's host, as a save does: a forbidden address is a problem, none at all a warning.
     pub(super) async fn resolve(&mut self, resolver: &Resolver) {
         let Some(url) = &self.url else { return };
@@ -181,6 +200,11 @@ impl Changes {
     /// Takes a problem up that the caller found.
     pub(super) fn refuse(&mut self, problem: String) {
         self.problems.push(problem);
+    }
+
+    /// The preset that was named.
+    pub(super) fn preset(&self) -> Option<&'static Preset> {
+        self.preset
     }
 
     /// Whether anything is wrong already: nothing will be saved then.

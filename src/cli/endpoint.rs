@@ -15,7 +15,7 @@ use super::{
     database::{failed, vouch_for_keys},
     draft::{Changes, Stored},
     fields::{aligned, printable, quoted},
-    output,
+    output, preset,
 };
 use in_force::{InForce, obstacles};
 
@@ -49,7 +49,7 @@ async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Re
         return changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row)).map(drop);
     }
     vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
-    let warnings = changes.warnings().to_vec();
+    let (warnings, preset) = (changes.warnings().to_vec(), changes.preset());
     let transaction = session.begin().await.map_err(&failed)?;
     let row = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
     let sealed = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, Some(row)))?;
@@ -58,7 +58,14 @@ async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Re
     for warning in warnings {
         output::message(&format!("warning: {warning}"));
     }
-    show_row(context, &found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?, json)
+    let row = found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?;
+    show_row(context, &row, json)?;
+    if let Some(preset) = preset {
+        for note in preset::notes(preset, &row) {
+            output::message(&format!("{}: {note}", preset.name));
+        }
+    }
+    Ok(())
 }
 
 async fn show(context: &Context, tenant: &str, json: bool) -> Result<(), Failure> {

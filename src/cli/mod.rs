@@ -15,6 +15,7 @@ mod forget;
 mod key;
 mod migrate;
 mod output;
+mod preset;
 mod preview;
 mod progress;
 mod reconcile;
@@ -137,6 +138,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Test { tenant, draft, re_engaged, json } => {
             test::run(&context()?, &tenant, &test::Options { draft, re_engaged, json }).await
         }
+        Command::Preset(command) => preset::run(command),
         Command::Forget { lead, tenant } => forget::forget(&context()?, &lead, tenant.as_deref()).await,
         Command::Preview { tenant, template, no_template, omit_empty, last, re_engaged, json } => {
             let draft = args::Draft { template, no_template, omit_empty, ..args::Draft::default() };

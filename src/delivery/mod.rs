@@ -27,6 +27,7 @@ mod excerpt;
 pub mod headers;
 mod kept;
 pub mod payload;
+pub mod presets;
 mod reach;
 pub mod request;
 pub mod signature;

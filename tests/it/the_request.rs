@@ -306,6 +306,46 @@ async fn a_preview_is_byte_for_byte_what_is_sent_and_tells_which_placeholders_ar
 }
 
 #[tokio::test]
+async fn a_preset_is_its_template_with_what_else_to_know_and_other_options_come_on_top() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let set = async |options: &[&str]| setup.run(&[&["endpoint", "set", "acme"], options].concat()).await;
+    let made = set(&["--preset", "hubspot-upsert", "--header", "X-Other: 1"]).await.ok();
+    for told in
+        ["its URL is https://api.hubapi.com/", "needs the header `Authorization: Bearer TOKEN`", "a phone alone"]
+    {
+        assert!(made.stderr.contains(told), "{told}: {}", made.stderr);
+    }
+    let made = set(&["--header", "authorization: Bearer x", "--preset", "hubspot-upsert"]).await.ok();
+    assert!(!made.stderr.contains("needs the header"), "{}", made.stderr);
+    let _daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let request = setup.receiver.wait_for(1).await.remove(0);
+    let upsert = r#"{"inputs":[{"idProperty":"email","id":"ann@example.com","properties":{}}]}"#;
+    assert_eq!(String::from_utf8(request.body).unwrap(), upsert, "what is empty would clear what HubSpot has");
+    let made = set(&["--preset", "google-sheets", "--timeout", "7s", "--json"]).await.ok();
+    let made: Value = serde_json::from_str(&made.stdout).unwrap();
+    assert_eq!(
+        (&made["template"], &made["timeout_ms"], &made["omit_empty"]),
+        (&Value::Null, &json!(7_000), &json!(false))
+    );
+    for (options, told) in [
+        (&["--preset", "salesforce"][..], "\"salesforce\" is no preset: it is one of hubspot-upsert"),
+        (&["--preset", "slack", "--no-template"][..], "cannot be used with"),
+    ] {
+        let refused = set(options).await;
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{}", refused.stderr);
+    }
+    let names = setup.run(&["preset", "list", "--json"]).await.ok().stdout;
+    assert_eq!(names.lines().count(), 9);
+    for line in names.lines() {
+        let preset: Value = serde_json::from_str(line).unwrap();
+        let shown = setup.run(&["preset", "show", preset["name"].as_str().unwrap()]).await.ok().stdout;
+        assert!(shown.contains(preset["url"].as_str().unwrap()), "{shown}");
+    }
+}
+
+#[tokio::test]
 async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is_told() {
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;

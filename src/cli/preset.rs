@@ -1,0 +1,72 @@
+//! `lead-webhook preset`: what `endpoint set --preset` knows. It needs neither configuration nor database.
+
+use serde_json::json;
+
+use super::{Failure, args::PresetCommand, fields::aligned, output};
+use crate::{
+    delivery::presets::{ALL, Preset},
+    store::endpoints::EndpointRow,
+};
+
+/// Lists them, or shows one.
+pub(super) fn run(command: PresetCommand) -> Result<(), Failure> {
+    match command {
+        PresetCommand::List { json: false } => {
+            output::data(&aligned(&ALL.map(|preset| (preset.name, preset.does.to_owned()))))
+        }
+        PresetCommand::List { json: true } => ALL.iter().try_for_each(|preset| output::json(&as_json(preset))),
+        PresetCommand::Show { name, json } => {
+            let preset = Preset::find(&name).ok_or_else(|| Failure::Arguments(unknown(&name)))?;
+            if json { output::json(&as_json(preset)) } else { show(preset) }
+        }
+    }
+}
+
+/// What a preset's name must be.
+pub(super) fn unknown(name: &str) -> String {
+    format!("{name:?} is no preset: it is one of {}", ALL.map(|preset| preset.name).join(", "))
+}
+
+/// What to know of a preset that was laid over an endpoint, which now is as `saved`.
+pub(super) fn notes(preset: &Preset, saved: &EndpointRow) -> Vec<String> {
+    let mut notes = Vec::new();
+    if !saved.sealed.host.as_deref().is_some_and(|host| preset.is_at(host)) {
+        notes.push(format!("its URL is {}", preset.url));
+    }
+    let has = |name: &str| saved.header_names.iter().any(|there| there.eq_ignore_ascii_case(name));
+    let missing = preset.headers.iter().filter(|(name, _)| !has(name));
+    notes.extend(missing.map(|(name, value)| format!("it needs the header `{name}: {value}`: --header @FILE")));
+    notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));
+    notes
+}
+
+fn show(preset: &Preset) -> Result<(), Failure> {
+    let Preset { name, does, url, headers, template, omit_empty, timeout, notes, .. } = preset;
+    let mut fields = vec![("preset", (*name).to_owned()), ("does", (*does).to_owned()), ("url", (*url).to_owned())];
+    fields.extend(headers.iter().map(|(name, value)| ("header", format!("{name}: {value}"))));
+    if *omit_empty {
+        fields.push(("empty members", "left out".to_owned()));
+    }
+    if let Some(timeout) = timeout {
+        fields.push(("timeout", humantime::format_duration(*timeout).to_string()));
+    }
+    fields.extend(notes.iter().map(|note| ("note", (*note).to_owned())));
+    let body = if template.is_some() { "as the template below" } else { "the default one" };
+    fields.push(("body", body.to_owned()));
+    output::data(&aligned(&fields))?;
+    template.map_or(Ok(()), |template| output::data(&format!("\n{}", template.trim_end())))
+}
+
+fn as_json(preset: &Preset) -> serde_json::Value {
+    let Preset { name, does, url, headers, template, omit_empty, timeout, notes, .. } = preset;
+    json!({
+        "name": name,
+        "does": does,
+        "url": url,
+        "headers": headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
+        "template": template,
+        "omit_empty": omit_empty,
+        "timeout_ms": timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok()),
+        "notes": notes,
+    })
+}
