@@ -201,6 +201,7 @@ CREATE TABLE lead_webhook.deliveries (
     is_test               boolean     NOT NULL DEFAULT false,
     redelivery_of         uuid,
     instance_id           uuid,
+    last_conversation_at  timestamptz,
     CONSTRAINT failed_has_failure CHECK ((status = 'failed') = (failure IS NOT NULL)),
     CONSTRAINT skipped_has_reason CHECK ((status = 'skipped') = (reason IS NOT NULL)),
     -- 302 is how a Google Apps Script answers after it ran. IS TRUE, because a CHECK lets NULL pass.
@@ -220,7 +221,8 @@ CREATE TABLE lead_webhook.deliveries (
     CONSTRAINT attempt_has_end CHECK (sent_at IS NULL OR finished_at >= sent_at),
     CONSTRAINT attempt_is_measured CHECK (sent_at IS NULL OR total_us IS NOT NULL),
     CONSTRAINT a_test_is_no_redelivery CHECK (NOT (is_test AND redelivery_of IS NOT NULL)),
-    CONSTRAINT redelivery_names_another CHECK (redelivery_of <> delivery_id)
+    CONSTRAINT redelivery_names_another CHECK (redelivery_of <> delivery_id),
+    CONSTRAINT only_who_came_back_talked_before CHECK (last_conversation_at IS NULL OR event = 'lead.re_engaged')
 );
 -- One log row an event, ever: the last guard behind the claim.
 CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries (event_id) WHERE redelivery_of IS NULL;
@@ -257,6 +259,7 @@ COMMENT ON COLUMN lead_webhook.deliveries.first_byte_us IS 'Microseconds from th
 COMMENT ON COLUMN lead_webhook.deliveries.total_us IS 'Microseconds of the whole attempt.';
 COMMENT ON COLUMN lead_webhook.deliveries.is_test IS 'Fired by `lead-webhook test`, with a synthetic lead.';
 COMMENT ON COLUMN lead_webhook.deliveries.redelivery_of IS 'The first delivery of the same event, where this is an explicit second send.';
+COMMENT ON COLUMN lead_webhook.deliveries.last_conversation_at IS 'With lead.re_engaged: the last conversation before the silence, for a redelivery; NULL where nothing was to be sent.';
 COMMENT ON COLUMN lead_webhook.deliveries.instance_id IS 'The daemon instance; NULL where no daemon did it.';
 
 CREATE TABLE lead_webhook.log_edge (

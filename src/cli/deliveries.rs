@@ -1,8 +1,9 @@
-//! `lead-webhook deliveries`: the log, listed, shown, followed, counted and pruned.
+//! `lead-webhook deliveries`: the log, listed, shown, followed, counted, sent again and pruned.
 
 mod filter;
 mod follow;
 mod prune;
+mod redeliver;
 mod show;
 mod stats;
 mod table;
@@ -27,6 +28,10 @@ pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result
         DeliveriesCommand::Stats { tenant, since, until, limit, json } => {
             let (tenant, until) = (tenant.as_deref(), until.as_deref());
             stats::stats(context, &stats::Words { tenant, since: &since, until, limit }, json).await
+        }
+        DeliveriesCommand::Redeliver { ids, filter, rate, dry_run, json } => {
+            let options = redeliver::Options { ids: &ids, filter: &filter, rate, dry_run, json };
+            redeliver::redeliver(context, &options).await
         }
         DeliveriesCommand::Prune { before, dry_run, json } => {
             prune::prune(context, before.as_deref(), dry_run, json).await

@@ -68,8 +68,9 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let outcome = pipeline.send(&endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
         Outcome::unsent(Status::Failed(Failed::Connect), Some(shortage.to_string()), draft.endpoint.destination())
     });
-    let captured_at = Some(event.captured_at);
-    let entry = Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, outcome };
+    let (captured_at, last_conversation_at) = (Some(event.captured_at), event.last_conversation_at);
+    let entry =
+        Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, last_conversation_at, outcome };
 
     let logged = delivery_log::record_test(&mut session, &entry).await;
     if let Err(error) = &logged {

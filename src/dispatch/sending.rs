@@ -88,6 +88,7 @@ pub(super) fn entry(delivery: &Delivery, outcome: Outcome) -> Entry {
         lead_id: delivery.event.lead_id.clone(),
         event: delivery.event.kind,
         captured_at: delivery.captured_at,
+        last_conversation_at: delivery.event.last_conversation_at,
         outcome,
     }
 }

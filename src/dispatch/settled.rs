@@ -19,6 +19,13 @@ fn event_of(event: &Pending) -> EventKind {
     event.decided.map_or(event.kind.presumed(), |(kind, _)| kind)
 }
 
+/// Of one who came back, as far as it is known.
+fn last_conversation_of(event: &Pending) -> Option<Timestamp> {
+    let presumed = (event.kind.presumed(), event.previous_conversation_at);
+    let (kind, last_conversation_at) = event.decided.unwrap_or(presumed);
+    last_conversation_at.filter(|_| kind == EventKind::ReEngaged)
+}
+
 /// Nothing is sent, for this reason.
 pub(super) fn skipped(
     event: &Pending,
@@ -43,6 +50,7 @@ fn entry(event: &Pending, captured_at: Option<Timestamp>, outcome: Outcome) -> E
         lead_id: event.lead_id.clone(),
         event: event_of(event),
         captured_at,
+        last_conversation_at: last_conversation_of(event),
         outcome,
     }
 }

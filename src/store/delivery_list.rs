@@ -46,6 +46,8 @@ pub struct Delivery {
     pub is_test: bool,
     pub redelivery_of: Option<Uuid>,
     pub instance_id: Option<Uuid>,
+    #[serde(serialize_with = "optional_time")]
+    pub last_conversation_at: Option<Timestamp>,
 }
 
 /// RFC 3339 in UTC, with what decimals there are.
@@ -91,6 +93,7 @@ impl Delivery {
             is_test: row.try_get("is_test")?,
             redelivery_of: row.try_get("redelivery_of")?,
             instance_id: row.try_get("instance_id")?,
+            last_conversation_at: row.try_get("last_conversation_at")?,
         })
     }
 }
@@ -101,7 +104,7 @@ macro_rules! select {
         "SELECT delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error,
        response_content_type, response_length, response_error_code, response_excerpt, host, port, address,
        captured_at, queued_at, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us,
-       is_test, redelivery_of, instance_id
+       is_test, redelivery_of, instance_id, last_conversation_at
 FROM lead_webhook.deliveries
 "
     };

@@ -30,6 +30,8 @@ pub struct Entry {
     pub event: EventKind,
     /// When the lead was captured, as the lead says.
     pub captured_at: Option<Timestamp>,
+    /// With [`EventKind::ReEngaged`]: the last conversation before the silence.
+    pub last_conversation_at: Option<Timestamp>,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -41,10 +43,10 @@ WITH u AS (
     SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
         $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[],
         $17::text[], $18::integer[], $19::inet[], $20::timestamptz[], $21::timestamptz[],
-        $22::integer[], $23::integer[], $24::integer[], $25::integer[])
+        $22::integer[], $23::integer[], $24::integer[], $25::integer[], $28::timestamptz[])
     AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
         status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
-        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us)
+        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)
 ), done AS (
     DELETE FROM lead_webhook.outbox o USING u
     WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
@@ -53,10 +55,11 @@ WITH u AS (
 INSERT INTO lead_webhook.deliveries AS d
     (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
      response_length, response_error_code, response_excerpt, host, port, address, captured_at, queued_at, sent_at, finished_at,
-     dns_us, connect_us, first_byte_us, total_us, instance_id, is_test)
+     dns_us, connect_us, first_byte_us, total_us, instance_id, is_test, last_conversation_at)
 SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
-     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27
+     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27,
+     u.last_conversation_at
 FROM u";
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
@@ -100,6 +103,16 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
 pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
     let columns = Columns::of(&[entry]);
     session.execute(&RECORD_OR_REPLACE, &columns.params(&None, &true)).await?;
+    Ok(())
+}
+
+/// The same for a redelivery, whose row [`redelivery::begin`](super::redelivery::begin) wrote.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn record_redelivery(session: &mut Session, entry: &Entry) -> Result<(), Error> {
+    let columns = Columns::of(&[entry]);
+    session.execute(&RECORD_OR_REPLACE, &columns.params(&None, &false)).await?;
     Ok(())
 }
 
@@ -156,6 +169,7 @@ struct Columns<'a> {
     connect: Sparse<i32>,
     first_byte: Sparse<i32>,
     total: Sparse<i32>,
+    last_conversation: Sparse<Timestamp>,
 }
 
 impl<'a> Columns<'a> {
@@ -194,10 +208,11 @@ impl<'a> Columns<'a> {
             connect: some(entries, |e| e.outcome.timing.connect.map(micros)),
             first_byte: some(entries, |e| e.outcome.timing.first_byte.map(micros)),
             total: some(entries, |e| e.outcome.timing.total.map(micros)),
+            last_conversation: some(entries, |e| e.last_conversation_at),
         }
     }
 
-    fn params<'p>(&'p self, instance_id: &'p Option<Uuid>, is_test: &'p bool) -> [Param<'p>; 27] {
+    fn params<'p>(&'p self, instance_id: &'p Option<Uuid>, is_test: &'p bool) -> [Param<'p>; 28] {
         [
             &self.tenant,
             &self.queued,
@@ -226,6 +241,7 @@ impl<'a> Columns<'a> {
             &self.total,
             instance_id,
             is_test,
+            &self.last_conversation,
         ]
     }
 }

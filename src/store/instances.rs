@@ -142,10 +142,12 @@ WITH ahead AS (
     RETURNING o.*
 ), logged AS (
     INSERT INTO lead_webhook.deliveries
-        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id)
+        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id,
+         last_conversation_at)
     SELECT t.delivery_id, t.event_id, t.tenant_id, t.lead_id, t.event, 'interrupted',
            'the daemon that made the attempt ended before its outcome was known: it may have arrived',
-           t.queued_at, clock_timestamp(), t.claimed_by
+           t.queued_at, clock_timestamp(), t.claimed_by,
+           CASE WHEN t.event = 'lead.re_engaged' THEN coalesce(t.last_conversation_at, t.previous_conversation_at) END
     FROM taken t
     ON CONFLICT DO NOTHING
 ), gone AS (

@@ -31,6 +31,7 @@ pub mod mapping;
 pub mod notifications;
 pub mod outbox;
 pub mod reconcile;
+pub mod redelivery;
 pub mod retention;
 pub mod sealed;
 pub mod session;

@@ -164,12 +164,14 @@ WITH u AS (
     WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
       AND (o.claimed_by IS NULL
            OR o.claimed_by = $1 AND o.delivery_id = u.delivery_id AND u.delivery_id <> ALL ($7::uuid[]))
-    RETURNING u.*, o.lead_id
+    RETURNING u.*, o.lead_id, coalesce(o.last_conversation_at, o.previous_conversation_at) AS last_conversation_at
 ), logged AS (
     INSERT INTO lead_webhook.deliveries
-        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id)
+        (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id,
+         last_conversation_at)
     SELECT t.delivery_id, t.event_id, t.tenant_id, t.lead_id, t.event, 'interrupted',
-           'the server that knew of the attempt was lost: it may have arrived', t.queued_at, clock_timestamp(), $1
+           'the server that knew of the attempt was lost: it may have arrived', t.queued_at, clock_timestamp(), $1,
+           CASE WHEN t.event = 'lead.re_engaged' THEN t.last_conversation_at END
     FROM taken t
     ON CONFLICT DO NOTHING
 )

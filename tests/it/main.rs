@@ -62,6 +62,8 @@ mod rotates_keys;
 mod runs_under_its_unit;
 /// Sealed values wherever they stand.
 mod sealed;
+/// An operator's explicit second send.
+mod sends_again;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;
 /// A receiver never has more connections open than attempts were in flight to it.

@@ -87,6 +87,7 @@ async fn a_lead_whose_row_was_pruned_is_neither_sent_again_nor_unaccounted() {
     let age = "UPDATE lead_webhook.installation SET installed_at = installed_at - interval '101 days',
                    leads_since = leads_since - interval '101 days';
                UPDATE lead_webhook.endpoint_switches SET switched_at = switched_at - interval '101 days';
+               DELETE FROM lead_webhook.log_edge;
                UPDATE leads SET created_at = created_at - interval '100 days';
                UPDATE lead_webhook.deliveries SET queued_at = queued_at - interval '100 days',
                    sent_at = sent_at - interval '100 days', finished_at = finished_at - interval '100 days'";

@@ -65,6 +65,33 @@ whole attempt: half of all, 95 and 99 of 100 took no longer. Tests are left out.
         #[arg(long)]
         json: bool,
     },
+    /// Send again, as a new delivery of the same event: by id, or what a filter lets through
+    #[command(after_help = "\
+Each is made from the lead as it is now, and goes to the endpoint as it is now; webhook-id is the event's, so that a receiver \
+that dedupes takes it once. A new log row names the first. With a filter: what failed or was interrupted, if --status says \
+nothing else, the oldest first, and nothing that was sent again already, unless that failed too. By id also that. \
+Exit code 1 unless all were delivered.
+
+  lead-webhook deliveries redeliver --tenant acme --since 2h --dry-run
+  lead-webhook deliveries redeliver --since 2026-04-22 --failure timeout --rate 2
+  lead-webhook deliveries redeliver 0c5be0b2")]
+    Redeliver {
+        /// Deliveries' or events' ids, or their first 8 digits or more
+        #[arg(value_name = "ID")]
+        ids: Vec<String>,
+        /// Which ones; --limit is how many at most.
+        #[command(flatten)]
+        filter: Filter,
+        /// So many a second, at most
+        #[arg(long, value_name = "N", default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=100))]
+        rate: u32,
+        /// Show which would be sent, and send nothing
+        #[arg(long)]
+        dry_run: bool,
+        /// One JSON object a line
+        #[arg(long)]
+        json: bool,
+    },
     /// Remove from the log what is older than [retention] says
     #[command(after_help = "\
 The daemon does the same by and by. It removes a thousand at a time, and may be ended and run again. What makes a lead \

@@ -16,9 +16,7 @@ const NAMED: usize = 10;
 
 /// Shows what `text` names.
 pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<(), Failure> {
-    let ids = parse(text).ok_or_else(|| {
-        Failure::Arguments(format!("{text:?} is no id: expected a UUID, or its first {SHORT_ID} digits or more"))
-    })?;
+    let ids = parse(text).ok_or_else(|| Failure::Arguments(not_an_id(text)))?;
     let mut session = context.session().await?;
     // The outbox first: an event moves from there to the log, never back.
     let limit = i64::try_from(NAMED + 1).unwrap_or(i64::MAX);
@@ -45,8 +43,13 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
     output::data(&aligned(&waiting_lines(event, Timestamp::now())))
 }
 
+/// What an id must be.
+pub(super) fn not_an_id(text: &str) -> String {
+    format!("{text:?} is no id: expected a UUID, or its first {SHORT_ID} digits or more")
+}
+
 /// A UUID, or its first digits; where the hyphens stand is no matter.
-fn parse(text: &str) -> Option<Ids> {
+pub(super) fn parse(text: &str) -> Option<Ids> {
     let digits = text.trim().replace('-', "");
     if !(SHORT_ID..=32).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
@@ -102,6 +105,7 @@ fn delivery_lines(delivery: &Delivery, others: &[&Delivery]) -> Vec<Line> {
         ("answer", delivery.http_status.map(|code| answer(code, delivery))),
         ("excerpt", delivery.response_excerpt.clone()),
         ("captured", delivery.captured_at.map(|time| time.to_string())),
+        ("last talked", delivery.last_conversation_at.map(|time| format!("{time}, before the silence"))),
         ("queued", Some(queued_at.to_string())),
         ("sent", sent_at.map(|time| format!("{time}, {} after it was queued", after(&time, queued_at)))),
         ("finished", Some(format!("{finished_at}, {} after it was queued", after(finished_at, queued_at)))),
@@ -217,6 +221,7 @@ mod tests {
             is_test: false,
             redelivery_of: None,
             instance_id: None,
+            last_conversation_at: None,
         }
     }
 

@@ -206,6 +206,7 @@ mod tests {
             is_test: false,
             redelivery_of: None,
             instance_id: None,
+            last_conversation_at: None,
         }
     }
 

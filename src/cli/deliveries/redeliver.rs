@@ -1,0 +1,304 @@
+//! `deliveries redeliver`: an operator's explicit second send. Each is a new delivery of the same event, made from the lead as
+//! it is now, to the endpoint as it is now. One after the other, and no faster than asked for.
+
+use std::{collections::HashMap, time::Duration};
+
+use jiff::Timestamp;
+use tokio::time::{Instant, sleep_until};
+use uuid::Uuid;
+
+use super::{filter, show, table};
+use crate::{
+    cli::{
+        Failure, args,
+        context::Context,
+        database::{failed, vouch_for_keys},
+        fields::quoted,
+        output,
+    },
+    delivery::request::Endpoint,
+    dispatch::guard,
+    event::{Event, EventKind},
+    outcome::{self, Outcome, Status},
+    pipeline::Pipeline,
+    store::{
+        delivery_list::{self, Delivery, Filter},
+        delivery_log::{self, Entry},
+        endpoints,
+        leads::{self, Lead, Leads, Loaded},
+        mapping::MappedSql,
+        outbox::Place,
+        redelivery::{self, Begun},
+        session::Session,
+    },
+};
+
+/// How the command is to go about it.
+pub(in crate::cli) struct Options<'a> {
+    /// Deliveries, or events, by id.
+    pub(in crate::cli) ids: &'a [String],
+    /// Those that it lets through, where no id is given.
+    pub(in crate::cli) filter: &'a args::Filter,
+    /// So many a second.
+    pub(in crate::cli) rate: u32,
+    /// Only says which.
+    pub(in crate::cli) dry_run: bool,
+    /// One JSON object a line.
+    pub(in crate::cli) json: bool,
+}
+
+/// What became of all.
+#[derive(Default)]
+struct Counts {
+    delivered: usize,
+    failed: usize,
+    unsent: usize,
+}
+
+/// Sends again, and says how each ended. Well ended only if all were delivered.
+pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) -> Result<(), Failure> {
+    let filter = read(options)?;
+    let pipeline = context.pipeline()?;
+    let mut session = context.session().await?;
+    vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
+    let guarded = guard::look(&mut session, pipeline.keyring()).await.map_err(failed(context))?;
+    guarded.map_err(|guarded| Failure::Operation(format!("nothing is sent: {guarded}")))?;
+    let first = match &filter {
+        Some(filter) => of_filter(context, &mut session, filter).await?,
+        None => of_ids(context, &mut session, options.ids).await?,
+    };
+    if first.is_empty() {
+        output::message("no delivery matches");
+        return Ok(());
+    }
+    if options.dry_run {
+        if options.json {
+            first.iter().try_for_each(output::json)?;
+        } else {
+            output::data(&table::of(&first))?;
+        }
+        output::message(&format!("{} would be sent again", count(first.len())));
+        return Ok(());
+    }
+    let mapped = MappedSql::resolve(session.client(), &context.config.leads).await.map_err(Failure::operation)?;
+    let mut work = Work { context, pipeline, session, mapped, insisted: filter.is_none(), endpoints: HashMap::new() };
+    let counts = work.send_all(&first, options).await?;
+    let Counts { delivered, failed, unsent } = counts;
+    output::message(&format!(
+        "{} sent again: {delivered} delivered, {failed} not; {unsent} not sent",
+        delivered + failed
+    ));
+    if delivered == first.len() { Ok(()) } else { Err(Failure::Said) }
+}
+
+/// The filter, or `None` where ids are given.
+fn read(options: &Options<'_>) -> Result<Option<Filter>, Failure> {
+    let words = options.filter;
+    let is_narrow = [&words.tenant, &words.lead, &words.since].iter().any(|word| word.is_some());
+    let is_given =
+        is_narrow || [&words.status, &words.failure, &words.event, &words.until].iter().any(|word| word.is_some());
+    let problem = match (options.ids.is_empty(), is_given) {
+        (false, true) => "ids and a filter are given: name deliveries by one of both",
+        (true, _) if !is_narrow => "nothing is named: give ids, or at least one of --tenant, --lead and --since",
+        (false, false) => return Ok(None),
+        (true, _) => {
+            let problems = |problems: Vec<String>| Failure::Arguments(problems.join("\n"));
+            return filter::read(words, Timestamp::now()).map(Some).map_err(problems);
+        }
+    };
+    Err(Failure::Arguments(problem.to_owned()))
+}
+
+/// First deliveries that the filter lets through, oldest first, without those that were sent again already. Where it says no
+/// status, those that failed or were interrupted.
+async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) -> Result<Vec<Delivery>, Failure> {
+    let wanted = |delivery: &Delivery| {
+        let is_wanted = filter.status.is_some() || ["failed", "interrupted"].contains(&delivery.status.as_str());
+        is_wanted && !delivery.is_test && delivery.redelivery_of.is_none()
+    };
+    let mut first = Vec::new();
+    let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
+    let mut page = Filter { limit: PAGE, ..filter.clone() };
+    loop {
+        let found = delivery_list::list_from(session, &page).await.map_err(failed(context))?;
+        let is_last = i64::try_from(found.len()).unwrap_or(i64::MAX) < PAGE;
+        let Some(last) = found.last().map(|last| last.finished_at) else { break };
+        let is_new = |one: &Delivery| !first.iter().any(|known: &Delivery| known.delivery_id == one.delivery_id);
+        let found: Vec<Delivery> = found.into_iter().filter(wanted).filter(is_new).collect();
+        let leads: Vec<_> = found.iter().map(|one| (one.lead_id.as_str(), one.tenant_id.as_str())).collect();
+        let again = redelivery::sent_again(session, &leads).await.map_err(failed(context))?;
+        first.extend(found.into_iter().filter(|one| !again.contains(&one.delivery_id)));
+        if first.len() > limit {
+            first.truncate(limit);
+            output::message(&format!("these are the oldest {limit} of more: see --limit, --since and --until"));
+            break;
+        }
+        if is_last || page.since == Some(last) {
+            break;
+        }
+        page.since = Some(last);
+    }
+    Ok(first)
+}
+
+/// Rows read at a time.
+const PAGE: i64 = 1_000;
+
+/// The first delivery of each event that an id names.
+async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Result<Vec<Delivery>, Failure> {
+    let (mut first, mut problems) = (Vec::<Delivery>::new(), Vec::new());
+    for text in ids {
+        let Some(ids) = show::parse(text) else {
+            problems.push(show::not_an_id(text));
+            continue;
+        };
+        let found = delivery_list::find(session, &ids, 2).await.map_err(failed(context))?;
+        match found.as_slice() {
+            [] => problems.push(format!("no delivery and no event of the log has the id {text}")),
+            [one] if one.is_test => problems.push(format!("{text} is a Test: `lead-webhook test` sends another one")),
+            [one] => {
+                let all = delivery_list::of_event(session, one).await.map_err(failed(context))?;
+                let original = all.into_iter().find(|delivery| delivery.redelivery_of.is_none());
+                first.extend(original.filter(|one| first.iter().all(|known| known.delivery_id != one.delivery_id)));
+            }
+            _ => problems.push(format!("several ids begin with {text}: give more of it")),
+        }
+    }
+    if problems.is_empty() { Ok(first) } else { Err(Failure::Arguments(problems.join("\n"))) }
+}
+
+struct Work<'a> {
+    context: &'a Context,
+    pipeline: Pipeline,
+    session: Session,
+    mapped: MappedSql,
+    /// Ids were given: also what was sent again already.
+    insisted: bool,
+    endpoints: HashMap<String, Result<Endpoint, String>>,
+}
+
+impl Work<'_> {
+    async fn send_all(&mut self, first: &[Delivery], options: &Options<'_>) -> Result<Counts, Failure> {
+        let mut counts = Counts::default();
+        let pace = Duration::from_secs(1) / options.rate;
+        for (at, delivery) in first.iter().enumerate() {
+            let next = Instant::now() + pace;
+            match self.send(delivery).await? {
+                Err(why) => {
+                    counts.unsent += 1;
+                    output::message(&format!(
+                        "tenant {}, lead {}: not sent: {why}",
+                        quoted(&delivery.tenant_id),
+                        quoted(&delivery.lead_id)
+                    ));
+                }
+                Ok(sent) => {
+                    match sent.status.as_str() {
+                        "delivered" => counts.delivered += 1,
+                        _ => counts.failed += 1,
+                    }
+                    if options.json {
+                        output::json(&sent)?;
+                    } else {
+                        output::data(&line(&sent))?;
+                    }
+                }
+            }
+            if at + 1 < first.len() {
+                sleep_until(next).await;
+            }
+        }
+        Ok(counts)
+    }
+
+    /// The new delivery as it is logged, or why nothing was sent.
+    async fn send(&mut self, first: &Delivery) -> Result<Result<Delivery, String>, Failure> {
+        let failed = failed(self.context);
+        let lead = match self.lead(first).await? {
+            Ok(lead) => lead,
+            Err(why) => return Ok(Err(why)),
+        };
+        let event = event(first, lead);
+        if !self.endpoints.contains_key(&first.tenant_id) {
+            let endpoint = self.endpoint(&first.tenant_id).await?;
+            self.endpoints.insert(first.tenant_id.clone(), endpoint);
+        }
+        let endpoint = match self.endpoints.get(&first.tenant_id) {
+            Some(Ok(endpoint)) => endpoint,
+            Some(Err(why)) => return Ok(Err(why.clone())),
+            None => return Ok(Err("its endpoint is gone".to_owned())),
+        };
+        let delivery_id = Uuid::new_v4();
+        let begun = redelivery::begin(&mut self.session, delivery_id, first.delivery_id, self.insisted).await;
+        let Begun::At(queued_at) = begun.map_err(&failed)? else {
+            return Ok(Err("somebody else has sent it again, or its log row is gone".to_owned()));
+        };
+        let outcome = self.pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
+            Outcome::unsent(Status::Failed(outcome::Failure::Connect), Some(shortage.to_string()), None)
+        });
+        let entry = Entry {
+            place: Place { tenant_id: first.tenant_id.clone(), queued_at, event_id: first.event_id },
+            delivery_id,
+            lead_id: first.lead_id.clone(),
+            event: event.kind,
+            captured_at: first.captured_at,
+            last_conversation_at: event.last_conversation_at,
+            outcome,
+        };
+        delivery_log::record_redelivery(&mut self.session, &entry).await.map_err(&failed)?;
+        let all = delivery_list::of_event(&mut self.session, first).await.map_err(&failed)?;
+        let sent = all.into_iter().find(|delivery| delivery.delivery_id == delivery_id);
+        Ok(sent.ok_or_else(|| "its log row is gone".to_owned()))
+    }
+
+    async fn lead(&mut self, first: &Delivery) -> Result<Result<Lead, String>, Failure> {
+        let statement = leads::load_statement(&mut self.session, &self.mapped).await.map_err(failed(self.context))?;
+        let client = self.session.shared();
+        client.begin("BEGIN").await.map_err(failed(self.context))?;
+        let wanted = [(first.lead_id.as_str(), Some(first.tenant_id.as_str()))];
+        let loaded: Leads = leads::load(client, &statement, &wanted).await.map_err(Failure::operation)?;
+        client.commit().await.map_err(failed(self.context))?;
+        Ok(match loaded.of(&first.tenant_id, &first.lead_id) {
+            Loaded::Found(lead) => Ok(lead.clone()),
+            Loaded::Broken(why) => Err(format!("it cannot be read: {why}")),
+            Loaded::Gone => Err("the lead is gone".to_owned()),
+        })
+    }
+
+    async fn endpoint(&mut self, tenant: &str) -> Result<Result<Endpoint, String>, Failure> {
+        let row = endpoints::find(&mut self.session, tenant).await.map_err(failed(self.context))?;
+        Ok(match row {
+            None => Err("the tenant has no endpoint".to_owned()),
+            Some(row) if !row.sealed.enabled => Err("the tenant's endpoint is off".to_owned()),
+            Some(row) => self.pipeline.open(tenant, &row.sealed).map_err(|unusable| unusable.error),
+        })
+    }
+}
+
+/// The same event, with the lead's values as they are now.
+fn event(first: &Delivery, lead: Lead) -> Event {
+    let kind = first.event.parse().unwrap_or(EventKind::Created);
+    Event {
+        event_id: first.event_id,
+        kind,
+        tenant_id: first.tenant_id.clone(),
+        lead_id: first.lead_id.clone(),
+        email: lead.email,
+        phone: lead.phone,
+        first_name: lead.first_name,
+        conversation_id: lead.conversation_id,
+        captured_at: lead.captured_at.unwrap_or(first.queued_at),
+        last_conversation_at: first.last_conversation_at,
+    }
+}
+
+fn line(sent: &Delivery) -> String {
+    let detail = sent.failure.as_deref().map_or_else(String::new, |failure| format!(" / {failure}"));
+    let http = sent.http_status.map_or_else(String::new, |status| format!(" {status}"));
+    let (tenant, lead) = (quoted(&sent.tenant_id), quoted(&sent.lead_id));
+    format!("{}{detail}{http}: tenant {tenant}, lead {lead}, delivery {}", sent.status, sent.delivery_id)
+}
+
+fn count(deliveries: usize) -> String {
+    if deliveries == 1 { "1 delivery".to_owned() } else { format!("{deliveries} deliveries") }
+}

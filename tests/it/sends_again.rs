@@ -1,0 +1,167 @@
+//! `deliveries redeliver`: an operator's explicit second send, which is the same event, the lead as it is now, and told apart
+//! from the first in the log.
+
+use serde_json::{Value, json};
+
+use crate::{
+    audit::age_heartbeats,
+    harness::{Answer, Gate, Output, Setup},
+};
+
+/// An installation in which operators send again.
+async fn installation() -> Setup {
+    let setup = Setup::new().await;
+    setup.sends_again();
+    setup.endpoint("acme").await;
+    setup
+}
+
+async fn redeliver(setup: &Setup, options: &[&str]) -> Output {
+    setup.run(&[&["deliveries", "redeliver", "--rate", "100"], options].concat()).await
+}
+
+#[tokio::test]
+async fn what_failed_is_sent_again_as_the_same_event_with_the_lead_as_it_is_now() {
+    let setup = installation().await;
+    setup.receiver.queue([Answer::status(200), Answer::status(503)]);
+    let _daemon = setup.daemon();
+    for email in ["ann@example.com", "bob@example.com"] {
+        setup.db.insert_lead("acme", email).await;
+        setup.receiver.wait_for(if email.starts_with('a') { 1 } else { 2 }).await;
+    }
+    setup.db.wait_for_log(2).await;
+    let change = "UPDATE leads SET email = 'rob@example.com' WHERE email = 'bob@example.com'";
+    setup.db.app().await.batch_execute(change).await.unwrap();
+    let dry = redeliver(&setup, &["--tenant", "acme", "--dry-run"]).await.ok();
+    assert!(dry.stderr.contains("1 delivery would be sent again") && dry.stdout.contains("http_status"), "{dry:?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+    let done = redeliver(&setup, &["--tenant", "acme"]).await.ok();
+    assert!(done.stderr.contains("1 sent again: 1 delivered, 0 not; 0 not sent"), "{}", done.stderr);
+    let requests = setup.receiver.requests();
+    let [_, first, again] = &requests[..] else { panic!("{}", requests.len()) };
+    let header = |name: &str| (first.header(name).unwrap(), again.header(name).unwrap());
+    let (one, other) = header("webhook-id");
+    assert_eq!(one, other, "receivers dedupe by it");
+    let (one, other) = header("X-Wilow-Delivery-Id");
+    assert_ne!(one, other);
+    assert_eq!(again.json()["email"], "rob@example.com");
+    assert_eq!(
+        (&again.json()["leadId"], &again.json()["capturedAt"]),
+        (&first.json()["leadId"], &first.json()["capturedAt"])
+    );
+    let rows = setup.db.log_rows().await;
+    let redelivery = rows.iter().find(|row| row.redelivery_of.is_some()).unwrap();
+    let original = rows.iter().find(|row| row.failure.is_some()).unwrap();
+    assert_eq!((redelivery.redelivery_of, redelivery.event_id), (Some(original.delivery_id), original.event_id));
+    assert_eq!((redelivery.status.as_str(), redelivery.instance_id), ("delivered", None));
+    let counted = setup.run(&["reconcile", "--json"]).await.ok();
+    let counts: Value = serde_json::from_str(counted.stdout.lines().next().unwrap()).unwrap();
+    assert_eq!((&counts["delivered"], &counts["failed"], &counts["sent_twice"]), (&json!(2), &json!(0), &json!(0)));
+    // Once is enough, unless somebody insists.
+    let nothing = redeliver(&setup, &["--tenant", "acme"]).await.ok();
+    assert_eq!(nothing.stderr, "no delivery matches\n");
+    let id = original.delivery_id.to_string();
+    redeliver(&setup, &[id.split('-').next().unwrap()]).await.ok();
+    assert_eq!(setup.receiver.requests().len(), 4);
+}
+
+#[tokio::test]
+async fn one_who_came_back_is_sent_again_with_the_last_conversation_before_the_silence() {
+    let setup = installation().await;
+    setup.receiver.queue([Answer::status(200), Answer::status(500)]);
+    let app = setup.db.app().await;
+    let _daemon = setup.daemon();
+    app.batch_execute(
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'a@example.com', '2026-01-01Z')",
+    )
+    .await
+    .unwrap();
+    setup.db.wait_for_log(1).await;
+    app.batch_execute("UPDATE leads SET last_conversation_at = '2026-03-01Z'").await.unwrap();
+    let row = setup.db.wait_for_log(2).await.remove(1);
+    redeliver(&setup, &[&row.event_id.to_string()]).await.ok();
+    let requests = setup.receiver.requests();
+    assert_eq!(requests[1].json()["lastConversationAt"], "2026-01-01T00:00:00.000Z");
+    assert_eq!(requests[2].body, requests[1].body);
+}
+
+#[tokio::test]
+async fn one_that_was_interrupted_keeps_what_a_redelivery_needs() {
+    let setup = installation().await;
+    let gate = Gate::closed();
+    setup.receiver.queue([Answer::status(200), Answer::status(200).behind(&gate)]);
+    let app = setup.db.app().await;
+    let mut daemon = setup.daemon();
+    app.batch_execute(
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'a@example.com', '2026-01-01Z')",
+    )
+    .await
+    .unwrap();
+    setup.db.wait_for_log(1).await;
+    app.batch_execute("UPDATE leads SET last_conversation_at = '2026-03-01Z'").await.unwrap();
+    setup.receiver.wait_for(2).await;
+    daemon.kill9();
+    age_heartbeats(&setup).await;
+    let _next = setup.daemon();
+    assert_eq!(setup.db.wait_for_log(2).await[1].status, "interrupted");
+    redeliver(&setup, &["--since", "1h"]).await.ok();
+    let requests = setup.receiver.requests();
+    assert_eq!(requests[2].body, requests[1].body);
+}
+
+#[tokio::test]
+async fn a_redelivery_that_is_cut_off_stands_as_interrupted_and_is_not_repeated_by_itself() {
+    let setup = installation().await;
+    let gate = Gate::closed();
+    setup.receiver.queue([Answer::status(503), Answer::status(200).behind(&gate)]);
+    let _daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let first = setup.db.wait_for_log(1).await.remove(0).delivery_id;
+    let mut cut_off = setup.start(&["deliveries", "redeliver", "--tenant", "acme"], &[], "");
+    setup.receiver.wait_for(2).await;
+    cut_off.kill9();
+    let rows = setup.db.log_rows().await;
+    let row = rows.iter().find(|row| row.redelivery_of == Some(first)).unwrap();
+    assert_eq!(row.status, "interrupted", "it may have arrived");
+    let nothing = redeliver(&setup, &["--tenant", "acme"]).await.ok();
+    assert_eq!(nothing.stderr, "no delivery matches\n");
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
+
+#[tokio::test]
+async fn what_cannot_be_sent_is_named_and_nothing_is_logged_of_it() {
+    let setup = installation().await;
+    setup.endpoint("bolt").await;
+    setup.receiver.answer(Answer::status(503));
+    {
+        let _daemon = setup.daemon();
+        for tenant in ["acme", "bolt"] {
+            setup.db.insert_lead(tenant, "ann@example.com").await;
+        }
+        setup.db.wait_for_log(2).await;
+    }
+    setup.run(&["endpoint", "disable", "bolt"]).await.ok();
+    setup.db.app().await.batch_execute("DELETE FROM leads WHERE tenant_id = 'acme'").await.unwrap();
+    let refused = redeliver(&setup, &["--since", "1h"]).await;
+    assert_eq!(refused.code, Some(1));
+    for told in ["tenant acme", "the lead is gone", "tenant bolt", "the tenant's endpoint is off", "2 not sent"] {
+        assert!(refused.stderr.contains(told), "{told}: {}", refused.stderr);
+    }
+    assert_eq!((setup.receiver.requests().len(), setup.db.log_rows().await.len()), (2, 2));
+    for (options, told) in [
+        (&[][..], "nothing is named"),
+        (&["--status", "failed"][..], "at least one of --tenant, --lead and --since"),
+        (&["0c5be0b2", "--tenant", "acme"][..], "one of both"),
+        (&["x", "00000000-0000-0000-0000-000000000000"][..], "is no id"),
+    ] {
+        let refused = redeliver(&setup, options).await;
+        assert!(refused.code == Some(2) && refused.stderr.contains(told), "{told}: {}", refused.stderr);
+    }
+    // A copy of the database sends nothing, by hand neither.
+    let admin = setup.db.admin().await;
+    admin.batch_execute("UPDATE lead_webhook.installation SET database_name = 'another'").await.unwrap();
+    setup.run(&["endpoint", "enable", "bolt"]).await.ok();
+    let guarded = redeliver(&setup, &["--tenant", "bolt"]).await;
+    assert!(guarded.code == Some(1) && guarded.stderr.contains("nothing is sent"), "{}", guarded.stderr);
+    assert_eq!(setup.receiver.requests().len(), 2);
+}
