@@ -56,7 +56,8 @@ impl Names {
     /// The answer to come: of the look-up that is under way, or of a new one.
     fn begin(&self, host: &str) -> Result<watch::Receiver<Option<Addresses>>, LookupError> {
         let mut under_way = locked(&self.under_way);
-        if let Some(answer) = under_way.get(host) {
+        // One whose thread is gone will never be answered.
+        if let Some(answer) = under_way.get(host).filter(|answer| answer.has_changed().is_ok()) {
             return Ok(answer.clone());
         }
         let thread = Arc::clone(&self.threads).try_acquire_owned();

@@ -1,6 +1,6 @@
 //! The log is for people: every table and column says what it is, and contradictory rows are impossible.
 
-use crate::harness::Setup;
+use crate::harness::{Answer, Setup};
 
 #[tokio::test]
 async fn every_table_and_column_of_ours_has_a_comment() {
@@ -8,7 +8,7 @@ async fn every_table_and_column_of_ours_has_a_comment() {
     let silent = "
         SELECT c.relname || coalesce('.' || a.attname, '')
         FROM pg_class c
-        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind = 'r'
+        LEFT JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'v')
         WHERE c.relnamespace = 'lead_webhook'::regnamespace AND c.relkind IN ('r', 'S', 'v')
           AND c.relname <> 'migrations'
           AND (obj_description(c.oid, 'pg_class') IS NULL
@@ -88,4 +88,45 @@ async fn an_event_has_one_row_and_a_redelivery_one_of_its_own() {
     let refused = admin.batch_execute(&insert("NULL")).await.unwrap_err();
     assert_eq!(refused.code().map(|code| code.code()), Some("23505"));
     admin.batch_execute(&insert("gen_random_uuid()")).await.unwrap();
+}
+
+#[tokio::test]
+async fn the_views_tell_an_application_what_it_was_granted_and_nothing_else() {
+    let setup = Setup::new().await;
+    for tenant in ["acme", "bolt"] {
+        setup.endpoint(tenant).await;
+    }
+    setup.receiver.queue([Answer::status(200), Answer::status(503)]);
+    {
+        let _daemon = setup.daemon();
+        for n in 1..=2 {
+            setup.db.insert_leads("acme", 1).await;
+            setup.db.wait_for_log(n).await;
+        }
+    }
+    setup.db.insert_leads("bolt", 3).await;
+    let (admin, app) = (setup.db.admin().await, setup.db.app().await);
+    let grant = "DO $$ BEGIN EXECUTE format('GRANT USAGE ON SCHEMA lead_webhook TO %1$I; GRANT SELECT ON
+                 lead_webhook.delivery_log, lead_webhook.endpoint_health, lead_webhook.backlog TO %1$I', $1); END $$";
+    let login: String = app.query_one("SELECT current_user::text", &[]).await.unwrap().get(0);
+    admin.batch_execute(&grant.replace("$1)", &format!("'{login}')"))).await.unwrap();
+    let outcomes = "SELECT outcome, http_status, took_ms IS NOT NULL, waited >= '0' FROM lead_webhook.delivery_log ORDER BY finished_at";
+    let rows = app.query(outcomes, &[]).await.unwrap();
+    let outcomes: Vec<(String, i16, bool, bool)> =
+        rows.iter().map(|row| (row.get(0), row.get(1), row.get(2), row.get(3))).collect();
+    let expected = [("delivered".to_owned(), 200, true, true), ("failed / http_status".to_owned(), 503, true, true)];
+    assert_eq!(outcomes, expected);
+    let health = "SELECT tenant_id, takes_leads, delivered, failed, success_percent::text, pending
+                  FROM lead_webhook.endpoint_health ORDER BY 1";
+    let rows = app.query(health, &[]).await.unwrap();
+    let health: Vec<(String, bool, i64, i64, Option<String>, i64)> =
+        rows.iter().map(|r| (r.get(0), r.get(1), r.get(2), r.get(3), r.get(4), r.get(5))).collect();
+    let acme = ("acme".to_owned(), true, 1, 1, Some("50.0".to_owned()), 0);
+    assert_eq!(health, [acme, ("bolt".to_owned(), true, 0, 0, None, 3)]);
+    let backlog = app.query_one("SELECT tenant_id, pending, in_flight FROM lead_webhook.backlog", &[]).await.unwrap();
+    assert_eq!((backlog.get(0), backlog.get(1), backlog.get(2)), ("bolt", 3_i64, 0_i64));
+    for table in ["endpoints", "deliveries", "outbox", "uniqueness"] {
+        let refused = app.query(&format!("SELECT FROM lead_webhook.{table}"), &[]).await.unwrap_err();
+        assert_eq!(refused.code().map(|code| code.code()), Some("42501"), "{table}");
+    }
 }

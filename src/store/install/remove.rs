@@ -28,6 +28,8 @@ pub(super) const TABLES: [&str; 11] = [
     "deliveries_kept",
     LOG,
 ];
+/// What reads them, in an order in which it can be dropped.
+pub(super) const VIEWS: [&str; 3] = ["endpoint_health", "backlog", "delivery_log"];
 /// Our sequences.
 pub(super) const SEQUENCES: [&str; 2] = ["missed", "bell"];
 
@@ -131,6 +133,8 @@ async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> R
     let gone: Vec<_> = gone.map(|table| format!("lead_webhook.{table}")).collect();
     let mut sql = String::new();
     if !gone.is_empty() {
+        let views = VIEWS.map(|view| format!("lead_webhook.{view}")).join(", ");
+        sql.push_str(&format!("DROP VIEW IF EXISTS {views};\n"));
         sql.push_str(&format!("DROP TABLE {};\n", gone.join(", ")));
     }
     let sequences = SEQUENCES.map(|name| format!("lead_webhook.{name}")).join(", ");

@@ -9,7 +9,7 @@ use tokio_postgres::Row;
 
 use super::{
     error::InstallError,
-    remove::{SEQUENCES, TABLES},
+    remove::{SEQUENCES, TABLES, VIEWS},
     step::Step,
     vet::Needed,
 };
@@ -182,7 +182,7 @@ CROSS JOIN LATERAL (
     UNION ALL
     SELECT 2, format(CASE c.relkind WHEN 'S' THEN 'SEQUENCE %I.%I' ELSE 'TABLE %I.%I' END, n.nspname, c.relname), c.relowner
     FROM pg_class AS c
-    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'S') AND c.relname = ANY ($2)
+    WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'S', 'v') AND c.relname = ANY ($2)
     UNION ALL
     SELECT 3, format('FUNCTION %I.%I()', n.nspname, f.proname), f.proowner
     FROM pg_proc AS f
@@ -194,7 +194,7 @@ ORDER BY o.place, o.what";
 /// What is ours and does not belong to the owner role, as in a dump that was restored with `--no-owner`.
 pub(super) async fn astray(client: &Client, config: &Config, facts: &Facts) -> Result<Option<Need>, InstallError> {
     let owner = &config.database.owner_role;
-    let ours: Vec<&str> = TABLES.iter().chain(&SEQUENCES).copied().collect();
+    let ours: Vec<&str> = TABLES.iter().chain(&SEQUENCES).chain(&VIEWS).copied().collect();
     let rows = client.query(ASTRAY, &[owner, &ours]).await?;
     let sql: Vec<&str> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
     // Who is no superuser would have to own all of it, and to be a member of the owner role.
