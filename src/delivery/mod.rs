@@ -25,6 +25,7 @@ pub mod client;
 pub mod diagnosis;
 mod excerpt;
 pub mod headers;
+pub mod hints;
 mod kept;
 pub mod payload;
 pub mod presets;

@@ -7,8 +7,12 @@ use uuid::Uuid;
 use super::table::SHORT_ID;
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output, time::span},
+    delivery::hints::{self, Ended},
     outcome::Status,
-    store::delivery_list::{self, Delivery, Ids, Waiting},
+    store::{
+        delivery_list::{self, Delivery, Ids, Waiting},
+        endpoints,
+    },
 };
 
 /// How many of those that begin alike are named.
@@ -30,7 +34,8 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
     }
     if let Some(one) = found.first() {
         let all = delivery_list::of_event(&mut session, one).await.map_err(failed(context))?;
-        return show_deliveries(&all, &ids, json);
+        let endpoint = endpoints::find(&mut session, &one.tenant_id).await.map_err(failed(context))?;
+        return show_deliveries(&all, &ids, endpoint.and_then(|row| row.secret_set_at), json);
     }
     let Some(event) = waiting.first() else {
         return Err(Failure::Operation(format!(
@@ -65,7 +70,7 @@ fn ambiguous(text: &str, events: &[Uuid]) -> Failure {
 }
 
 /// The delivery that was named; where the event was, all of its deliveries.
-fn show_deliveries(all: &[Delivery], ids: &Ids, json: bool) -> Result<(), Failure> {
+fn show_deliveries(all: &[Delivery], ids: &Ids, secret_set_at: Option<Timestamp>, json: bool) -> Result<(), Failure> {
     let is_named = all.iter().any(|delivery| ids.contain(delivery.delivery_id));
     let shown = all.iter().filter(|delivery| !is_named || ids.contain(delivery.delivery_id));
     for (at, delivery) in shown.enumerate() {
@@ -77,9 +82,37 @@ fn show_deliveries(all: &[Delivery], ids: &Ids, json: bool) -> Result<(), Failur
             output::data("")?;
         }
         let others = all.iter().filter(|other| is_named && other.delivery_id != delivery.delivery_id);
-        output::data(&aligned(&delivery_lines(delivery, &others.collect::<Vec<_>>())))?;
+        let mut lines = delivery_lines(delivery, &others.collect::<Vec<_>>());
+        if let Some(hint) = hint(delivery, secret_set_at) {
+            // Below the error, or the meaning.
+            let at = lines.iter().rposition(|(key, _)| ["meaning", "error"].contains(key)).map_or(0, |at| at + 1);
+            lines.insert(at, ("hint", hint));
+        }
+        output::data(&aligned(&lines))?;
     }
     Ok(())
+}
+
+/// After another secret was generated receivers refuse for so long, if at all.
+const NEW_SECRET: SignedDuration = SignedDuration::from_hours(7 * 24);
+
+/// What helps, where there is more to say than the error does.
+fn hint(delivery: &Delivery, secret_set_at: Option<Timestamp>) -> Option<String> {
+    let http_status = delivery.http_status.and_then(|status| u16::try_from(status).ok());
+    let Status::Failed(failure) = Status::parse(&delivery.status, delivery.failure.as_deref(), None)? else {
+        return None;
+    };
+    if let (Some(401 | 403), Some(sent_at), Some(secret_set_at)) = (http_status, delivery.sent_at, secret_set_at) {
+        let after = sent_at.duration_since(secret_set_at);
+        if (SignedDuration::ZERO..NEW_SECRET).contains(&after) {
+            let after = span(after);
+            return Some(format!(
+                "The secret was replaced {after} before: see whether the receiver verifies by the new one."
+            ));
+        }
+    }
+    let host = delivery.host.as_deref()?;
+    hints::hint(&Ended { host, failure, http_status }).map(str::to_owned)
 }
 
 /// A key and its value; a value that is absent is left out.
@@ -238,6 +271,24 @@ mod tests {
         for text in ["", "0c5be0b", "0c5be0bz", "0c5be0b2-0c83-4f6c-9d9e-94b2a3f3d8f1a", "०c5be0b2"] {
             assert_eq!(parse(text), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_refusal_after_another_secret_was_generated_points_to_that() {
+        let set_at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
+        let refused = Delivery { http_status: Some(401), ..delivery() };
+        let said = hint(&refused, set_at("2026-04-22T10:10:00Z")).unwrap();
+        assert!(said.contains("replaced 5m 2s before"), "{said}");
+        for (one, secret_set_at) in [
+            (refused.clone(), set_at("2026-04-22T10:20:00Z")),
+            (refused.clone(), set_at("2026-04-01T10:00:00Z")),
+            (refused, None),
+            (delivery(), set_at("2026-04-22T10:10:00Z")),
+        ] {
+            assert_eq!(hint(&one, secret_set_at), None);
+        }
+        let limited = Delivery { http_status: Some(429), ..delivery() };
+        assert!(hint(&limited, None).unwrap().contains("redeliver"));
     }
 
     #[test]
