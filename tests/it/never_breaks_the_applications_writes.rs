@@ -85,11 +85,11 @@ async fn a_statement_succeeds_whatever_of_ours_is_broken_and_the_mark_survives_a
     application.administer("ALTER TABLE lead_webhook.outbox ADD CHECK (false)").await;
     application.run(&format!("BEGIN; {insert}; ROLLBACK")).await;
     assert_eq!(application.missed().await, 1);
-    application.administer("DROP TABLE lead_webhook.outbox").await;
+    application.administer("DROP TABLE lead_webhook.outbox CASCADE").await;
     application.run(insert).await;
     assert_eq!(application.missed().await, 2);
     for gone in ["SEQUENCE lead_webhook.missed", "TABLE lead_webhook.endpoints"] {
-        application.administer(&format!("DROP {gone}")).await;
+        application.administer(&format!("DROP {gone} CASCADE")).await;
         application.run(insert).await;
     }
     assert_eq!(application.warnings().len(), 4);

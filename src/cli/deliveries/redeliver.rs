@@ -1,7 +1,10 @@
 //! `deliveries redeliver`: an operator's explicit second send. Each is a new delivery of the same event, made from the lead as
 //! it is now, to the endpoint as it is now. One after the other, and no faster than asked for.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    time::Duration,
+};
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
@@ -116,15 +119,16 @@ async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) ->
         let is_wanted = filter.status.is_some() || ["failed", "interrupted"].contains(&delivery.status.as_str());
         is_wanted && !delivery.is_test && delivery.redelivery_of.is_none()
     };
-    let mut first = Vec::new();
+    let (mut first, mut seen) = (Vec::new(), HashSet::new());
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let mut page = Filter { limit: PAGE, ..filter.clone() };
     loop {
         let found = delivery_list::list_from(session, &page).await.map_err(failed(context))?;
         let is_last = i64::try_from(found.len()).unwrap_or(i64::MAX) < PAGE;
         let Some(last) = found.last().map(|last| last.finished_at) else { break };
-        let is_new = |one: &Delivery| !first.iter().any(|known: &Delivery| known.delivery_id == one.delivery_id);
-        let found: Vec<Delivery> = found.into_iter().filter(wanted).filter(is_new).collect();
+        // Pages overlap where several ended in the same moment.
+        let found: Vec<Delivery> =
+            found.into_iter().filter(|one| wanted(one) && seen.insert(one.delivery_id)).collect();
         let leads: Vec<_> = found.iter().map(|one| (one.lead_id.as_str(), one.tenant_id.as_str())).collect();
         let again = redelivery::sent_again(session, &leads).await.map_err(failed(context))?;
         first.extend(found.into_iter().filter(|one| !again.contains(&one.delivery_id)));
@@ -142,7 +146,7 @@ async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) ->
 }
 
 /// Rows read at a time.
-const PAGE: i64 = 1_000;
+const PAGE: i64 = 10_000;
 
 /// The first delivery of each event that an id names.
 async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Result<Vec<Delivery>, Failure> {
