@@ -92,7 +92,7 @@ Exit code 1 unless all were delivered.
         #[arg(long)]
         json: bool,
     },
-    /// Remove from the log what is older than [retention] says
+    /// Remove from the log what is older than `[retention]` says
     #[command(after_help = "\
 The daemon does the same by and by. It removes a thousand at a time, and may be ended and run again. What makes a lead \
 known for a duplicate stays: nothing is sent again. `reconcile` looks at no lead from before.
