@@ -12,6 +12,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
+    admin::{Admin, Bound},
     config::{self, Config},
     dispatch::{
         dispatcher::Dispatcher,
@@ -24,6 +25,7 @@ use crate::{
         wake_up::WakeUp,
     },
     keyring::KeyRing,
+    metrics::Metrics,
     pipeline::Pipeline,
     shortage::Shortage,
     shutdown::{Request, Requests},
@@ -49,6 +51,9 @@ pub enum StartError {
     /// The HTTP client cannot be made.
     #[error(transparent)]
     Client(#[from] crate::delivery::tls::ClientError),
+    /// The admin listener cannot be opened.
+    #[error("admin.listen: {0}")]
+    Admin(#[source] std::io::Error),
     /// The signals cannot be listened to.
     #[error("signals cannot be listened to: {0}")]
     Signals(#[from] std::io::Error),
@@ -73,6 +78,7 @@ struct Tasks {
     dispatcher: JoinHandle<()>,
     sweeper: JoinHandle<()>,
     flight: Arc<Flight>,
+    metrics: Arc<Metrics>,
     wake_up: WakeUp,
     pipeline: watch::Sender<Arc<Pipeline>>,
     standing: watch::Receiver<Standing>,
@@ -86,7 +92,14 @@ impl Daemon {
     /// [`StartError`]; a database that is away is none, it is waited for.
     pub async fn run(mut self) -> Result<Ended, StartError> {
         let mut requests = Requests::new()?;
+        let admin = match &self.config.admin.listen {
+            Some(listen) => Some(Bound::bind(listen).await.map_err(StartError::Admin)?),
+            None => None,
+        };
         let mut tasks = self.start()?;
+        if let Some(bound) = admin {
+            tasks.tell(bound, Arc::new(self.config.database.clone()));
+        }
         notify(&[NotifyState::Ready]);
         let mut watchdog = watchdog();
         if !self.watch(&mut tasks, &mut requests, &mut watchdog).await {
@@ -118,11 +131,13 @@ impl Daemon {
         let (ended, outcomes) = mpsc::unbounded_channel();
 
         let memory = Arc::new(Mutex::new(Memory::default()));
+        let metrics = Arc::new(Metrics::default());
         let recorder = Recorder::new(
             Arc::clone(&database),
             Arc::clone(&heart),
             Arc::clone(&flight),
             Arc::clone(&memory),
+            Arc::clone(&metrics),
             pipeline.subscribe(),
             status,
         );
@@ -133,11 +148,13 @@ impl Daemon {
             retention: self.config.retention,
             heart: Arc::clone(&heart),
             wake_up: wake_up.clone(),
+            metrics: Arc::clone(&metrics),
             pipeline: pipeline.subscribe(),
             stop: stop.subscribe(),
         };
         let dispatcher = Dispatcher {
             memory,
+            metrics: Arc::clone(&metrics),
             pause: Arc::default(),
             database,
             leads: self.config.leads.clone(),
@@ -156,6 +173,7 @@ impl Daemon {
             dispatcher: tokio::spawn(dispatcher.run()),
             sweeper: tokio::spawn(sweeper.run()),
             flight,
+            metrics,
             wake_up,
             pipeline,
             standing,
@@ -205,7 +223,7 @@ impl Daemon {
             Ok((config, keyring, new)) => {
                 if needs_restart(&config, &self.config) {
                     tracing::warn!(
-                        "changes in [database], [leads], [retention] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
+                        "changes in [database], [leads], [retention], [admin] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
                     );
                 }
                 self.level.set(config.log.level);
@@ -233,6 +251,20 @@ impl Daemon {
 }
 
 impl Tasks {
+    /// Lets the admin listener tell of them.
+    #[expect(clippy::disallowed_methods, reason = "it holds nothing that anybody must wait for at the end")]
+    fn tell(&self, bound: Bound, database: Arc<config::Database>) {
+        let admin = Admin {
+            database,
+            metrics: Arc::clone(&self.metrics),
+            flight: Arc::clone(&self.flight),
+            wake_up: self.wake_up.clone(),
+            standing: self.standing.clone(),
+            session: Mutex::new(None),
+        };
+        tokio::spawn(admin.serve(bound, self.stop.subscribe()));
+    }
+
     /// Stops the tasks in order: no more claims, what is in flight ends, outcomes are written.
     async fn end(self, requests: &mut Requests, watchdog: &mut Interval) -> Ended {
         let Self { recorder, listener, dispatcher, sweeper, flight, stop, .. } = self;
@@ -288,6 +320,7 @@ fn needs_restart(new: &Config, old: &Config) -> bool {
     new.database != old.database
         || new.leads != old.leads
         || new.retention != old.retention
+        || new.admin != old.admin
         || new.log.format != old.log.format
         || restarted(new) != restarted(old)
 }

@@ -22,7 +22,7 @@
 //!
 //! Imports point one way: the words ([`event`], [`outcome`], [`secret`], [`shortage`]) know nothing; [`keyring`],
 //! [`names`], [`roots`] and [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
-//! [`dispatch`] decides when; [`daemon`] and [`cli`] start it all.
+//! [`dispatch`] decides when, and [`metrics`] count; [`admin`] tells; [`daemon`] and [`cli`] start it all.
 
 pub mod event;
 pub mod outcome;
@@ -42,10 +42,12 @@ pub mod keyring;
 pub mod delivery;
 pub mod store;
 
+pub mod metrics;
 pub mod pipeline;
 
 pub mod dispatch;
 
+pub mod admin;
 pub mod daemon;
 pub mod shutdown;
 pub mod telemetry;

@@ -16,6 +16,7 @@ pub(super) async fn run(context: Context) -> Result<(), Failure> {
         Ok(Ended::Drained) => Ok(()),
         Ok(Ended::InDoubt) => Err(Failure::Said),
         Err(StartError::Client(error)) => Err(error.into()),
+        Err(error @ StartError::Admin(_)) => Err(Failure::operation(error)),
         Err(StartError::Signals(error)) => Err(Failure::of_the_system("signals cannot be listened to", &error)),
     }
 }

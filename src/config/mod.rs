@@ -18,7 +18,7 @@ mod problem;
 mod reader;
 mod sections;
 
-use std::{fmt, path::PathBuf, time::Duration};
+use std::{fmt, net::SocketAddr, path::PathBuf, time::Duration};
 
 pub use self::{
     environment::host_name,
@@ -44,6 +44,8 @@ pub struct Config {
     pub log: Log,
     /// How long the log table keeps its rows.
     pub retention: Retention,
+    /// Where health and metrics are told.
+    pub admin: Admin,
 }
 
 /// Section `[database]`.
@@ -203,6 +205,22 @@ pub struct Retention {
     pub skipped: Option<Duration>,
     /// Of what failed or was interrupted.
     pub failed: Option<Duration>,
+}
+
+/// Section `[admin]`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Admin {
+    /// Where to listen; `None`: nowhere.
+    pub listen: Option<Listen>,
+}
+
+/// Where the admin listener is: on this host alone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Listen {
+    /// A loopback address.
+    Tcp(SocketAddr),
+    /// A Unix socket, by its absolute path.
+    Unix(PathBuf),
 }
 
 /// `log.level`.

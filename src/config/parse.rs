@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use crate::egress;
 
-use super::{Mapping, TableName, reader::Setting};
+use super::{Listen, Mapping, TableName, reader::Setting};
 
 /// Bytes of a name in PostgreSQL's catalog (NAMEDATALEN - 1); the server cuts longer ones off without a word.
 const NAME_BYTES: usize = 63;
@@ -79,6 +79,28 @@ pub(super) fn list<T>(entry: impl Fn(&str) -> Result<T, String>) -> impl Fn(&Set
             }
         }
         if problems.is_empty() { Ok(values) } else { Err(problems.join("; ")) }
+    }
+}
+
+/// Where to listen on this host; empty: nowhere.
+pub(super) fn listen(setting: &Setting) -> Result<Option<Listen>, String> {
+    let text = setting.text()?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected = "write 127.0.0.1:9464, or unix:/run/lead-webhook/admin.sock";
+    if let Some(path) = text.strip_prefix("unix:") {
+        let is_absolute = path.starts_with('/') && !path.ends_with('/');
+        return if is_absolute {
+            Ok(Some(Listen::Unix(path.into())))
+        } else {
+            Err(format!("{text:?} has no absolute path: {expected}"))
+        };
+    }
+    match text.parse::<std::net::SocketAddr>() {
+        Ok(address) if address.ip().is_loopback() => Ok(Some(Listen::Tcp(address))),
+        Ok(_) => Err(format!("{text:?} can be reached from elsewhere: {expected}, and put a reverse proxy before it")),
+        Err(_) => Err(format!("{text:?} is no address with a port: {expected}")),
     }
 }
 

@@ -9,7 +9,8 @@ use std::{
 use crate::egress::Lists;
 
 use super::{
-    Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, Retention, TableName, Tls,
+    Admin, Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, Retention,
+    TableName, Tls,
     database_url::{contradicts, database_url, optional_database_url},
     files, parse,
     reader::{Reader, Setting},
@@ -40,6 +41,7 @@ pub(super) fn read(reader: &mut Reader, credentials_directory: Option<&Path>) ->
         keys_file: reader.read_or("keys.file", || default_keys_file(credentials_directory), files::path),
         log: log(reader),
         retention: retention(reader),
+        admin: Admin { listen: reader.read("admin.listen", None, parse::listen) },
     }
 }
 

@@ -15,6 +15,7 @@ use tracing::Instrument as _;
 use crate::{
     config::{Database, Leads},
     failpoint,
+    metrics::Metrics,
     outcome::{Outcome, Status},
     pipeline::Pipeline,
     store::{self, bell, outbox, session::explain},
@@ -71,6 +72,8 @@ pub struct Dispatcher {
     pub heart: Arc<Heart>,
     /// What was claimed of late.
     pub memory: Arc<Mutex<Memory>>,
+    /// How events end is counted.
+    pub metrics: Arc<Metrics>,
     /// Where nothing can be sent just now.
     pub pause: Arc<Pause>,
     /// When to look.
@@ -264,6 +267,7 @@ impl Dispatcher {
     fn start(&self, ready: &mut Ready, claimed: Claimed, claimed_at: Instant, tasks: &mut JoinSet<()>) {
         for entry in &claimed.settled {
             log_settled(entry);
+            self.metrics.ended(entry.outcome.status, None);
         }
         forget_ended(tasks);
         let pipeline = Arc::clone(&ready.pipeline);
@@ -280,6 +284,7 @@ impl Dispatcher {
                 endpoint,
                 seat,
                 heart: Arc::clone(&self.heart),
+                metrics: Arc::clone(&self.metrics),
                 pause: Arc::clone(&self.pause),
                 claimed_at,
                 ended: self.ended.clone(),
@@ -309,6 +314,7 @@ impl Dispatcher {
                 delivery.id = %delivery.delivery_id,
                 "interrupted: the daemon was stopped before the answer came; it may have arrived",
             );
+            self.metrics.interrupted(1);
             let error = "the daemon was stopped before the answer came: it may have arrived".to_owned();
             let outcome = Outcome::unsent(Status::Interrupted, Some(error), delivery.endpoint.destination());
             // The recorder outlives the dispatcher.

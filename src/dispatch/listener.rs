@@ -47,15 +47,17 @@ enum End {
 pub async fn listen(database: Arc<Database>, wake_up: WakeUp, mut stop: watch::Receiver<bool>) {
     let mut backoff = Backoff::default();
     while !*stop.borrow() {
-        tokio::select! {
+        let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            ended = listen_once(&database, &wake_up, &mut backoff) => match ended {
-                End::Lost(error) if backoff.is_first() => {
-                    tracing::warn!(error, "not listening, trying again; the daemon polls meanwhile");
-                }
-                End::Lost(_) => {}
-                End::Deaf => continue,
+            ended = listen_once(&database, &wake_up, &mut backoff) => ended,
+        };
+        wake_up.listens(false);
+        match ended {
+            End::Lost(error) if backoff.is_first() => {
+                tracing::warn!(error, "not listening, trying again; the daemon polls meanwhile");
             }
+            End::Lost(_) => {}
+            End::Deaf => continue,
         }
         tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
@@ -90,6 +92,7 @@ async fn listen_once(database: &Database, wake_up: &WakeUp, backoff: &mut Backof
         tracing::info!("notifications come through now");
     }
     wake_up.deafen(false);
+    wake_up.listens(true);
     wake_up.ring();
     while notifications.recv().await.is_some() {
         wake_up.ring();

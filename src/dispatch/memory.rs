@@ -59,15 +59,17 @@ impl Memory {
     }
 
     /// Looks at which timeline the server is. Where it is another one than before, what stands unclaimed of these claims is
-    /// logged as interrupted, and so is what stands claimed though its outcome was written: all but the `unsettled`.
+    /// logged as interrupted, and so is what stands claimed though its outcome was written: all but the `unsettled`. How
+    /// many that were.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost; it is to be looked again then, before anything is claimed.
-    pub(super) async fn meet(&mut self, session: &mut Session, own: Uuid, unsettled: &[Uuid]) -> Result<(), Error> {
+    pub(super) async fn meet(&mut self, session: &mut Session, own: Uuid, unsettled: &[Uuid]) -> Result<u64, Error> {
         let now = timeline::read(session).await?;
+        let mut interrupted = 0;
         if self.timeline.is_some() && now.is_some() && self.timeline != now {
             let claims: Vec<&Forgotten> = self.claims.iter().map(|(_, claim)| claim).collect();
-            let interrupted = outbox::interrupt(session, own, &claims, unsettled).await?;
+            interrupted = outbox::interrupt(session, own, &claims, unsettled).await?;
             tracing::warn!(
                 interrupted,
                 "another server has taken over; what it did not know to be claimed or recorded was logged as interrupted"
@@ -75,7 +77,7 @@ impl Memory {
             self.taken_over_at = Some(Instant::now());
         }
         self.timeline = now.or(self.timeline.take());
-        Ok(())
+        Ok(u64::try_from(interrupted).unwrap_or_default())
     }
 
     /// So long the first claim has to wait where there are other daemons, which may know of more.

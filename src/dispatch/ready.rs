@@ -72,7 +72,8 @@ impl Dispatcher {
         let unsettled = self.flight.unsettled();
         let own = self.heart.instance_id();
         let mut memory = self.memory.lock().await;
-        memory.meet(&mut session, own, &unsettled).await.map_err(explained)?;
+        let interrupted = memory.meet(&mut session, own, &unsettled).await.map_err(explained)?;
+        self.metrics.interrupted(interrupted);
         let grace = memory.grace();
         drop(memory);
         if !grace.is_zero() && instances::has_others(&mut session, own).await.map_err(explained)? {

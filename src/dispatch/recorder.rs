@@ -15,6 +15,7 @@ use uuid::Uuid;
 use crate::{
     config::Database,
     failpoint,
+    metrics::Metrics,
     pipeline::Pipeline,
     store::{
         Error, bell, connect,
@@ -68,6 +69,7 @@ pub struct Recorder {
     heart: Arc<Heart>,
     flight: Arc<Flight>,
     memory: Arc<Mutex<Memory>>,
+    metrics: Arc<Metrics>,
     pipeline: watch::Receiver<Arc<Pipeline>>,
     status: watch::Sender<Standing>,
     session: Option<Session>,
@@ -82,11 +84,12 @@ impl Recorder {
         heart: Arc<Heart>,
         flight: Arc<Flight>,
         memory: Arc<Mutex<Memory>>,
+        metrics: Arc<Metrics>,
         pipeline: watch::Receiver<Arc<Pipeline>>,
         status: watch::Sender<Standing>,
     ) -> Self {
         let (session, backoff, next_beat) = (None, Backoff::default(), Instant::now());
-        Self { database, heart, flight, memory, pipeline, status, session, backoff, next_beat }
+        Self { database, heart, flight, memory, metrics, pipeline, status, session, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -150,6 +153,7 @@ impl Recorder {
         match answer::explained(PROMPT, &role, beaten).await {
             Ok(Some(interrupted)) => {
                 self.worked();
+                self.metrics.interrupted(u64::try_from(interrupted.len()).unwrap_or_default());
                 interrupted.iter().for_each(log_interrupted);
             }
             Ok(None) => self.guarded().await,
@@ -161,7 +165,7 @@ impl Recorder {
     async fn leave(&mut self) {
         let own = self.heart.instance_id();
         let (held, unsettled) = (self.flight.held(), self.flight.unsettled());
-        let memory = Arc::clone(&self.memory);
+        let (memory, metrics) = (Arc::clone(&self.memory), Arc::clone(&self.metrics));
         // What stands there is not ours to change.
         if *self.status.borrow() == Standing::Guarded {
             return;
@@ -169,7 +173,7 @@ impl Recorder {
         let Some(session) = self.session().await else { return };
         let left = async {
             // The dispatcher may have been stopped before it met a server that has taken over.
-            memory.lock().await.meet(session, own, &unsettled).await?;
+            metrics.interrupted(memory.lock().await.meet(session, own, &unsettled).await?);
             if outbox::release(session, own, &held).await? > 0 {
                 // What was given back should not wait for the others' poll.
                 bell::call(session.shared()).await?;
@@ -255,6 +259,7 @@ impl Recorder {
             );
         }
         self.stands(Standing::Away);
+        self.metrics.write_failed();
         sleep(self.backoff.next_wait()).await;
     }
 }

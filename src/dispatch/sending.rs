@@ -7,6 +7,7 @@ use tokio::sync::{mpsc, watch};
 use crate::{
     delivery::request::Endpoint,
     failpoint,
+    metrics::Metrics,
     outcome::{Failure, Outcome, SkipReason, Status},
     pipeline::{Pipeline, Unusable},
     store::delivery_log::Entry,
@@ -24,6 +25,8 @@ pub(super) struct Sending {
     pub(super) seat: Seat,
     /// Says whether the claim is still ours.
     pub(super) heart: Arc<Heart>,
+    /// How it ended is counted.
+    pub(super) metrics: Arc<Metrics>,
     /// Where nothing can be sent just now.
     pub(super) pause: Arc<Pause>,
     /// On the monotonic clock, before the claim was made.
@@ -63,6 +66,7 @@ impl Sending {
                     Ok(outcome) => outcome,
                     Err(shortage) => {
                         self.pause.begin(shortage);
+                        self.metrics.fell_short();
                         self.seat.leave_unsent();
                         return;
                     }
@@ -75,6 +79,7 @@ impl Sending {
             self.pause.end();
         }
         log_outcome(&outcome);
+        self.metrics.ended(outcome.status, outcome.timing.total);
         // The recorder outlives every delivery.
         let _ = self.ended.send(Ended { entry: entry(&delivery, outcome), seat: Some(self.seat) });
     }

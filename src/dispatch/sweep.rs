@@ -18,6 +18,7 @@ use tokio::sync::watch;
 
 use crate::{
     config::{Database, Leads, Retention},
+    metrics::Metrics,
     pipeline::Pipeline,
     store::{
         Error,
@@ -63,6 +64,8 @@ pub struct Sweeper {
     pub heart: Arc<Heart>,
     /// To the dispatcher, when something was queued.
     pub wake_up: WakeUp,
+    /// What was recovered is counted.
+    pub metrics: Arc<Metrics>,
     /// The key file, for the guard.
     pub pipeline: watch::Receiver<Arc<Pipeline>>,
     /// Whether to stop.
@@ -128,6 +131,7 @@ impl Sweeper {
                 told.clear();
                 plan.swept(mark, begin, began, Instant::now());
                 if recovered > 0 {
+                    self.metrics.recovered(recovered);
                     tracing::warn!(recovered, "swept: leads were queued that triggers had missed");
                     self.wake_up.ring();
                 } else {

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 pub struct WakeUp {
     bell: Arc<Notify>,
     is_deaf: Arc<AtomicBool>,
+    is_listening: Arc<AtomicBool>,
 }
 
 impl WakeUp {
@@ -24,6 +25,16 @@ impl WakeUp {
     /// Waits until somebody rings, or returns at once where somebody has since the last time.
     pub async fn heard(&self) {
         self.bell.notified().await;
+    }
+
+    /// Notes whether somebody listens for notifications just now.
+    pub fn listens(&self, is_listening: bool) {
+        self.is_listening.store(is_listening, Ordering::Relaxed);
+    }
+
+    /// Whether notifications are heard; else the daemon polls.
+    pub fn is_listening(&self) -> bool {
+        self.is_listening.load(Ordering::Relaxed)
     }
 
     /// Notes whether notifications come through.

@@ -87,6 +87,8 @@ mod survives_shortages;
 mod survives_the_network;
 /// What arrives, what fails and how long it takes, in figures and as it happens.
 mod tells_in_figures;
+/// The admin listener, for probes and Prometheus.
+mod tells_monitoring;
 /// The notification protocol of systemd.
 mod tells_systemd;
 /// Every table and column says what it is, and contradictory rows are impossible.

@@ -10,7 +10,7 @@ use std::{
 use serde_json::Value;
 
 /// Each part of the crate, and the parts it may know. `crate::x` anywhere in a part's files counts as knowing `x`.
-const MAY_KNOW: [(&str, &[&str]); 21] = [
+const MAY_KNOW: [(&str, &[&str]); 23] = [
     ("event", &[]),
     ("outcome", &[]),
     ("secret", &[]),
@@ -27,13 +27,39 @@ const MAY_KNOW: [(&str, &[&str]); 21] = [
     ("pipeline", &["config", "delivery", "egress", "event", "keyring", "outcome", "secret", "shortage", "store"]),
     (
         "dispatch",
-        &["config", "delivery", "event", "failpoint", "keyring", "outcome", "pipeline", "shortage", "store", "visitor"],
+        &[
+            "config",
+            "delivery",
+            "event",
+            "failpoint",
+            "keyring",
+            "metrics",
+            "outcome",
+            "pipeline",
+            "shortage",
+            "store",
+            "visitor",
+        ],
     ),
+    ("metrics", &["outcome"]),
+    ("admin", &["config", "dispatch", "metrics", "store"]),
     ("shutdown", &[]),
     ("telemetry", &["config"]),
     (
         "daemon",
-        &["config", "delivery", "dispatch", "keyring", "pipeline", "shortage", "shutdown", "store", "telemetry"],
+        &[
+            "admin",
+            "config",
+            "delivery",
+            "dispatch",
+            "keyring",
+            "metrics",
+            "pipeline",
+            "shortage",
+            "shutdown",
+            "store",
+            "telemetry",
+        ],
     ),
     (
         "cli",

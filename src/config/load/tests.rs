@@ -135,7 +135,8 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
          \"x\" is not a network: write 10.0.0.0/8 or fd00::/8",
         "retention.failed (/srv/lead-webhook.toml): \"1d\" is out of range: at least 2days, at most 10years, \
          or 0 for no limit",
-        "admin.listen (/srv/lead-webhook.toml): unknown key: remove it",
+        "admin.listen (/srv/lead-webhook.toml): \"x\" is no address with a port: write 127.0.0.1:9464, \
+         or unix:/run/lead-webhook/admin.sock",
         "delivery.timeuot (/srv/lead-webhook.toml): unknown key; did you mean delivery.timeout?",
         "logs.level (LEAD_WEBHOOK__LOGS__LEVEL): unknown key; did you mean log.level?",
     ];

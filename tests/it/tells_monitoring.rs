@@ -1,0 +1,136 @@
+//! The admin listener: how the daemon does, for probes and Prometheus, on this host alone and without anything secret.
+
+use std::{
+    io::{Read, Write},
+    net::{TcpListener, TcpStream},
+    os::unix::net::UnixStream,
+};
+
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Cluster, Setup, Stop, patiently};
+
+/// An answer's status and body.
+fn answered(mut stream: impl Read + Write, path: &str, host: &str) -> (u16, String) {
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+/// An installation whose daemons listen on this port.
+async fn listening(cluster: &std::sync::Arc<Cluster>) -> (Setup, u16) {
+    let setup = Setup::on(cluster).await;
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    setup.edit_config(&[("admin.listen", json!(format!("127.0.0.1:{port}")))]);
+    (setup, port)
+}
+
+fn get(port: u16, path: &str) -> (u16, String) {
+    answered(TcpStream::connect(("127.0.0.1", port)).unwrap(), path, &format!("localhost:{port}"))
+}
+
+/// The value of a metric, by its name with its labels.
+fn value(text: &str, name: &str) -> f64 {
+    let line = text.lines().find(|line| line.strip_prefix(name).is_some_and(|rest| rest.starts_with(' ')));
+    line.unwrap_or_else(|| panic!("{name}: {text}")).rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[tokio::test]
+async fn what_happens_is_counted_and_what_waits_is_told() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    setup.endpoint("acme").await;
+    setup.receiver.queue([Answer::status(200), Answer::status(503)]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let app = setup.db.app().await;
+    for n in 1..=3 {
+        // The third is the first's visitor again.
+        let email = if n == 2 { "b@example.com" } else { "a@example.com" };
+        let insert = "INSERT INTO leads (tenant_id, email, visitor_id) VALUES ('acme', $1, 'v')";
+        app.execute(insert, &[&email]).await.unwrap();
+        setup.db.wait_for_log(n).await;
+    }
+    let (status, text) = get(port, "/metrics");
+    assert_eq!(status, 200);
+    let events = |labels: &str| value(&text, &format!("lead_webhook_events_total{{{labels}}}"));
+    assert!(events(r#"status="delivered",cause="""#) == 1.0 && events(r#"status="failed",cause="http_status""#) == 1.0);
+    assert!(events(r#"status="skipped",cause="duplicate""#) == 1.0 && events(r#"status="failed",cause="dns""#) == 0.0);
+    assert_eq!(value(&text, "lead_webhook_attempt_duration_seconds_count"), 2.0);
+    let up = ["database_up", "notifications_up", "pending_events", "oldest_pending_age_seconds", "in_flight"]
+        .map(|name| value(&text, &format!("lead_webhook_{name}")));
+    assert_eq!(up, [1.0, 1.0, 0.0, 0.0, 0.0]);
+    assert!(!text.contains("acme") && !text.contains('@'), "no tenant, and nobody's contact: {text}");
+    assert_eq!(get(port, "/healthz"), (200, "ok\n".to_owned()));
+    assert_eq!((get(port, "/").0, get(port, "/v1").0), (404, 404));
+    let foreign = TcpStream::connect(("127.0.0.1", port)).unwrap();
+    assert_eq!(answered(foreign, "/metrics", "evil.example.com").0, 403, "a browser was sent here under another name");
+}
+
+#[tokio::test]
+async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
+    let (setup, port) = listening(&Cluster::start(&[])).await;
+    let _daemon = setup.daemon();
+    let ready = || {
+        let (status, body) = get(port, "/readyz");
+        (status, serde_json::from_str::<Value>(&body).unwrap())
+    };
+    let until = async |wanted: u16| {
+        patiently("readiness", async {
+            loop {
+                if TcpStream::connect(("127.0.0.1", port)).is_ok() && ready().0 == wanted {
+                    return;
+                }
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        })
+        .await;
+    };
+    until(200).await;
+    assert_eq!(ready().1["database"], "connected");
+    setup.db.cluster.stop(Stop::Fast).await;
+    until(503).await;
+    let (_, told) = ready();
+    assert_eq!((&told["ready"], &told["database"]), (&json!(false), &json!("away")));
+    patiently("the listener's end", async { while ready().1["notifications"] != "not heard, the daemon polls" {} })
+        .await;
+    assert!(told["why"].as_str().unwrap().contains("events and outcomes wait"), "{told}");
+    let (_, text) = get(port, "/metrics");
+    assert_eq!(value(&text, "lead_webhook_database_up"), 0.0);
+    assert!(
+        value(&text, "lead_webhook_pending_events").is_nan() && value(&text, "lead_webhook_write_failures_total") > 0.0
+    );
+    assert_eq!(get(port, "/healthz").0, 200, "the process does well");
+    setup.db.cluster.start_again().await;
+    until(200).await;
+}
+
+#[tokio::test]
+async fn it_listens_on_a_unix_socket_also_over_one_that_a_crash_left() {
+    let setup = Setup::new().await;
+    let socket = setup.path("admin.sock");
+    setup.edit_config(&[("admin.listen", json!(format!("unix:{}", socket.display())))]);
+    for _ in 0..2 {
+        let mut daemon = setup.daemon();
+        daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+        let answer = answered(UnixStream::connect(&socket).unwrap(), "/healthz", "whoever");
+        assert_eq!(answer, (200, "ok\n".to_owned()));
+        daemon.kill9();
+    }
+}
+
+#[tokio::test]
+async fn it_is_on_this_host_alone_and_a_port_that_is_taken_is_told() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
+    let refused = setup.run(&["run"]).await;
+    assert_eq!(refused.code, Some(1), "systemd tries again");
+    assert!(refused.stderr.contains("admin.listen: "), "{}", refused.stderr);
+    for (listen, told) in [("0.0.0.0:9464", "can be reached from elsewhere"), ("unix:admin.sock", "no absolute path")] {
+        setup.edit_config(&[("admin.listen", json!(listen))]);
+        let refused = setup.run(&["run"]).await;
+        assert!(refused.code == Some(78) && refused.stderr.contains(told), "{}", refused.stderr);
+    }
+    setup.edit_config(&[("admin.listen", json!(""))]);
+}
