@@ -80,7 +80,7 @@ async fn the_servers_clock_may_jump_either_way_and_nothing_is_sent_twice() {
     // So that of four leads each daemon has two.
     setup.edit_config(&[("delivery.concurrency", json!(2)), ("delivery.per_endpoint", json!(2))]);
     setup.endpoint("acme").await;
-    let _daemons = [setup.daemon(), setup.daemon()];
+    let daemons = [setup.daemon(), setup.daemon()];
     let admin = setup.db.admin().await;
     let count = async |sql: &str| admin.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
     let mut leads = 0;
@@ -89,16 +89,21 @@ async fn the_servers_clock_may_jump_either_way_and_nothing_is_sent_twice() {
         setup.receiver.answer(Answer::status(200).behind(&gate));
         setup.db.insert_leads("acme", 4).await;
         setup.receiver.wait_for(leads + 4).await;
+        if leads == 0 {
+            // Else both may beat by the new clock before either looks for the dead.
+            daemons[1].signal("STOP");
+        }
         clock.put(hours * HOURS);
         let now = count("SELECT extract(epoch FROM clock_timestamp())::bigint").await;
         let ahead = now - jiff::Timestamp::now().as_second();
         assert!((ahead - hours * HOURS).abs() < 100, "it does go by that clock: {ahead} s");
         if leads == 0 {
-            // No daemon has beaten by the new clock yet: the first that does takes the other for dead.
+            // The other one has not beaten by the new clock.
             patiently("a daemon to take the other for dead", async {
                 while count("SELECT count(*) FROM lead_webhook.deliveries WHERE status = 'interrupted'").await == 0 {}
             })
             .await;
+            daemons[1].signal("CONT");
         }
         setup.db.insert_leads("acme", 4).await;
         gate.open();
