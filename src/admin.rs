@@ -21,6 +21,7 @@ use tokio::{
 use crate::{
     config::{Database, Listen},
     dispatch::{flight::Flight, recorder::Standing, wake_up::WakeUp},
+    http_server,
     metrics::{CONTENT_TYPE, Metrics, Snapshot},
     store::{
         connect,
@@ -97,14 +98,15 @@ impl Admin {
         };
         let served = async {
             match bound {
-                Bound::Tcp(listener) => axum::serve(listener, routes.layer(middleware::from_fn(only_here))).await,
-                Bound::Unix(listener) => axum::serve(listener, routes).await,
+                Bound::Tcp(listener) => {
+                    http_server::serve(listener, routes.layer(middleware::from_fn(only_here)), ready_at_once).await
+                }
+                Bound::Unix(listener) => http_server::serve(listener, routes, ready_at_once).await,
             }
         };
         tokio::select! {
             () = stopped => {}
-            // It goes on over every error.
-            _ = served => {}
+            never = served => match never {},
         }
     }
 
@@ -127,6 +129,11 @@ impl Admin {
         }
         backlog
     }
+}
+
+/// Nothing comes before the first request.
+async fn ready_at_once<S>(stream: S) -> io::Result<S> {
+    Ok(stream)
 }
 
 /// A page of somebody's that a browser on this host has open reaches us under another name, if at all.

@@ -31,6 +31,7 @@ pub mod shortage;
 pub mod visitor;
 
 pub mod failpoint;
+pub mod http_server;
 
 pub mod names;
 pub mod roots;

@@ -3,12 +3,16 @@
 #![expect(clippy::doc_markdown, reason = "these are help texts, which a terminal shows as they stand")]
 
 mod deliveries;
+mod endpoint;
 
-use std::path::PathBuf;
+use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use clap::{Args, Parser, Subcommand};
 
-pub use self::deliveries::{DeliveriesCommand, Filter};
+pub use self::{
+    deliveries::{DeliveriesCommand, Filter},
+    endpoint::{Draft, EndpointCommand},
+};
 use crate::secret::Secret;
 
 /// Pushes new and re-engaged leads out of PostgreSQL as signed webhooks, each at most once.
@@ -184,6 +188,34 @@ database. The body comes from a file, or from standard input.
         #[arg(value_name = "BODY_FILE")]
         body_file: Option<PathBuf>,
     },
+    /// Receive webhooks on this host, verify and print them: for trying things out
+    #[command(after_help = "\
+An HTTPS server on a loopback address, with a certificate of an authority of its own, which it makes at first and keeps. It says \
+which lines of the configuration let the daemon send to it. What it prints are real leads, with all headers. What does not \
+verify is answered 401. It needs neither configuration nor database. Ctrl-C ends it.
+
+  lead-webhook receive --secret-file secret
+  lead-webhook receive --secret-file secret --respond 503 --delay 2s")]
+    Receive {
+        /// Where to listen: a loopback address and a port; port 0 takes a free one
+        #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
+        listen: SocketAddr,
+        /// A file with the secret, whsec_… [default: nothing is verified]
+        #[arg(long, value_name = "FILE")]
+        secret_file: Option<PathBuf>,
+        /// The status of its answers
+        #[arg(long, value_name = "CODE", default_value_t = 200, value_parser = clap::value_parser!(u16).range(200..=599))]
+        respond: u16,
+        /// How long it waits before each answer: 500ms, 20s
+        #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+        delay: Option<Duration>,
+        /// The authority's certificate, made where it is not there, with its private key beside it (.key)
+        #[arg(long, value_name = "FILE", default_value = "lead-webhook-receive.pem")]
+        ca_file: PathBuf,
+        /// One JSON object a request
+        #[arg(long)]
+        json: bool,
+    },
     /// Delete what a lead is known again by, as a request for erasure wants it
     #[command(after_help = "\
 For each visitor and contact a keyed hash is kept, which names the newest lead. Delete the lead itself first: while it is \
@@ -214,110 +246,6 @@ pub struct Queue {
     /// A copy: what is pending is logged as skipped / discarded
     #[arg(long)]
     pub discard_queue: bool,
-}
-
-/// Commands on endpoints.
-#[derive(Debug, Subcommand)]
-pub enum EndpointCommand {
-    /// Create or change a tenant's endpoint; prints what is in force
-    #[command(after_help = "\
-A new endpoint is on, and takes leads from the moment that it has a URL and a secret (`secret generate`). \
-What is not named stays as it is. Everything is checked before anything is saved, and every problem is reported. \
-A name that resolves to a private address is refused; one that does not resolve is warned about.
-
-URL and header values are often credentials; a template is kept and shown in clear: no tokens in it. They are \
-read from files, or one of them from standard input, like this:
-
-  lead-webhook endpoint set acme --url @url.txt --template template.json
-  lead-webhook endpoint set acme --url @url.txt --preset hubspot-upsert --header @token.txt
-  lead-webhook endpoint set acme --clear-headers --header @headers.txt
-  lead-webhook endpoint set acme --header @- < header.txt")]
-    Set {
-        /// The tenant
-        tenant: String,
-        /// What to change.
-        #[command(flatten)]
-        draft: Draft,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// Show a tenant's endpoint; credentials are masked
-    Show {
-        /// The tenant
-        tenant: String,
-        /// One JSON object
-        #[arg(long)]
-        json: bool,
-    },
-    /// List all endpoints
-    List {
-        /// One JSON object a line
-        #[arg(long)]
-        json: bool,
-    },
-    /// Switch on; what was captured while it was off is not sent
-    Enable {
-        /// The tenant
-        tenant: String,
-    },
-    /// Switch off; everything is kept, leads are logged as skipped / disabled
-    Disable {
-        /// The tenant
-        tenant: String,
-    },
-    /// Remove a tenant's endpoint with its secret and headers
-    #[command(after_help = "\
-What is queued for it is logged as skipped / no_endpoint. The log stays. To stop sending for a while: `disable`.")]
-    Remove {
-        /// The tenant
-        tenant: String,
-    },
-}
-
-/// What `endpoint set` changes, and what `test` tries. Every problem of it is reported at once, so little is judged here.
-#[derive(Debug, Default, Args)]
-pub struct Draft {
-    /// Where to send: an https URL. `@FILE` or `@-` reads it, so that it stays out of the process list
-    #[arg(long, value_name = "URL")]
-    pub url: Option<Secret<String>>,
-    /// A header to send, `Name: value`; replaces one of the same name. May be given several times. `@FILE` and `@-` read
-    /// one header a line
-    #[arg(long = "header", value_name = "HEADER")]
-    pub headers: Vec<Secret<String>>,
-    /// Drop all custom headers first
-    #[arg(long)]
-    pub clear_headers: bool,
-    /// A JSON template for the body: a file's name, `@FILE`, `@-`, or the JSON itself
-    #[arg(long, value_name = "FILE", conflicts_with = "no_template")]
-    pub template: Option<Secret<String>>,
-    /// Send the default body
-    #[arg(long)]
-    pub no_template: bool,
-    /// Leave out members whose placeholders all came out empty
-    #[arg(long, value_name = "BOOL")]
-    pub omit_empty: Option<bool>,
-    /// Template, empty members and time as a known destination needs them: see `preset list`. Other options come on top of it
-    #[arg(long, value_name = "NAME", conflicts_with_all = ["template", "no_template"])]
-    pub preset: Option<String>,
-    /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says
-    #[arg(long, value_name = "DURATION", allow_hyphen_values = true)]
-    pub timeout: Option<String>,
-}
-
-impl Draft {
-    /// Whether no option is given at all.
-    pub fn is_empty(&self) -> bool {
-        let Self { url, headers, clear_headers, template, no_template, omit_empty, preset, timeout } = self;
-        url.is_none()
-            && headers.is_empty()
-            && template.is_none()
-            && omit_empty.is_none()
-            && preset.is_none()
-            && timeout.is_none()
-            && !clear_headers
-            && !no_template
-    }
 }
 
 /// Commands on presets.

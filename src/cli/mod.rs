@@ -18,6 +18,7 @@ mod output;
 mod preset;
 mod preview;
 mod progress;
+mod receive;
 mod reconcile;
 mod run;
 mod secret;
@@ -125,6 +126,10 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         }
         Command::Verify { secret_file, signature, id, timestamp, body_file } => {
             verify::verify(verify::Words { secret_file, signature, id, timestamp, body_file })
+        }
+        Command::Receive { listen, secret_file, respond, delay, ca_file, json } => {
+            let delay = delay.unwrap_or_default();
+            receive::receive(receive::Options { listen, secret_file, respond, delay, ca_file, json }).await
         }
         Command::Run => run::run(context()?).await,
         Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,

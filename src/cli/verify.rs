@@ -15,8 +15,8 @@ use crate::{
     secret::SigningSecret,
 };
 
-/// More than any body that is sent.
-const MOST: u64 = 16 * 1024 * 1024;
+/// More than any body that is sent, bytes.
+pub(super) const MOST: u64 = 16 * 1024 * 1024;
 
 /// What is to be verified, as the command line has it.
 pub(super) struct Words {
@@ -37,8 +37,16 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
     let (Ok(secret), Ok(signature), Ok(body)) = (secret, signature, body) else {
         return Err(Failure::Arguments(problems.join("\n")));
     };
-    let why = match signature.diagnose(&secret, &body) {
-        Diagnosis::Right => return output::data("the signature fits"),
+    match why(signature.diagnose(&secret, &body)) {
+        None => output::data("the signature fits"),
+        Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}"))),
+    }
+}
+
+/// Why a signature does not fit, and what helps; `None`: it fits.
+pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
+    Some(match diagnosis {
+        Diagnosis::Right => return None,
         Diagnosis::LineBreak => {
             "the body has a line break at its end that was not sent: keep the bytes as they come, and save them without one"
         }
@@ -54,11 +62,11 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
             "it was made with another secret, or over another body: compare both with what was sent; after `secret generate` \
              only the new secret counts"
         }
-    };
-    Err(Failure::Operation(format!("the signature does not fit: {why}")))
+    })
 }
 
-fn secret(path: &Path) -> Result<SigningSecret, String> {
+/// Reads the file of `--secret-file`.
+pub(super) fn secret(path: &Path) -> Result<SigningSecret, String> {
     let place = format!("--secret-file {}", path.display());
     let mut text = Zeroizing::new(String::new());
     let read = File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text));

@@ -95,6 +95,8 @@ mod tells_systemd;
 mod the_log;
 /// What a receiver gets, and what each of its answers becomes.
 mod the_request;
+/// `receive`, for trying things out.
+mod tries_out;
 /// A lead that is committed is looked for at once, though commits ring only while a daemon waits for them.
 mod wakes_up;
 /// Whatever a receiver does, it gets one request at most, and takes nothing from others.

@@ -85,7 +85,7 @@ impl Process {
         command.args(args);
         let mut process = Self::spawn(command, env, input);
         let says = |word: &str| args.iter().any(|arg| arg == word);
-        process.shows_values = says("preview") || says("secret") && says("generate");
+        process.shows_values = says("preview") || says("receive") || says("secret") && says("generate");
         process
     }
 
