@@ -141,7 +141,8 @@ impl Daemon {
             pipeline.subscribe(),
             status,
         );
-        let listener = listener::listen(Arc::clone(&database), wake_up.clone(), stop.subscribe());
+        let probe = self.config.admin.listen.is_some().then(|| Arc::clone(&metrics));
+        let listener = listener::listen(Arc::clone(&database), wake_up.clone(), probe, stop.subscribe());
         let sweeper = Sweeper {
             database: Arc::clone(&database),
             leads: self.config.leads.clone(),
@@ -149,6 +150,7 @@ impl Daemon {
             heart: Arc::clone(&heart),
             wake_up: wake_up.clone(),
             metrics: Arc::clone(&metrics),
+            is_watched: self.config.admin.listen.is_some(),
             pipeline: pipeline.subscribe(),
             stop: stop.subscribe(),
         };

@@ -1,8 +1,9 @@
 //! What is counted while the daemon runs, and how it is told: in a text format, with Prometheus' conventions for
 //! names and units. A tenant is never a label: there may be thousands.
 
-use std::time::Duration;
+use std::{sync::atomic::AtomicU64, time::Duration};
 
+use jiff::Timestamp;
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -55,8 +56,11 @@ struct Gauges {
     unwritten: Gauge,
     database_up: Gauge,
     notified: Gauge,
-    pending: Gauge<f64, std::sync::atomic::AtomicU64>,
-    oldest_pending: Gauge<f64, std::sync::atomic::AtomicU64>,
+    pending: Gauge<f64, AtomicU64>,
+    oldest_pending: Gauge<f64, AtomicU64>,
+    round_trip: Gauge<f64, AtomicU64>,
+    unaccounted: Gauge<f64, AtomicU64>,
+    reconciled_at: Gauge<f64, AtomicU64>,
 }
 
 /// How things stand at the moment of asking.
@@ -123,6 +127,26 @@ impl Default for Metrics {
             Unit::Seconds,
             oldest,
         );
+        registry.register_with_unit(
+            "notify_round_trip",
+            "Until a notification to itself came back, at the last try",
+            Unit::Seconds,
+            gauges.round_trip.clone(),
+        );
+        registry.register(
+            "unaccounted_leads",
+            "Leads captured within 24 hours of which nothing became, at the last count",
+            gauges.unaccounted.clone(),
+        );
+        registry.register_with_unit(
+            "reconciled_timestamp",
+            "When that count ended, since the epoch",
+            Unit::Seconds,
+            gauges.reconciled_at.clone(),
+        );
+        for unknown in [&gauges.round_trip, &gauges.unaccounted, &gauges.reconciled_at] {
+            unknown.set(f64::NAN);
+        }
         let metrics = Self { registry, events, attempts, recovered, write_failures, shortages, gauges };
         // A series that begins with its first failure has no rate then.
         let failed = Failure::ALL.map(Status::Failed);
@@ -163,10 +187,24 @@ impl Metrics {
         self.shortages.inc();
     }
 
+    /// A notification to itself came back after so long; `None`: it did not.
+    pub fn notified(&self, after: Option<Duration>) {
+        self.gauges.round_trip.set(after.map_or(f64::NAN, |after| after.as_secs_f64()));
+    }
+
+    /// How many leads are unaccounted, and when that was known; `None`: it cannot be told.
+    #[expect(clippy::cast_precision_loss, reason = "a table has less than 2^52 rows")]
+    pub fn reconciled(&self, found: Option<(u64, Timestamp)>) {
+        self.gauges.unaccounted.set(found.map_or(f64::NAN, |(unaccounted, _)| unaccounted as f64));
+        if let Some((_, at)) = found {
+            self.gauges.reconciled_at.set(at.as_second() as f64);
+        }
+    }
+
     /// Everything, as text.
     pub fn text(&self, now: &Snapshot) -> String {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let Gauges { in_flight, unwritten, database_up, notified, pending, oldest_pending } = &self.gauges;
+        let Gauges { in_flight, unwritten, database_up, notified, pending, oldest_pending, .. } = &self.gauges;
         in_flight.set(count(now.in_flight));
         unwritten.set(count(now.unwritten));
         database_up.set(now.database_up.into());
@@ -217,6 +255,9 @@ mod tests {
             "lead_webhook_oldest_pending_age_seconds 1.5",
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
+        }
+        for unknown in ["notify_round_trip_seconds", "unaccounted_leads", "reconciled_timestamp_seconds"] {
+            assert!(text.contains(&format!("lead_webhook_{unknown} NaN\n")), "{unknown}\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
         let away = metrics.text(&Snapshot { pending: None, database_up: false, ..NOW });

@@ -13,9 +13,10 @@ use tokio::{
 
 use crate::{
     config::{Database, Notify},
+    metrics::Metrics,
     store::{
         connect::{self, Connected},
-        notifications::{self, Heard},
+        notifications::{self, Heard, Probe},
         said,
     },
 };
@@ -35,6 +36,9 @@ const SELF_NOTIFIED_WITHIN: Duration = Duration::from_secs(3);
 /// Where none came through, it is tried again after so long: each try costs the pooler a connection.
 const TRY_AGAIN: Duration = Duration::from_secs(10 * 60);
 
+/// How often it is measured how long a notification takes, where somebody asks: each is a commit.
+const PROBE_EVERY: Duration = Duration::from_secs(60);
+
 /// How a session that listened came to its end.
 enum End {
     /// It was lost, or never was.
@@ -43,15 +47,23 @@ enum End {
     Deaf,
 }
 
-/// Listens until `stop` says so.
-pub async fn listen(database: Arc<Database>, wake_up: WakeUp, mut stop: watch::Receiver<bool>) {
+/// Listens until `stop` says so. How long a notification takes is told to `probed`.
+pub async fn listen(
+    database: Arc<Database>,
+    wake_up: WakeUp,
+    probed: Option<Arc<Metrics>>,
+    mut stop: watch::Receiver<bool>,
+) {
     let mut backoff = Backoff::default();
     while !*stop.borrow() {
         let ended = tokio::select! {
             _ = stop.wait_for(|stop| *stop) => return,
-            ended = listen_once(&database, &wake_up, &mut backoff) => ended,
+            ended = listen_once(&database, &wake_up, probed.as_deref(), &mut backoff) => ended,
         };
         wake_up.listens(false);
+        if let Some(metrics) = &probed {
+            metrics.notified(None);
+        }
         match ended {
             End::Lost(error) if backoff.is_first() => {
                 tracing::warn!(error, "not listening, trying again; the daemon polls meanwhile");
@@ -67,7 +79,7 @@ pub async fn listen(database: Arc<Database>, wake_up: WakeUp, mut stop: watch::R
 }
 
 /// One session's life; returns why it ended.
-async fn listen_once(database: &Database, wake_up: &WakeUp, backoff: &mut Backoff) -> End {
+async fn listen_once(database: &Database, wake_up: &WakeUp, probed: Option<&Metrics>, backoff: &mut Backoff) -> End {
     // One is enough: many notifications at once are one wake-up.
     let (sender, mut notifications) = mpsc::channel(1);
     let session = match connect::connect_listening(&database.listen_url, database, sender).await {
@@ -94,10 +106,49 @@ async fn listen_once(database: &Database, wake_up: &WakeUp, backoff: &mut Backof
     wake_up.deafen(false);
     wake_up.listens(true);
     wake_up.ring();
-    while notifications.recv().await.is_some() {
-        wake_up.ring();
+    let Some(metrics) = probed else {
+        while notifications.recv().await.is_some() {
+            wake_up.ring();
+        }
+        return End::Lost(end_of(session).await);
+    };
+    match hear_and_probe(&session, &mut notifications, database, wake_up, metrics).await {
+        Ok(()) => End::Lost(end_of(session).await),
+        Err(error) => End::Lost(error),
     }
-    End::Lost(end_of(session).await)
+}
+
+/// Until its connection ends: rings, and from time to time tells how long a notification takes.
+async fn hear_and_probe(
+    session: &Connected,
+    notifications: &mut Heard,
+    database: &Database,
+    wake_up: &WakeUp,
+    metrics: &Metrics,
+) -> Result<(), String> {
+    let asked = answer::explained(PROMPT, &database.daemon_role, notifications::listen(&session.client));
+    asked.await?;
+    let mut probe = Probe::default();
+    let mut due = tokio::time::interval(PROBE_EVERY);
+    loop {
+        tokio::select! {
+            heard = notifications.recv() => match heard {
+                None => return Ok(()),
+                Some(heard) if Probe::is_one(&heard) => {
+                    if let Some(after) = probe.came_back(&heard) {
+                        metrics.notified(Some(after));
+                    }
+                }
+                Some(_) => wake_up.ring(),
+            },
+            _ = due.tick() => {
+                if probe.is_out() {
+                    metrics.notified(None);
+                }
+                answer::explained(PROMPT, &database.daemon_role, probe.send(&session.client)).await?;
+            }
+        }
+    }
 }
 
 /// Why its connection ended, once it has.

@@ -41,6 +41,7 @@ pub mod listener;
 pub mod memory;
 mod pause;
 mod ready;
+mod reconcile;
 pub mod recorder;
 mod resting;
 mod retention;

@@ -36,7 +36,7 @@ use super::{
     answer::{PATIENT, Unanswered, within},
     guard::{self, Guarded},
     heart::Heart,
-    retention,
+    reconcile, retention,
     wake_up::WakeUp,
 };
 
@@ -66,6 +66,8 @@ pub struct Sweeper {
     pub wake_up: WakeUp,
     /// What was recovered is counted.
     pub metrics: Arc<Metrics>,
+    /// Whether somebody may ask for metrics.
+    pub is_watched: bool,
     /// The key file, for the guard.
     pub pipeline: watch::Receiver<Arc<Pipeline>>,
     /// Whether to stop.
@@ -113,6 +115,7 @@ impl Sweeper {
         let mut plan = Plan::default();
         let mut told = String::new();
         let mut pruning = retention::Plan::new();
+        let mut reconciling = reconcile::Plan::new();
         while marks.changed().await.is_ok() {
             let Some(mark) = *marks.borrow_and_update() else { continue };
             if plan.is_due(mark, Instant::now()) {
@@ -120,6 +123,9 @@ impl Sweeper {
             }
             if pruning.is_due() {
                 self.prune(&mut pruning).await;
+            }
+            if self.is_watched && reconciling.is_due() {
+                self.reconcile(&mut reconciling).await;
             }
         }
     }

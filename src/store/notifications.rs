@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{client::Client, connect::Connected};
 
-/// No daemon listens to it.
+/// The triggers notify another one.
 const CHANNEL: &str = "lead_webhook_check";
 
 /// A notification of one who tries it is not taken for another's.
@@ -26,6 +26,40 @@ pub type Heard = mpsc::Receiver<Notification>;
 /// What the database says to LISTEN, or that the connection is lost.
 pub async fn listen(listening: &Client) -> Result<(), Error> {
     listening.batch_execute(&format!("-- notifications::listen\nLISTEN {CHANNEL}")).await
+}
+
+/// A notification of a session's to itself, over and over: how long one takes.
+#[derive(Debug, Default)]
+pub struct Probe {
+    out: Option<(String, Instant)>,
+}
+
+impl Probe {
+    /// Notifies `listening`, which listens by [`listen`]. One that is out still counts no more.
+    ///
+    /// # Errors
+    /// What the database says, or that the connection is lost.
+    pub async fn send(&mut self, listening: &Client) -> Result<(), Error> {
+        let word = Uuid::new_v4().to_string();
+        self.out = Some((word.clone(), Instant::now()));
+        listening.execute(NOTIFY, &[&CHANNEL, &word]).await.map(drop)
+    }
+
+    /// Whether one has not come back yet.
+    pub fn is_out(&self) -> bool {
+        self.out.is_some()
+    }
+
+    /// Whether this is anybody's notification for trying it out.
+    pub fn is_one(heard: &Notification) -> bool {
+        heard.channel() == CHANNEL
+    }
+
+    /// How long it took, where this is the one that is out.
+    pub fn came_back(&mut self, heard: &Notification) -> Option<Duration> {
+        let (_, sent_at) = self.out.take_if(|(word, _)| word == heard.payload())?;
+        Some(sent_at.elapsed())
+    }
 }
 
 /// Notifies from another session, waits at most `patience` until it is `heard`, and listens no more. `None`: it is not.

@@ -58,6 +58,8 @@ async fn what_happens_is_counted_and_what_waits_is_told() {
     assert!(events(r#"status="delivered",cause="""#) == 1.0 && events(r#"status="failed",cause="http_status""#) == 1.0);
     assert!(events(r#"status="skipped",cause="duplicate""#) == 1.0 && events(r#"status="failed",cause="dns""#) == 0.0);
     assert_eq!(value(&text, "lead_webhook_attempt_duration_seconds_count"), 2.0);
+    let round_trip = value(&text, "lead_webhook_notify_round_trip_seconds");
+    assert!(round_trip.is_nan() || round_trip > 0.0, "{round_trip}");
     let up = ["database_up", "notifications_up", "pending_events", "oldest_pending_age_seconds", "in_flight"]
         .map(|name| value(&text, &format!("lead_webhook_{name}")));
     assert_eq!(up, [1.0, 1.0, 0.0, 0.0, 0.0]);
@@ -133,4 +135,39 @@ async fn it_is_on_this_host_alone_and_a_port_that_is_taken_is_told() {
         assert!(refused.code == Some(78) && refused.stderr.contains(told), "{}", refused.stderr);
     }
     setup.edit_config(&[("admin.listen", json!(""))]);
+}
+
+#[tokio::test]
+async fn what_is_unaccounted_is_counted_from_time_to_time() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    setup.endpoint("acme").await;
+    setup.leaves_leads_unaccounted();
+    let app = setup.db.app().await;
+    // Two log rows get lost; nothing else is known of those leads but their keys, so that the sweep leaves them alone.
+    app.batch_execute(
+        "INSERT INTO leads (tenant_id, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 5) n",
+    )
+    .await
+    .unwrap();
+    let first = setup.daemon();
+    setup.db.wait_for_log(5).await;
+    drop(first);
+    let lost = "DELETE FROM lead_webhook.deliveries WHERE delivery_id IN (SELECT delivery_id FROM lead_webhook.deliveries LIMIT 2)";
+    setup.db.admin().await.batch_execute(lost).await.unwrap();
+    let daemon = setup.daemon();
+    let warning = daemon.wait_for_log(|line| line.contains("of which nothing became")).await;
+    assert!(warning.contains("\"unaccounted\":2"), "{warning}");
+    let text = get(port, "/metrics").1;
+    assert_eq!(value(&text, "lead_webhook_unaccounted_leads"), 2.0);
+    assert!(value(&text, "lead_webhook_reconciled_timestamp_seconds") > 1.7e9);
+    let round_trip = patiently("a notification's round trip", async {
+        loop {
+            let seconds = value(&get(port, "/metrics").1, "lead_webhook_notify_round_trip_seconds");
+            if !seconds.is_nan() {
+                break seconds;
+            }
+            tokio::task::yield_now().await;
+        }
+    });
+    assert!(round_trip.await > 0.0);
 }
