@@ -1,14 +1,18 @@
 //! The admin listener: how the daemon does, for probes and Prometheus, on this host alone and without anything secret.
 
 use std::{
+    collections::BTreeSet,
+    fs,
     io::{Read, Write},
     net::{TcpListener, TcpStream},
     os::unix::net::UnixStream,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Cluster, Setup, Stop, patiently};
+use crate::harness::{Answer, Cluster, Setup, Stop, environment, left_out, patiently};
 
 /// An answer's status and body.
 fn answered(mut stream: impl Read + Write, path: &str, host: &str) -> (u16, String) {
@@ -170,4 +174,83 @@ async fn what_is_unaccounted_is_counted_from_time_to_time() {
         }
     });
     assert!(round_trip.await > 0.0);
+}
+
+/// The files for Prometheus and Grafana.
+fn monitoring() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/monitoring")
+}
+
+/// Every expression of the dashboard, with what Grafana fills in.
+fn dashboard() -> Vec<String> {
+    let dashboard: Value = serde_json::from_slice(&fs::read(monitoring().join("dashboard.json")).unwrap()).unwrap();
+    let panels = dashboard["panels"].as_array().unwrap();
+    let targets = panels.iter().flat_map(|panel| panel["targets"].as_array().unwrap());
+    let expressions = targets.map(|target| target["expr"].as_str().unwrap());
+    expressions.map(|text| text.replace("$job", "lead-webhook").replace("$__rate_interval", "5m")).collect()
+}
+
+/// The names of our metrics in it.
+fn metrics_in(text: &str) -> BTreeSet<&str> {
+    let words = text.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
+    words.filter(|word| word.starts_with("lead_webhook_")).collect()
+}
+
+#[tokio::test]
+async fn alerts_dashboard_and_manual_name_metrics_that_are_there_and_all_of_them_are_explained() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let text = get(port, "/metrics").1;
+    let there: BTreeSet<&str> = metrics_in(&text);
+    let (alerts, dashboard) = (fs::read_to_string(monitoring().join("alerts.yml")).unwrap(), dashboard().join("\n"));
+    let manual = fs::read_to_string(monitoring().join("../operations.md")).unwrap();
+    for (place, used) in [("alerts", &alerts), ("dashboard", &dashboard), ("manual", &manual)] {
+        let strangers: Vec<_> = metrics_in(used).into_iter().filter(|name| !there.contains(name)).collect();
+        assert!(strangers.is_empty(), "{place}: {strangers:?}");
+    }
+    let series = text.lines().filter(|line| !line.starts_with('#')).filter_map(|line| line.split(['{', ' ']).next());
+    let parts = ["_bucket", "_sum", "_count"];
+    let names = series.map(|name| parts.iter().find_map(|part| name.strip_suffix(part)).unwrap_or(name));
+    let unexplained: BTreeSet<_> = names.filter(|name| !manual.contains(name)).collect();
+    assert!(unexplained.is_empty(), "{unexplained:?}");
+}
+
+/// Runs Prometheus' own tool with this input; what it says where it is not content.
+fn promtool(tool: &str, args: &[&str], input: &str) {
+    let mut command = Command::new(tool);
+    command.args(args).current_dir(monitoring()).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().unwrap();
+    child.stdin.take().unwrap().write_all(input.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    let said = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap()).concat();
+    assert!(output.status.success(), "promtool {args:?}: {said}");
+}
+
+/// `promtool check metrics` reads the format that was there before `OpenMetrics`, where a counter's family has its whole name.
+fn classic(text: &str) -> String {
+    let families = text.lines().filter_map(|line| line.strip_prefix("# TYPE ")?.strip_suffix(" counter"));
+    families.fold(text.to_owned(), |text, family| {
+        ["TYPE", "HELP"]
+            .into_iter()
+            .fold(text, |text, word| text.replace(&format!("# {word} {family} "), &format!("# {word} {family}_total ")))
+    })
+}
+
+#[tokio::test]
+async fn prometheus_own_tool_takes_metrics_alerts_and_dashboard() {
+    let tool = environment("LEAD_WEBHOOK_PROMTOOL").unwrap_or_else(|| "promtool".to_owned());
+    if Command::new(&tool).arg("--version").output().is_err() {
+        return left_out("alert rules and metrics by promtool: it is not here");
+    }
+    promtool(&tool, &["check", "rules", "alerts.yml"], "");
+    promtool(&tool, &["test", "rules", "alerts.test.yml"], "");
+    let (setup, port) = listening(&Cluster::shared()).await;
+    let rules = setup.path("dashboard.yml");
+    let recorded: Vec<_> = dashboard().iter().map(|expr| json!({"record": "panel", "expr": expr})).collect();
+    fs::write(&rules, json!({"groups": [{"name": "dashboard", "rules": recorded}]}).to_string()).unwrap();
+    promtool(&tool, &["check", "rules", "--lint=none", rules.to_str().unwrap()], "");
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    promtool(&tool, &["check", "metrics"], &classic(&get(port, "/metrics").1));
 }
