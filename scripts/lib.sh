@@ -107,3 +107,10 @@ without_main_cluster() {
     as_root mv "$conf.before" "$conf"
     return "$done"
 }
+
+# The packager, below target, so that nothing is installed beside what is there.
+install_cargo_deb() {
+    version=3.8.0
+    [ "$(target/tools/bin/cargo-deb --version 2>/dev/null)" = "cargo-deb $version" ] && return 0
+    cargo install --quiet --locked --root target/tools --version "$version" cargo-deb
+}
