@@ -9,6 +9,7 @@ mod stats;
 mod table;
 
 use jiff::Timestamp;
+use uuid::Uuid;
 
 use super::{
     Failure,
@@ -17,12 +18,15 @@ use super::{
     database::failed,
     output,
 };
-use crate::store::delivery_list;
+use crate::store::{
+    delivery_list::{self, Ids},
+    session::Session,
+};
 
 /// Runs one of the commands on the log.
 pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result<(), Failure> {
     match command {
-        DeliveriesCommand::List { filter, json } => list(context, &filter, json).await,
+        DeliveriesCommand::List { filter, after, json } => list(context, &filter, after.as_deref(), json).await,
         DeliveriesCommand::Show { id, json } => show::show(context, &id, json).await,
         DeliveriesCommand::Follow { filter, json } => follow::follow(context, &filter, json).await,
         DeliveriesCommand::Stats { tenant, since, until, limit, json } => {
@@ -39,13 +43,24 @@ pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result
     }
 }
 
-async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failure> {
-    let mut filter =
-        filter::read(words, Timestamp::now()).map_err(|problems| Failure::Arguments(problems.join("\n")))?;
+async fn list(context: &Context, words: &Filter, after: Option<&str>, json: bool) -> Result<(), Failure> {
+    let filter = filter::read(words, Timestamp::now());
+    let after = after.map(|text| show::parse(text).ok_or_else(|| format!("--after: {}", show::not_an_id(text))));
+    let after = after.transpose();
+    let (mut filter, after) = match (filter, after) {
+        (Ok(filter), Ok(after)) => (filter, after),
+        (filter, after) => {
+            let problems = filter.err().into_iter().flatten().chain(after.err()).collect::<Vec<_>>();
+            return Err(Failure::Arguments(problems.join("\n")));
+        }
+    };
     let shown = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     // One more, to tell whether there are more.
     filter.limit = filter.limit.saturating_add(1);
     let mut session = context.session().await?;
+    if let Some(ids) = after {
+        filter.after = Some(place_of(context, &mut session, &ids).await?);
+    }
     let mut deliveries = delivery_list::list(&mut session, &filter).await.map_err(failed(context))?;
     let has_more = deliveries.len() > shown;
     deliveries.truncate(shown);
@@ -57,7 +72,19 @@ async fn list(context: &Context, words: &Filter, json: bool) -> Result<(), Failu
     if deliveries.is_empty() {
         output::message("no delivery matches");
     } else if has_more {
-        output::message(&format!("these are the newest {shown} of more: see --limit, --since and --until"));
+        let last = deliveries.last().map(|last| last.delivery_id).unwrap_or_default();
+        output::message(&format!("there are more: --after {last} goes on behind the last one"));
     }
     Ok(())
+}
+
+/// Where the delivery stands that `--after` names.
+async fn place_of(context: &Context, session: &mut Session, ids: &Ids) -> Result<(Timestamp, Uuid), Failure> {
+    let mut found = delivery_list::find(session, ids, 3).await.map_err(failed(context))?;
+    found.retain(|delivery| ids.contain(delivery.delivery_id));
+    match found.as_slice() {
+        [one] => Ok((one.finished_at, one.delivery_id)),
+        [] => Err(Failure::Operation("--after: no delivery has this id".to_owned())),
+        _ => Err(Failure::Operation("--after: several deliveries' ids begin so: give more digits".to_owned())),
+    }
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use jiff::Timestamp;
 use serde::{Serialize, Serializer};
-use tokio_postgres::{Error, Row};
+use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
 use super::session::Session;
@@ -127,6 +127,8 @@ pub struct Filter {
     pub since: Option<Timestamp>,
     /// Finished before.
     pub until: Option<Timestamp>,
+    /// Only what comes after the delivery that ended then and has that id.
+    pub after: Option<(Timestamp, Uuid)>,
     /// At most so many.
     pub limit: i64,
 }
@@ -149,8 +151,9 @@ const LIST: &str = concat!(
     "-- delivery_list::list\n",
     select!(),
     filtered!(),
-    "ORDER BY finished_at DESC, delivery_id
-LIMIT $8"
+    "  AND ($8::timestamptz IS NULL OR finished_at <= $8 AND (finished_at < $8 OR delivery_id > $9))
+ORDER BY finished_at DESC, delivery_id
+LIMIT $10"
 );
 
 /// The newest deliveries that `filter` lets through, newest first.
@@ -168,8 +171,9 @@ const LIST_FROM: &str = concat!(
     "-- delivery_list::list_from\n",
     select!(),
     filtered!(),
-    "ORDER BY finished_at, delivery_id
-LIMIT $8"
+    "  AND ($8::timestamptz IS NULL OR finished_at >= $8 AND (finished_at > $8 OR delivery_id > $9))
+ORDER BY finished_at, delivery_id
+LIMIT $10"
 );
 
 /// The oldest deliveries that `filter` lets through, oldest first. As [`list`].
@@ -181,8 +185,11 @@ pub async fn list_from(session: &mut Session, filter: &Filter) -> Result<Vec<Del
 }
 
 async fn listed(session: &mut Session, sql: &str, filter: &Filter) -> Result<Vec<Delivery>, Error> {
-    let Filter { tenant_id, lead_id, status, failure, event, since, until, limit } = filter;
-    let rows = session.client().query(sql, &[tenant_id, lead_id, status, failure, event, since, until, limit]).await?;
+    let Filter { tenant_id, lead_id, status, failure, event, since, until, after, limit } = filter;
+    let (ended, id) = after.unzip();
+    let values: [&(dyn ToSql + Sync); 10] =
+        [tenant_id, lead_id, status, failure, event, since, until, &ended, &id, limit];
+    let rows = session.client().query(sql, &values).await?;
     rows.iter().map(Delivery::from_row).collect()
 }
 

@@ -48,6 +48,8 @@ mod own_world;
 mod prunes_the_log;
 /// The triggers queue every lead that counts, once, whichever way it is written, and nothing else.
 mod queues_what_counts;
+/// With a log of many rows the commands stay quick.
+mod reads_millions;
 /// `reconcile` accounts for every lead since the install, and names those that nothing became of.
 mod reconciles;
 /// What a failing trigger leaves out is queued afterwards, once, and nothing else is.

@@ -11,11 +11,14 @@ A terminal that is too narrow for one line a delivery gets two, and ids are cut 
 well. Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
 
   lead-webhook deliveries list --tenant acme --status failed --since 24h
-  lead-webhook deliveries list --failure timeout --since 2026-04-22")]
+  lead-webhook deliveries list --failure timeout --since 2026-04-22 --limit 500 --after 0c5be0b2")]
     List {
         /// Which ones.
         #[command(flatten)]
         filter: Filter,
+        /// Only those that come after this one, the last of a list before: a delivery's id, or its first 8 digits or more
+        #[arg(long, value_name = "ID")]
+        after: Option<String>,
         /// One JSON object a line
         #[arg(long)]
         json: bool,

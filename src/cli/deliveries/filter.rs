@@ -49,7 +49,7 @@ pub(super) fn read(words: &args::Filter, now: Timestamp) -> Result<Filter, Vec<S
         return Err(problems);
     }
     let (tenant_id, lead_id) = (words.tenant.clone(), words.lead.clone());
-    Ok(Filter { tenant_id, lead_id, status, failure, event, since, until, limit: i64::from(words.limit) })
+    Ok(Filter { tenant_id, lead_id, status, failure, event, since, until, after: None, limit: i64::from(words.limit) })
 }
 
 fn one_of(

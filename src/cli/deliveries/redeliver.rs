@@ -1,10 +1,7 @@
 //! `deliveries redeliver`: an operator's explicit second send. Each is a new delivery of the same event, made from the lead as
 //! it is now, to the endpoint as it is now. One after the other, and no faster than asked for.
 
-use std::{
-    collections::{HashMap, HashSet},
-    time::Duration,
-};
+use std::{collections::HashMap, time::Duration};
 
 use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
@@ -119,16 +116,14 @@ async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) ->
         let is_wanted = filter.status.is_some() || ["failed", "interrupted"].contains(&delivery.status.as_str());
         is_wanted && !delivery.is_test && delivery.redelivery_of.is_none()
     };
-    let (mut first, mut seen) = (Vec::new(), HashSet::new());
+    let mut first = Vec::new();
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);
     let mut page = Filter { limit: PAGE, ..filter.clone() };
     loop {
         let found = delivery_list::list_from(session, &page).await.map_err(failed(context))?;
         let is_last = i64::try_from(found.len()).unwrap_or(i64::MAX) < PAGE;
-        let Some(last) = found.last().map(|last| last.finished_at) else { break };
-        // Pages overlap where several ended in the same moment.
-        let found: Vec<Delivery> =
-            found.into_iter().filter(|one| wanted(one) && seen.insert(one.delivery_id)).collect();
+        page.after = found.last().map(|last| (last.finished_at, last.delivery_id));
+        let found: Vec<Delivery> = found.into_iter().filter(wanted).collect();
         let leads: Vec<_> = found.iter().map(|one| (one.lead_id.as_str(), one.tenant_id.as_str())).collect();
         let again = redelivery::sent_again(session, &leads).await.map_err(failed(context))?;
         first.extend(found.into_iter().filter(|one| !again.contains(&one.delivery_id)));
@@ -137,10 +132,9 @@ async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) ->
             output::message(&format!("these are the oldest {limit} of more: see --limit, --since and --until"));
             break;
         }
-        if is_last || page.since == Some(last) {
+        if is_last {
             break;
         }
-        page.since = Some(last);
     }
     Ok(first)
 }
