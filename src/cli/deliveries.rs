@@ -73,7 +73,7 @@ async fn list(context: &Context, words: &Filter, after: Option<&str>, json: bool
         output::message("no delivery matches");
     } else if has_more {
         let last = deliveries.last().map(|last| last.delivery_id).unwrap_or_default();
-        output::message(&format!("there are more: --after {last} goes on behind the last one"));
+        output::message(&format!("there are more: --after {last}"));
     }
     Ok(())
 }

@@ -66,6 +66,8 @@ mod runs_under_its_unit;
 mod sealed;
 /// An operator's explicit second send.
 mod sends_again;
+/// What commands look like on a terminal.
+mod shows_on_a_terminal;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;
 /// A receiver never has more connections open than attempts were in flight to it.

@@ -120,7 +120,7 @@ async fn pages_show_each_delivery_once_also_where_many_end_in_the_same_moment() 
         let (page, said) = listed(options).await;
         paged.extend(page);
         // The way to the next page is said, as it is to be typed.
-        let next = format!("--after {} ", paged.last().unwrap());
+        let next = format!("--after {}", paged.last().unwrap());
         if !said.contains(&next) {
             break;
         }
