@@ -55,8 +55,13 @@ fn plain(text: &str) -> String {
     parts.fold(first, |plain, part| plain + part.split_once('m').map_or("", |(_, rest)| rest))
 }
 
-/// Days, alone or with a time, that are not the log's as zeros.
+/// Days, alone or with a time, that are not the log's as zeros, and how long ago the log's are.
 fn masked(text: &str) -> String {
+    let without_age = |line: &str| match line.strip_suffix(" ago\n").and_then(|line| line.split_once("Z, ")) {
+        Some((time, _)) => format!("{time}Z, … ago\n"),
+        None => line.to_owned(),
+    };
+    let text: String = text.split_inclusive('\n').map(without_age).collect();
     const DAY: &str = "0000-00-00";
     let mask = |word: &str| {
         let day = word.get(..DAY.len()).filter(|day| *day != "2026-04-22")?;

@@ -139,7 +139,7 @@ fn delivery_lines(delivery: &Delivery, others: &[&Delivery]) -> Vec<Line> {
         ("excerpt", delivery.response_excerpt.clone()),
         ("captured", delivery.captured_at.map(|time| time.to_string())),
         ("last talked", delivery.last_conversation_at.map(|time| format!("{time}, before the silence"))),
-        ("queued", Some(queued_at.to_string())),
+        ("queued", Some(format!("{queued_at}, {} ago", after(&Timestamp::now(), queued_at)))),
         ("sent", sent_at.map(|time| format!("{time}, {} after it was queued", after(&time, queued_at)))),
         ("finished", Some(format!("{finished_at}, {} after it was queued", after(finished_at, queued_at)))),
         ("timing", timing(delivery)),
