@@ -80,6 +80,50 @@ pub struct Snapshot {
     pub oldest_pending_s: Option<f64>,
 }
 
+impl Gauges {
+    fn register(&self, registry: &mut Registry) {
+        registry.register(
+            "in_flight",
+            "Deliveries claimed by this daemon and not yet in the log",
+            self.in_flight.clone(),
+        );
+        registry.register("unwritten_outcomes", "Outcomes that wait to be written to the log", self.unwritten.clone());
+        registry.register("database_up", "Whether the database can be written to", self.database_up.clone());
+        registry.register(
+            "notifications_up",
+            "Whether notifications come through; else the daemon polls",
+            self.notified.clone(),
+        );
+        registry.register("pending_events", "Events of all tenants that no daemon has claimed", self.pending.clone());
+        registry.register_with_unit(
+            "oldest_pending_age",
+            "Age of the oldest of them; 0: there is none",
+            Unit::Seconds,
+            self.oldest_pending.clone(),
+        );
+        registry.register_with_unit(
+            "notify_round_trip",
+            "Until a notification to itself came back, at the last try",
+            Unit::Seconds,
+            self.round_trip.clone(),
+        );
+        registry.register(
+            "unaccounted_leads",
+            "Leads captured within 24 hours of which nothing became, at the last count",
+            self.unaccounted.clone(),
+        );
+        registry.register_with_unit(
+            "reconciled_timestamp",
+            "When that count ended, since the epoch",
+            Unit::Seconds,
+            self.reconciled_at.clone(),
+        );
+        for unknown in [&self.round_trip, &self.unaccounted, &self.reconciled_at] {
+            unknown.set(f64::NAN);
+        }
+    }
+}
+
 impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::with_prefix("lead_webhook");
@@ -103,50 +147,7 @@ impl Default for Metrics {
             write_failures.clone(),
         );
         registry.register("shortages", "Attempts that this machine had no means for", shortages.clone());
-        registry.register(
-            "in_flight",
-            "Deliveries claimed by this daemon and not yet in the log",
-            gauges.in_flight.clone(),
-        );
-        registry.register(
-            "unwritten_outcomes",
-            "Outcomes that wait to be written to the log",
-            gauges.unwritten.clone(),
-        );
-        registry.register("database_up", "Whether the database can be written to", gauges.database_up.clone());
-        registry.register(
-            "notifications_up",
-            "Whether notifications come through; else the daemon polls",
-            gauges.notified.clone(),
-        );
-        registry.register("pending_events", "Events of all tenants that no daemon has claimed", gauges.pending.clone());
-        let oldest = gauges.oldest_pending.clone();
-        registry.register_with_unit(
-            "oldest_pending_age",
-            "Age of the oldest of them; 0: there is none",
-            Unit::Seconds,
-            oldest,
-        );
-        registry.register_with_unit(
-            "notify_round_trip",
-            "Until a notification to itself came back, at the last try",
-            Unit::Seconds,
-            gauges.round_trip.clone(),
-        );
-        registry.register(
-            "unaccounted_leads",
-            "Leads captured within 24 hours of which nothing became, at the last count",
-            gauges.unaccounted.clone(),
-        );
-        registry.register_with_unit(
-            "reconciled_timestamp",
-            "When that count ended, since the epoch",
-            Unit::Seconds,
-            gauges.reconciled_at.clone(),
-        );
-        for unknown in [&gauges.round_trip, &gauges.unaccounted, &gauges.reconciled_at] {
-            unknown.set(f64::NAN);
-        }
+        gauges.register(&mut registry);
         let metrics = Self { registry, events, attempts, recovered, write_failures, shortages, gauges };
         // A series that begins with its first failure has no rate then.
         let failed = Failure::ALL.map(Status::Failed);

@@ -1,7 +1,5 @@
 //! The words of `endpoint`, and of what tries a draft.
 
-#![expect(clippy::doc_markdown, reason = "these are help texts, which a terminal shows as they stand")]
-
 use clap::{Args, Subcommand};
 
 use crate::secret::Secret;
