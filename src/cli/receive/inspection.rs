@@ -59,10 +59,10 @@ fn hex(headers: &HeaderMap, body: &[u8], secret: &SigningSecret) -> (String, Ver
 }
 
 fn standard(headers: &HeaderMap, body: &[u8], secret: &SigningSecret, now: Timestamp) -> Verdict {
-    let header = |name| text(headers, name).map(str::to_owned).ok_or_else(|| format!("{name} is missing"));
-    let (signatures, id) = (header("webhook-signature")?, header("webhook-id")?);
-    let timestamp = header("webhook-timestamp")?;
-    let timestamp = timestamp.parse().map_err(|_| "webhook-timestamp is no number of seconds".to_owned())?;
+    let signatures = text(headers, "webhook-signature").ok_or("is missing")?.to_owned();
+    let beside = |name| text(headers, name).ok_or_else(|| format!("covers {name}, which is missing"));
+    let (id, timestamp) = (beside("webhook-id")?.to_owned(), beside("webhook-timestamp")?);
+    let timestamp = timestamp.parse().map_err(|_| "covers webhook-timestamp, which is no number of seconds")?;
     fits(&Signature::Standard { signatures, id, timestamp }, secret, body)?;
     let age = now.as_second().saturating_sub(timestamp);
     if age.abs() <= TOLERANCE {
@@ -121,9 +121,9 @@ mod tests {
         let spaced = std::str::from_utf8(BODY).unwrap().replace(':', ": ");
         let cases = [
             (without("x-acme-signature"), BODY, "is missing", ""),
-            (without("webhook-id"), BODY, "", "webhook-id is missing"),
-            (without("webhook-timestamp"), BODY, "", "webhook-timestamp is missing"),
-            (without("webhook-signature"), BODY, "", "webhook-signature is missing"),
+            (without("webhook-id"), BODY, "", "webhook-id, which is missing"),
+            (without("webhook-timestamp"), BODY, "", "webhook-timestamp, which is missing"),
+            (without("webhook-signature"), BODY, "", "is missing"),
             (changed("webhook-timestamp", "now"), BODY, "", "no number"),
             (changed("x-acme-signature", "sha256=00"), BODY, "another secret", ""),
             (headers(&secret, now.as_second() - 400), BODY, "", "400 s ago"),
