@@ -46,7 +46,8 @@ pub fn begin(log: &Log) -> Result<LevelSwitch, LogError> {
         chosen => chosen,
     };
     let lines: Box<dyn Layer<_> + Send + Sync> = match format {
-        Format::Journald => tracing_journald::layer().map_err(LogError::Journal)?.boxed(),
+        // Fields by their own names: `journalctl TENANT_ID=acme`.
+        Format::Journald => tracing_journald::layer().map_err(LogError::Journal)?.with_field_prefix(None).boxed(),
         Format::Json => tracing_subscriber::fmt::layer()
             .json()
             .flatten_event(true)

@@ -203,6 +203,13 @@ async fn the_daemon_starts_sends_reloads_comes_back_and_stops_under_its_unit() {
     assert_eq!((systemd.show("ActiveState"), systemd.show("Result")), ("inactive".to_owned(), "success".to_owned()));
     systemd.until_said("\"stopped\"", 2).await;
 
+    // The journal can be asked by each field.
+    let journald = "printf '[Service]\nEnvironment=LEAD_WEBHOOK__LOG__FORMAT=journald\n' \
+        >/etc/systemd/system/lead-webhook.service.d/journald.conf &&
+        systemctl daemon-reload && systemctl start lead-webhook && systemctl stop lead-webhook && journalctl --sync";
+    assert_eq!(systemd.run(&["sh", "-c", journald]), "");
+    assert_eq!(systemd.run(&["journalctl", "--output=cat", "TABLE=public.leads"]), "starting");
+
     // A bad configuration is not mended by a restart.
     let wrong = "[database]\nurl = 5\n";
     systemd.run(&["sh", "-c", &format!("printf '{wrong}' >/etc/lead-webhook/lead-webhook.toml")]);
