@@ -134,12 +134,13 @@ async fn hear_and_probe(
         tokio::select! {
             heard = notifications.recv() => match heard {
                 None => return Ok(()),
-                Some(heard) if Probe::is_one(&heard) => {
+                Some(heard) => {
                     if let Some(after) = probe.came_back(&heard) {
                         metrics.notified(Some(after));
                     }
+                    // Whatever it was: one of a lead's may have found no room behind it.
+                    wake_up.ring();
                 }
-                Some(_) => wake_up.ring(),
             },
             _ = due.tick() => {
                 if probe.is_out() {

@@ -83,7 +83,10 @@ impl Sweeper {
             error => Obstacle::Database(error.to_string()),
         };
         let mut under_way = match plan.under_way.take() {
-            Some(under_way) => under_way,
+            Some(under_way) => {
+                within(PATIENT, under_way.go_on(&mut session)).await?.map_err(refused)?;
+                under_way
+            }
             None => {
                 let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
                 let since = Timestamp::now().checked_sub(SPAN).ok();

@@ -50,11 +50,6 @@ impl Probe {
         self.out.is_some()
     }
 
-    /// Whether this is anybody's notification for trying it out.
-    pub fn is_one(heard: &Notification) -> bool {
-        heard.channel() == CHANNEL
-    }
-
     /// How long it took, where this is the one that is out.
     pub fn came_back(&mut self, heard: &Notification) -> Option<Duration> {
         let (_, sent_at) = self.out.take_if(|(word, _)| word == heard.payload())?;

@@ -197,6 +197,14 @@ impl Reconciliation {
         Ok(Self { way, mapped, slices, found })
     }
 
+    /// Goes on in another session, which is planned for slices from here on.
+    ///
+    /// # Errors
+    /// That the connection is lost.
+    pub async fn go_on(&self, session: &mut Session) -> Result<(), ReconcileError> {
+        Ok(lead_slices::plan(session.client()).await?)
+    }
+
     /// Looks at the next slice. `false`: there are no more.
     ///
     /// # Errors
@@ -204,7 +212,7 @@ impl Reconciliation {
     pub async fn step(&mut self, session: &mut Session) -> Result<bool, ReconcileError> {
         let Some(mut pieces) = self.slices.next(session.client()).await? else { return Ok(false) };
         while let Some(piece) = pieces.next(session.client()).await? {
-            match session.client().query(&slice_sql(&self.mapped, &piece.condition), &[]).await {
+            match session.client().query(&slice_sql(&self.mapped, &self.way, &piece.condition), &[]).await {
                 Ok(rows) => rows.iter().try_for_each(|row| self.found.take(row))?,
                 Err(error) => pieces.failed(piece, error)?,
             }
@@ -253,7 +261,9 @@ impl Reconciled {
 ///
 /// Delivered is the best that can become of a lead. Those that were delivered soon stand together in the log, which is
 /// quicker to read than a row here and a row there; the others are looked up one by one.
-fn slice_sql(mapped: &MappedSql, condition: &str) -> String {
+fn slice_sql(mapped: &MappedSql, way: &Way, condition: &str) -> String {
+    // Leads that stand together by their ids were captured whenever.
+    let soon = if *way == Way::ByCapture { SOON } else { "NULL::interval" };
     let captured_at = mapped.captured_at.as_ref().map_or("NULL::timestamptz", |captured| captured.sql.as_str());
     let leads = leads_sql(mapped, captured_at, condition);
     let [of_log, of_soon, of_outbox, of_keys, of_mutes] = ["d", "s", "o", "u", "m"].map(|row| mapped.same_tenant(row));
@@ -266,7 +276,7 @@ soon AS (
     SELECT {tenant} AS tenant_id, lead_id
     FROM (SELECT tenant_id, lead_id, status, is_test FROM lead_webhook.deliveries
           WHERE finished_at >= (SELECT min(captured_at) FROM l)
-            AND finished_at <= (SELECT max(captured_at) FROM l) + {SOON}
+            AND finished_at <= (SELECT max(captured_at) FROM l) + {soon}
           ORDER BY finished_at LIMIT {MOST_SOON}) d
     WHERE status = 'delivered' AND NOT is_test
     GROUP BY 1, 2)

@@ -29,6 +29,11 @@ pub(super) enum AuthorityError {
     File(PathBuf, io::Error),
     #[error("{place}: not a private key that `receive` has made ({1}): remove it, or give another --ca-file", place = .0.display())]
     Key(PathBuf, rcgen::Error),
+    #[error("{place}: is there, and its private key, {key}, is not: remove it, or give another --ca-file",
+        place = .0.display(), key = .1.display())]
+    NoKey(PathBuf, PathBuf),
+    #[error("{place}: is where the private key would be: give another --ca-file", place = .0.display())]
+    SameFile(PathBuf),
     #[error("no certificate can be made: {0}")]
     Certificate(#[from] rcgen::Error),
     #[error("no TLS server can be made: {0}")]
@@ -46,9 +51,16 @@ impl Authority {
     /// The one of `certificate` and the private key beside it; what is missing is made.
     pub(super) fn at(certificate: &Path) -> Result<Self, AuthorityError> {
         let file = certificate.with_extension("key");
+        if file == certificate {
+            return Err(AuthorityError::SameFile(file));
+        }
         let (key, is_new) = match fs::read_to_string(&file).map(Zeroizing::new) {
             Ok(text) => (KeyPair::from_pem(&text).map_err(|error| AuthorityError::Key(file.clone(), error))?, false),
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                // Somebody else's, perhaps.
+                if certificate.exists() {
+                    return Err(AuthorityError::NoKey(certificate.to_owned(), file));
+                }
                 let key = KeyPair::generate()?;
                 let text = Zeroizing::new(key.serialize_pem());
                 write(&file, 0o600, &text).map_err(|error| AuthorityError::File(file, error))?;
@@ -57,8 +69,7 @@ impl Authority {
             Err(error) => return Err(AuthorityError::File(file, error)),
         };
         let issuer = CertifiedIssuer::self_signed(params(), key)?;
-        // One of another key may lie there, of before the key was removed.
-        if is_new || !certificate.exists() {
+        if !certificate.exists() {
             let write = write(certificate, 0o644, &issuer.pem());
             write.map_err(|error| AuthorityError::File(certificate.to_owned(), error))?;
         }
@@ -99,12 +110,8 @@ fn params() -> CertificateParams {
     params
 }
 
-/// Replaces what is there.
+/// Never over what is there.
 fn write(path: &Path, mode: u32, text: &str) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
-        _ => {}
-    }
     OpenOptions::new().write(true).create_new(true).mode(mode).open(path)?.write_all(text.as_bytes())
 }
 
@@ -148,10 +155,14 @@ mod tests {
         assert_eq!(fs::metadata(&key).unwrap().permissions().mode() & 0o777, 0o600);
         assert!(!Authority::at(&certificate).unwrap().is_new);
         assert_eq!(fs::read_to_string(&certificate).unwrap(), made);
-        // The key is gone: the certificate is of no use any more.
+        // Its certificate is made anew, by the same key, which daemons trust already.
+        fs::remove_file(&certificate).unwrap();
+        assert!(!Authority::at(&certificate).unwrap().is_new);
         fs::remove_file(&key).unwrap();
-        assert!(Authority::at(&certificate).unwrap().is_new);
-        assert_ne!(fs::read_to_string(&certificate).unwrap(), made);
+        let error = Authority::at(&certificate).err().unwrap().to_string();
+        assert!(error.contains("ca.key, is not: remove it") && certificate.exists(), "{error}");
+        let same = Authority::at(&key).err().unwrap().to_string();
+        assert!(same.contains("--ca-file"), "{same}");
         fs::write(&key, "no key").unwrap();
         let error = Authority::at(&certificate).err().unwrap().to_string();
         assert!(error.contains("ca.key") && error.contains("remove it"), "{error}");
