@@ -114,11 +114,11 @@ impl Gauges {
         );
         registry.register_with_unit(
             "reconciled_timestamp",
-            "When that count ended, since the epoch",
+            "When the leads were last counted, since the epoch; 0: not yet",
             Unit::Seconds,
             self.reconciled_at.clone(),
         );
-        for unknown in [&self.round_trip, &self.unaccounted, &self.reconciled_at] {
+        for unknown in [&self.round_trip, &self.unaccounted] {
             unknown.set(f64::NAN);
         }
     }
@@ -257,8 +257,8 @@ mod tests {
         ] {
             assert!(text.lines().any(|have| have == line), "{line}\n{text}");
         }
-        for unknown in ["notify_round_trip_seconds", "unaccounted_leads", "reconciled_timestamp_seconds"] {
-            assert!(text.contains(&format!("lead_webhook_{unknown} NaN\n")), "{unknown}\n{text}");
+        for unknown in ["notify_round_trip_seconds NaN", "unaccounted_leads NaN", "reconciled_timestamp_seconds 0.0"] {
+            assert!(text.contains(&format!("lead_webhook_{unknown}\n")), "{unknown}\n{text}");
         }
         assert!(text.ends_with("# EOF\n"));
         let away = metrics.text(&Snapshot { pending: None, database_up: false, ..NOW });
