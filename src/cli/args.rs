@@ -190,14 +190,14 @@ database. The body comes from a file, or from standard input.
     },
     /// Receive webhooks on this host, verify and print them: for trying things out
     #[command(after_help = "\
-An HTTPS server on a loopback address, with a certificate of an authority of its own, which it makes at first and keeps. It says \
+An HTTPS server on this host's own address, with a certificate of an authority of its own, which it makes at first and keeps. It says \
 which lines of the configuration let the daemon send to it. What it prints are real leads, with all headers. What does not \
 verify is answered 401. It needs neither configuration nor database. Ctrl-C ends it.
 
   lead-webhook receive --secret-file secret
   lead-webhook receive --secret-file secret --respond 503 --delay 2s")]
     Receive {
-        /// Where to listen: a loopback address and a port; port 0 takes a free one
+        /// Where to listen: 127.0.0.1 or [::1], and a port; port 0 takes a free one
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
         listen: SocketAddr,
         /// A file with the secret, whsec_… [default: nothing is verified]

@@ -7,7 +7,7 @@ mod inspection;
 use std::{
     collections::HashSet,
     io,
-    net::SocketAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError,
@@ -48,7 +48,7 @@ pub(super) struct Options {
 pub(super) async fn receive(options: Options) -> Result<(), Failure> {
     let (secret, status) = readable(&options)?;
     let authority = Authority::at(&options.ca_file).map_err(Failure::operation)?;
-    let tls = authority.server(options.listen.ip()).map_err(Failure::operation)?;
+    let tls = authority.server().map_err(Failure::operation)?;
     let place = format!("--listen {}", options.listen);
     let listener = TcpListener::bind(options.listen).await.map_err(|error| Failure::of_the_system(&place, &error))?;
     let address = listener.local_addr().map_err(|error| Failure::of_the_system(&place, &error))?;
@@ -72,10 +72,9 @@ pub(super) async fn receive(options: Options) -> Result<(), Failure> {
 /// Secret and status of the options; every problem of them at once.
 fn readable(options: &Options) -> Result<(Option<SigningSecret>, StatusCode), Failure> {
     let mut problems = Vec::new();
-    if !options.listen.ip().is_loopback() {
+    if ![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].contains(&options.listen.ip()) {
         problems.push(format!(
-            "--listen {}: not an address of this host's own: give 127.0.0.1 or [::1] with a port, and for others on the network \
-             a receiver of your own",
+            "--listen {}: give 127.0.0.1 or [::1] with a port: it is for this host alone",
             options.listen
         ));
     }
@@ -93,13 +92,10 @@ fn readable(options: &Options) -> Result<(Option<SigningSecret>, StatusCode), Fa
 
 fn greet(address: SocketAddr, ca_file: &Path, is_new: bool, verifies: bool) {
     let file = std::path::absolute(ca_file).unwrap_or_else(|_| ca_file.to_owned());
-    // Each URL that its certificate is good for has one of these hosts.
-    let host = if address.ip().to_string() == "127.0.0.1" { "localhost".to_owned() } else { address.ip().to_string() };
-    let url = if address.is_ipv6() { format!("[{host}]") } else { host.clone() };
     output::message(&format!(
-        "listens on https://{url}:{}/, any path{}\n\
+        "listens on https://localhost:{}/, any path{}\n\
          {} {}; the daemon sends here with\n\
-         \n  [egress]\n  allow_hosts = [\"{host}\"]\n  ca_file = \"{}\"\n\n\
+         \n  [egress]\n  allow_hosts = [\"localhost\"]\n  ca_file = \"{}\"\n\n\
          Ctrl-C ends it",
         address.port(),
         if verifies { "" } else { "; without --secret-file it verifies nothing" },

@@ -4,7 +4,7 @@
 use std::{
     fs::{self, OpenOptions},
     io::{self, Write as _},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::Ipv6Addr,
     os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
     sync::Arc,
@@ -76,12 +76,9 @@ impl Authority {
         Ok(Self { issuer, is_new })
     }
 
-    /// A TLS server with a certificate of this authority's for `localhost` and this host's own addresses.
-    pub(super) fn server(&self, address: IpAddr) -> Result<TlsAcceptor, AuthorityError> {
-        let mut names = vec!["localhost".to_owned()];
-        names
-            .extend([Ipv4Addr::LOCALHOST.into(), Ipv6Addr::LOCALHOST.into(), address].map(|ip: IpAddr| ip.to_string()));
-        names.dedup();
+    /// A TLS server with a certificate of this authority's for `localhost` and its addresses.
+    pub(super) fn server(&self) -> Result<TlsAcceptor, AuthorityError> {
+        let names = ["localhost", "127.0.0.1", "::1"].map(str::to_owned);
         let key = KeyPair::generate()?;
         let certificate = CertificateParams::new(names)?.signed_by(&key, &self.issuer)?;
         let key = PrivateKeyDer::from(PrivatePkcs8KeyDer::from(key.serialize_der()));
