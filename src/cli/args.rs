@@ -197,7 +197,7 @@ verify is answered 401. It needs neither configuration nor database. Ctrl-C ends
   lead-webhook receive --secret-file secret
   lead-webhook receive --secret-file secret --respond 503 --delay 2s")]
     Receive {
-        /// Where to listen: 127.0.0.1 or [::1], and a port; port 0 takes a free one
+        /// Where to listen: 127.0.0.1:PORT, or the same on IPv6's loopback; port 0 takes a free one
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
         listen: SocketAddr,
         /// A file with the secret, whsec_… [default: nothing is verified]

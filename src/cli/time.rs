@@ -46,6 +46,16 @@ pub(super) fn span(duration: SignedDuration) -> String {
     }
 }
 
+/// How long ago `time` was, in one unit, as tables have room for: `34s`, `12m`, `5h`, `219d`.
+pub(super) fn age(time: Timestamp, now: Timestamp) -> String {
+    match now.duration_since(time).as_secs().max(0) {
+        seconds @ ..60 => format!("{seconds}s"),
+        seconds @ 60..3_600 => format!("{}m", seconds / 60),
+        seconds @ 3_600..172_800 => format!("{}h", seconds / 3_600),
+        seconds => format!("{}d", seconds / 86_400),
+    }
+}
+
 /// A period as it is configured: whole days as days, which humantime would make months of.
 pub(super) fn period(duration: Duration) -> String {
     const DAY: u64 = 86_400;
@@ -58,6 +68,23 @@ pub(super) fn period(duration: Duration) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_age_is_as_short_as_a_column() {
+        let now = "2026-04-22T10:15:00Z".parse::<Timestamp>().unwrap();
+        for (seconds, shown) in [
+            (-5, "0s"),
+            (0, "0s"),
+            (59, "59s"),
+            (60, "1m"),
+            (3_599, "59m"),
+            (3_600, "1h"),
+            (172_799, "47h"),
+            (172_800, "2d"),
+        ] {
+            assert_eq!(age(now - SignedDuration::from_secs(seconds), now), shown);
+        }
+    }
 
     fn at(text: &str) -> Timestamp {
         text.parse().unwrap()

@@ -63,7 +63,11 @@ fn masked(text: &str) -> String {
     };
     let text: String = text.split_inclusive('\n').map(without_age).collect();
     const DAY: &str = "0000-00-00";
+    let is_days = |word: &str| word.strip_suffix('d').is_some_and(|n| n.parse::<u32>().is_ok());
     let mask = |word: &str| {
+        if is_days(word.trim_end()) {
+            return Some(word.chars().map(|c| if c.is_ascii_digit() { '0' } else { c }).collect());
+        }
         let day = word.get(..DAY.len()).filter(|day| *day != "2026-04-22")?;
         let is_day = day.bytes().zip(DAY.bytes()).all(|(c, shape)| c == shape || shape == b'0' && c.is_ascii_digit());
         let (value, rest) = word.split_at(word.find(char::is_whitespace).unwrap_or(word.len()));

@@ -8,7 +8,7 @@ pub enum DeliveriesCommand {
     /// List deliveries, newest first
     #[command(after_help = "\
 A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as \
-well. Where stdout is no terminal nothing is cut. Times are UTC; --json has every column of lead_webhook.deliveries.
+well. Where stdout is no terminal nothing is cut, and there is no age. Times are UTC; --json has every column of lead_webhook.deliveries.
 
   lead-webhook deliveries list --tenant acme --status failed --since 24h
   lead-webhook deliveries list --failure timeout --since 2026-04-22 --limit 500 --after 0c5be0b2")]

@@ -1,12 +1,18 @@
 //! The log as a table: whole where nobody looks at its width, in one line a delivery where the terminal is wide enough,
-//! in two where it is not. What does not fit is cut with `…`; ids stay long enough for `deliveries show`.
+//! in two where it is not. What does not fit is cut with `…`; ids stay long enough for `deliveries show`. A terminal is told how
+//! long ago each was; what is written elsewhere is read later.
 
 use comfy_table::{
     Attribute, Cell, CellAlignment, Color, ColumnConstraint, ContentArrangement, Row, Table, Width, presets,
 };
 
+use jiff::Timestamp;
+
 use crate::{
-    cli::{fields::printable, time::to_the_second},
+    cli::{
+        fields::printable,
+        time::{age, to_the_second},
+    },
     store::delivery_list::Delivery,
 };
 
@@ -26,22 +32,22 @@ pub(super) const ABSENT: &str = "-";
 pub(super) fn of(deliveries: &[Delivery]) -> String {
     let mut table = Table::new();
     let width = table.width();
-    fill(&mut table, deliveries, width);
+    fill(&mut table, deliveries, width, Timestamp::now());
     table.trim_fmt()
 }
 
-fn fill(table: &mut Table, deliveries: &[Delivery], width: Option<u16>) {
+fn fill(table: &mut Table, deliveries: &[Delivery], width: Option<u16>, now: Timestamp) {
     let whole = |d: &Delivery| d.delivery_id.to_string();
     let short = |d: &Delivery| short_id(&whole(d));
-    wide(table, deliveries, &whole);
+    wide(table, deliveries, width.map(|_| now), &whole);
     if width.is_none_or(|width| widths(table).iter().sum::<u16>() <= width) {
         return;
     }
-    wide(table, deliveries, &short);
+    wide(table, deliveries, width.map(|_| now), &short);
     if width.is_none_or(|width| least(table) <= width) {
         return cut(table, &WIDE_FLEXIBLE);
     }
-    narrow(table, deliveries, &short);
+    narrow(table, deliveries, now, &short);
     cut(table, &NARROW_FLEXIBLE);
 }
 
@@ -51,12 +57,13 @@ const WIDE_FLEXIBLE: [usize; 3] = [1, 2, 6];
 /// Columns of [`narrow`] that may be cut: tenant over lead, event over host.
 const NARROW_FLEXIBLE: [usize; 2] = [1, 2];
 
-fn wide(table: &mut Table, deliveries: &[Delivery], id: &dyn Fn(&Delivery) -> String) {
+/// `now`: a terminal's, which is told the ages.
+fn wide(table: &mut Table, deliveries: &[Delivery], now: Option<Timestamp>, id: &dyn Fn(&Delivery) -> String) {
     let header = ["finished (UTC)", "tenant", "lead", "event", "status", "http", "host", "ms", "delivery"];
-    begin(table, Row::from(header));
+    begin(table, header.into_iter().chain(now.map(|_| "age")).collect::<Vec<_>>().into());
     for delivery in deliveries {
         let Delivery { tenant_id, lead_id, event, .. } = delivery;
-        table.add_row([
+        let mut row = Row::from([
             Cell::new(to_the_second(delivery.finished_at)),
             text(tenant_id),
             text(lead_id),
@@ -67,12 +74,16 @@ fn wide(table: &mut Table, deliveries: &[Delivery], id: &dyn Fn(&Delivery) -> St
             Cell::new(or_absent(millis(delivery))).set_alignment(CellAlignment::Right),
             Cell::new(id(delivery)),
         ]);
+        if let Some(now) = now {
+            row.add_cell(Cell::new(age(delivery.finished_at, now)).set_alignment(CellAlignment::Right));
+        }
+        table.add_row(row);
     }
     finish(table);
 }
 
-fn narrow(table: &mut Table, deliveries: &[Delivery], id: &dyn Fn(&Delivery) -> String) {
-    begin(table, Row::from(["finished (UTC)\n  delivery", "tenant\nlead", "event\nhost", "status\nhttp, ms"]));
+fn narrow(table: &mut Table, deliveries: &[Delivery], now: Timestamp, id: &dyn Fn(&Delivery) -> String) {
+    begin(table, Row::from(["finished (UTC)\n  delivery, age", "tenant\nlead", "event\nhost", "status\nhttp, ms"]));
     for delivery in deliveries {
         let Delivery { tenant_id, lead_id, event, .. } = delivery;
         let mut first = Row::from([
@@ -83,7 +94,8 @@ fn narrow(table: &mut Table, deliveries: &[Delivery], id: &dyn Fn(&Delivery) -> 
         ]);
         let answer = format!("{} {} ms", or_absent(delivery.http_status), or_absent(millis(delivery)));
         let host = text(delivery.host.as_deref().unwrap_or(ABSENT));
-        let second = [Cell::new(format!("  {}", id(delivery))), text(lead_id), host, Cell::new(answer)];
+        let named = format!("  {}, {}", id(delivery), age(delivery.finished_at, now));
+        let second = [Cell::new(named), text(lead_id), host, Cell::new(answer)];
         let mut second = Row::from(second.map(|cell| cell.add_attribute(Attribute::Dim)));
         first.max_height(1);
         second.max_height(1);
@@ -214,7 +226,7 @@ mod tests {
         let deliveries =
             [delivery("failed", Some("http_status"), None), delivery("skipped", None, Some("no_endpoint"))];
         let mut table = Table::new();
-        fill(&mut table, &deliveries, width);
+        fill(&mut table, &deliveries, width, "1970-01-03T01:00:00Z".parse().unwrap());
         if let Some(width) = width {
             table.set_width(width);
         }
@@ -241,6 +253,7 @@ mod tests {
                 assert!(line.chars().count() <= usize::from(width), "{width}: {line}");
             }
             assert!(lines.iter().any(|line| line.contains("0c5be0b2")), "{width}");
+            assert!(lines.iter().any(|line| line.contains("2d")), "{width}");
             for part in ["failed http_status", "skipped no_endpoint", "503", "15003"] {
                 assert!(lines.iter().any(|line| line.contains(part)), "{width}: {part}");
             }
