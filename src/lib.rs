@@ -22,7 +22,8 @@
 //!
 //! Imports point one way: the words ([`event`], [`outcome`], [`secret`], [`shortage`]) know nothing; [`keyring`],
 //! [`names`], [`roots`] and [`egress`] know the words; [`delivery`] and [`store`] stand on those; [`pipeline`] joins them for one event;
-//! [`dispatch`] decides when, and [`metrics`] count; [`admin`] tells; [`daemon`] and [`cli`] start it all.
+//! [`dispatch`] decides when, and [`metrics`] count; [`control`] is what is done by hand, over [`cli`] and [`admin`]; [`daemon`]
+//! and [`cli`] start it all.
 
 pub mod event;
 pub mod outcome;
@@ -46,6 +47,7 @@ pub mod store;
 pub mod metrics;
 pub mod pipeline;
 
+pub mod control;
 pub mod dispatch;
 
 pub mod admin;

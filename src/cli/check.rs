@@ -8,14 +8,10 @@ mod line;
 use std::time::Duration;
 
 use self::line::{Line, Verdict};
-use super::{
-    Failure,
-    context::Context,
-    database::{HalfRotated, failed},
-    output,
-};
+use super::{Failure, context::Context, database::failed, output};
 use crate::{
     config::{self, Notify},
+    control::keys::HalfRotated,
     dispatch::guard,
     keyring::KeyRing,
     pipeline::Pipeline,

@@ -2,8 +2,8 @@
 //! the key file is the daemons'.
 
 use crate::{
-    dispatch::guard,
-    keyring::{KeyId, KeyRing, OpenError},
+    control::keys::{self, Unfit},
+    keyring::{KeyRing, OpenError},
     store::{
         Error,
         installation::{self, Installation},
@@ -49,52 +49,18 @@ pub(super) fn other_keys(context: &Context, error: OpenError, then: &str) -> Fai
     Failure::Configuration(format!("key file {file}: not the one that this installation was made with ({error}){then}"))
 }
 
-/// Refuses a key file that is not the installation's: daemons could not open what it seals. And one whose first key is
-/// not the one that the installation is sealed by: a copy that a rotation has passed by would go on sealing by a key that
-/// is to be dropped.
+/// Refuses a key file that is not the installation's, or that a rotation has passed by.
 ///
 /// # Errors
-/// [`Failure::Configuration`] for another key file, [`Failure::Operation`] where the database cannot be asked.
+/// [`Failure::Configuration`] for such a key file, [`Failure::Operation`] where the database cannot be asked.
 pub(super) async fn vouch_for_keys(context: &Context, session: &mut Session, keyring: &KeyRing) -> Result<(), Failure> {
-    // Where there is no installation yet, there is nothing to compare with, and no daemon that claims.
-    let Some(installation) = installation::read(session).await.map_err(failed(context))? else { return Ok(()) };
     let then = ": put the installation's own there; nothing is done, because no daemon could open what this one seals";
-    guard::open_key(&installation, keyring).map_err(|error| other_keys(context, error, then))?;
-    match HalfRotated::find(&installation, keyring) {
-        None => Ok(()),
-        Some(half) => Err(Failure::Configuration(format!(
-            "key file {}: {}; nothing is done. {}",
+    keys::vouch(session, keyring).await.map_err(failed(context))?.map_err(|unfit| match unfit {
+        Unfit::Other(error) => other_keys(context, error, then),
+        Unfit::HalfRotated(half) => Failure::Configuration(format!(
+            "key file {}: {half}; nothing is done. {}",
             context.config.keys_file.display(),
-            half.finding(),
             half.remedy(),
-        ))),
-    }
-}
-
-/// A key file that begins with another key than the one that the installation is sealed by.
-pub(super) struct HalfRotated {
-    first: KeyId,
-    sealing: KeyId,
-}
-
-impl HalfRotated {
-    /// `None`: the first key is the one.
-    pub(super) fn find(installation: &Installation, keyring: &KeyRing) -> Option<Self> {
-        let first = keyring.sealing_id();
-        let sealing = KeyId::of(&installation.uniqueness_key_sealed).filter(|sealing| *sealing != first)?;
-        Some(Self { first, sealing })
-    }
-
-    pub(super) fn finding(&self) -> String {
-        format!("begins with key {}, but this installation is sealed by key {}", self.first, self.sealing)
-    }
-
-    /// Nobody but the operator knows which key is the newer one.
-    pub(super) fn remedy(&self) -> String {
-        let Self { first, sealing } = self;
-        format!(
-            "Where {sealing} is the newer one: `lead-webhook key rotate --reseal {sealing}` here, or copy the file from the \
-             host where that was run. Where a rotation to {first} was interrupted: `lead-webhook key rotate --reseal {first}`"
-        )
-    }
+        )),
+    })
 }

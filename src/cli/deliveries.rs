@@ -1,6 +1,5 @@
 //! `lead-webhook deliveries`: the log, listed, shown, followed, counted, sent again and pruned.
 
-mod filter;
 mod follow;
 mod prune;
 mod redeliver;
@@ -18,9 +17,12 @@ use super::{
     database::failed,
     output,
 };
-use crate::store::{
-    delivery_list::{self, Ids},
-    session::Session,
+use crate::{
+    control::filter::{self, Problem},
+    store::{
+        delivery_list::{self, Ids},
+        session::Session,
+    },
 };
 
 /// Runs one of the commands on the log.
@@ -44,7 +46,7 @@ pub(super) async fn run(context: &Context, command: DeliveriesCommand) -> Result
 }
 
 async fn list(context: &Context, words: &Filter, after: Option<&str>, json: bool) -> Result<(), Failure> {
-    let filter = filter::read(words, Timestamp::now());
+    let filter = read_filter(words);
     let after = after.map(|text| show::parse(text).ok_or_else(|| format!("--after: {}", show::not_an_id(text))));
     let after = after.transpose();
     let (mut filter, after) = match (filter, after) {
@@ -76,6 +78,28 @@ async fn list(context: &Context, words: &Filter, after: Option<&str>, json: bool
         output::message(&format!("there are more: --after {last}"));
     }
     Ok(())
+}
+
+/// The filter that the options spell.
+///
+/// # Errors
+/// Every problem, each with its option.
+fn read_filter(options: &Filter) -> Result<delivery_list::Filter, Vec<String>> {
+    let Filter { tenant, lead, status, failure, event, since, until, limit } = options;
+    let words = filter::Words {
+        tenant: tenant.as_deref(),
+        lead: lead.as_deref(),
+        status: status.as_deref(),
+        failure: failure.as_deref(),
+        event: event.as_deref(),
+        since: since.as_deref(),
+        until: until.as_deref(),
+        limit: *limit,
+    };
+    let lines = |problems: Vec<Problem>| {
+        problems.into_iter().map(|Problem { word, text }| format!("--{word} {text}")).collect()
+    };
+    filter::read(&words, Timestamp::now()).map_err(lines)
 }
 
 /// Where the delivery stands that `--after` names.

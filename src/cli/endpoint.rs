@@ -6,16 +6,19 @@ use std::io;
 
 use comfy_table::{ContentArrangement, Table, presets};
 
-use crate::store::endpoints::{self, EndpointRow};
+use crate::{
+    control::{draft::Stored, endpoint},
+    store::endpoints::{self, EndpointRow},
+};
 
 use super::{
     Failure,
-    args::{Draft, EndpointCommand},
+    args::{self, EndpointCommand},
     context::Context,
     database::{failed, vouch_for_keys},
-    draft::{Changes, Stored},
+    draft::Draft,
     fields::{aligned, printable, quoted},
-    output, preset,
+    output,
 };
 use in_force::{InForce, obstacles};
 
@@ -32,18 +35,18 @@ pub(super) async fn run(context: &Context, command: EndpointCommand) -> Result<(
 }
 
 /// Reads the options, lays them over what is stored, and saves all of it or nothing.
-async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Result<(), Failure> {
+async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool) -> Result<(), Failure> {
     let failed = failed(context);
     let pipeline = context.pipeline()?;
     let (policy, prefix) = (pipeline.resolver().policy(), pipeline.header_prefix());
-    let mut changes = Changes::read(tenant, options, policy, prefix, io::stdin());
+    let mut changes = Draft::read(tenant, options, policy, prefix, io::stdin());
     if options.is_empty() {
         let show = format!("`lead-webhook endpoint show {}`", quoted(tenant));
         changes.refuse(format!("nothing to change is named: see `endpoint set --help`; {show} shows what is in force"));
     }
     changes.resolve(pipeline.resolver()).await;
     let mut session = context.session().await.map_err(|failure| changes.or(failure))?;
-    if changes.are_refused() {
+    if changes.is_refused() {
         // Nothing will be saved, so nothing is locked or made; what is stored may add a problem.
         let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(error)))?;
         return changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row)).map(drop);
@@ -61,7 +64,7 @@ async fn set(context: &Context, tenant: &str, options: &Draft, json: bool) -> Re
     let row = found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?;
     show_row(context, &row, json)?;
     if let Some(preset) = preset {
-        for note in preset::notes(preset, &row) {
+        for note in endpoint::notes(preset, &row) {
             output::message(&format!("{}: {note}", preset.name));
         }
     }

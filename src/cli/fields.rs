@@ -2,6 +2,8 @@
 
 use comfy_table::{Cell, ColumnConstraint, ContentArrangement, Table, Width, presets};
 
+use crate::control::is_unseen;
+
 /// Lines of `key  value`, the values below each other. An empty key continues the line above. On a terminal a value that
 /// is too long goes on below its begin, elsewhere it stays on its line.
 pub(super) fn aligned(fields: &[(&str, String)]) -> String {
@@ -57,18 +59,6 @@ pub(super) fn printable_json(json: &str) -> String {
         }
     }
     shown
-}
-
-/// Whether `c` has no shape of its own: a control character, or one that formats, hides or turns what follows (Unicode's
-/// categories Cc, Cf, Zl and Zp). Two ids that differ in nothing else look the same.
-pub(super) fn is_unseen(c: char) -> bool {
-    c.is_control()
-        || matches!(c,
-            '\u{AD}' | '\u{600}'..='\u{605}' | '\u{61C}' | '\u{6DD}' | '\u{70F}' | '\u{890}'..='\u{891}'
-            | '\u{8E2}' | '\u{180E}' | '\u{200B}'..='\u{200F}' | '\u{2028}'..='\u{202E}'
-            | '\u{2060}'..='\u{206F}' | '\u{FEFF}' | '\u{FFF9}'..='\u{FFFB}' | '\u{110BD}' | '\u{110CD}'
-            | '\u{13430}'..='\u{1343F}' | '\u{1BCA0}'..='\u{1BCA3}' | '\u{1D173}'..='\u{1D17A}'
-            | '\u{E0001}' | '\u{E0020}'..='\u{E007F}')
 }
 
 /// `word` as an argument of a command that a person may copy.

@@ -24,7 +24,6 @@ mod run;
 mod secret;
 mod seed;
 mod test;
-mod time;
 mod verify;
 
 use std::io;
@@ -148,7 +147,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Preview { tenant, template, no_template, omit_empty, last, re_engaged, json } => {
             let draft = args::Draft { template, no_template, omit_empty, ..args::Draft::default() };
             let options = preview::Options { draft, last, re_engaged, json };
-            preview::preview(&context()?, &tenant, &options).await
+            preview::run(&context()?, &tenant, &options).await
         }
         Command::Deliveries(command) => deliveries::run(&context()?, command).await,
     }

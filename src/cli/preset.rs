@@ -3,10 +3,7 @@
 use serde_json::json;
 
 use super::{Failure, args::PresetCommand, fields::aligned, output};
-use crate::{
-    delivery::presets::{ALL, Preset},
-    store::endpoints::EndpointRow,
-};
+use crate::delivery::presets::{ALL, Preset};
 
 /// Lists them, or shows one.
 pub(super) fn run(command: PresetCommand) -> Result<(), Failure> {
@@ -25,19 +22,6 @@ pub(super) fn run(command: PresetCommand) -> Result<(), Failure> {
 /// What a preset's name must be.
 pub(super) fn unknown(name: &str) -> String {
     format!("{name:?} is no preset: it is one of {}", ALL.map(|preset| preset.name).join(", "))
-}
-
-/// What to know of a preset that was laid over an endpoint, which now is as `saved`.
-pub(super) fn notes(preset: &Preset, saved: &EndpointRow) -> Vec<String> {
-    let mut notes = Vec::new();
-    if !saved.sealed.host.as_deref().is_some_and(|host| preset.is_at(host)) {
-        notes.push(format!("its URL is {}", preset.url));
-    }
-    let has = |name: &str| saved.header_names.iter().any(|there| there.eq_ignore_ascii_case(name));
-    let missing = preset.headers.iter().filter(|(name, _)| !has(name));
-    notes.extend(missing.map(|(name, value)| format!("it needs the header `{name}: {value}`: --header @FILE")));
-    notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));
-    notes
 }
 
 fn show(preset: &Preset) -> Result<(), Failure> {

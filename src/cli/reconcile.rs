@@ -10,11 +10,13 @@ use super::{
     fields::{aligned, quoted},
     output,
     progress::Progress,
-    time,
 };
-use crate::store::{
-    mapping::MappedSql,
-    reconcile::{Counts, ReconcileError, Reconciled, Reconciliation, SentTwice, Unaccounted, Way},
+use crate::{
+    control::time,
+    store::{
+        mapping::MappedSql,
+        reconcile::{Counts, ReconcileError, Reconciled, Reconciliation, SentTwice, Unaccounted, Way},
+    },
 };
 
 /// A line of `--json`.

@@ -2,18 +2,14 @@
 
 use std::io::{self, Write};
 
-use crate::{
-    keyring::{Column, Place},
-    secret::SigningSecret,
-    store::endpoints,
-};
+use crate::{control::endpoint::new_secret, secret::SigningSecret, store::endpoints};
 
 use super::{
     Failure,
     args::SecretCommand,
     context::Context,
     database::{failed, vouch_for_keys},
-    draft::tenant_problem,
+    draft::vet_tenant,
     endpoint, output,
 };
 
@@ -28,13 +24,8 @@ pub(super) async fn run(context: &Context, command: SecretCommand) -> Result<(),
 async fn generate(context: &Context, tenant: &str) -> Result<(), Failure> {
     let failed = failed(context);
     let keyring = context.keyring()?;
-    if let Some(problem) = tenant_problem(tenant) {
-        return Err(Failure::Arguments(problem));
-    }
-    let secret = SigningSecret::generate()
-        .map_err(|error| Failure::Operation(format!("the operating system gives no randomness: {error}")))?;
-    let place = Place { tenant, column: Column::EndpointSecret };
-    let sealed = keyring.seal(&place, secret.text().expose().as_bytes()).map_err(Failure::operation)?;
+    vet_tenant(tenant)?;
+    let (secret, sealed) = new_secret(&keyring, tenant).map_err(Failure::operation)?;
     let mut session = context.session().await?;
     vouch_for_keys(context, &mut session, &keyring).await?;
     endpoints::set_secret(&mut session, tenant, &sealed).await.map_err(&failed)?;

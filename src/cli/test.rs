@@ -3,32 +3,29 @@
 use std::{io, time::Duration};
 
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::{
-    delivery::{
-        payload::{format_time, synthetic_event},
-        request::Endpoint,
+    control::{
+        draft::Stored,
+        trial::{self, Needed, Obstacle},
     },
+    delivery::{payload::format_time, request::Endpoint},
     event::EventKind,
-    keyring::{Column, Place},
-    outcome::{Answer, Failure as Failed, Outcome, Status, Timing},
-    pipeline::Pipeline,
+    outcome::{Answer, Status, Timing},
+    pipeline::{Pipeline, Unusable},
     store::{
-        delivery_log::{self, Entry},
+        delivery_log::Entry,
         endpoints::{self, SealedEndpoint},
-        outbox,
         session::explain,
-        test_limit::{self, Begun},
+        test_limit,
     },
 };
 
 use super::{
-    Failure,
-    args::Draft,
+    Failure, args,
     context::Context,
     database::{failed, vouch_for_keys},
-    draft::{Changes, Stored},
+    draft::Draft,
     fields::{aligned, quoted, yes_or_no},
     output,
 };
@@ -36,7 +33,7 @@ use super::{
 /// How the command is to go about it.
 pub(super) struct Options {
     /// What the draft changes.
-    pub(super) draft: Draft,
+    pub(super) draft: args::Draft,
     /// `lead.re_engaged` instead of `lead.created`.
     pub(super) re_engaged: bool,
     /// One JSON object instead of lines.
@@ -48,31 +45,19 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let pipeline = context.pipeline()?;
     let (policy, prefix) = (pipeline.resolver().policy(), pipeline.header_prefix());
     // The draft's host is not resolved here: the attempt does that itself, and its outcome tells.
-    let changes = Changes::read(tenant, &options.draft, policy, prefix, io::stdin());
+    let changes = Draft::read(tenant, &options.draft, policy, prefix, io::stdin());
     let mut session = context.session().await.map_err(|failure| changes.or(failure))?;
     let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(context)(error)))?;
-    if !changes.are_refused() {
+    if !changes.is_refused() {
         vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
     }
     let draft = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row))?;
     let endpoint = open(&pipeline, tenant, &draft.endpoint)?;
 
     let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
-    let event = synthetic_event(tenant, kind);
-    let delivery_id = Uuid::new_v4();
-    let queued_at = match test_limit::begin(&mut session, &event, delivery_id).await.map_err(failed(context))? {
-        Begun::At(time) => time,
-        Begun::Refused(wait) => return Err(limited(tenant, wait)),
-    };
-    let place = outbox::Place { tenant_id: tenant.to_owned(), queued_at, event_id: event.event_id };
-    let outcome = pipeline.send(&endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
-        Outcome::unsent(Status::Failed(Failed::Connect), Some(shortage.to_string()), draft.endpoint.destination())
-    });
-    let (captured_at, last_conversation_at) = (Some(event.captured_at), event.last_conversation_at);
-    let entry =
-        Entry { place, delivery_id, lead_id: event.lead_id, event: kind, captured_at, last_conversation_at, outcome };
-
-    let logged = delivery_log::record_test(&mut session, &entry).await;
+    let begun = trial::begin(&mut session, tenant, kind).await.map_err(failed(context))?;
+    let entry = begun.map_err(|wait| limited(tenant, wait))?.send(&pipeline, &endpoint).await;
+    let logged = trial::record(&mut session, &entry).await;
     if let Err(error) = &logged {
         let why = explain(error, &context.config.database.daemon_role);
         output::message(&format!(
@@ -90,8 +75,7 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
 /// Too many Tests of this tenant's endpoint, by whomever.
 fn limited(tenant: &str, wait: Duration) -> Failure {
     let (name, most, period) = (quoted(tenant), test_limit::MOST, humantime::format_duration(test_limit::PERIOD));
-    // Up to the whole second: whoever waits so long gets through.
-    let wait = humantime::format_duration(Duration::from_secs(wait.as_secs() + 1));
+    let wait = humantime::format_duration(wait);
     Failure::Operation(format!(
         "tenant {name} was tested {most} times in the last {period}, which is the limit; nothing was sent: try again in {wait}"
     ))
@@ -100,28 +84,25 @@ fn limited(tenant: &str, wait: Duration) -> Failure {
 /// The draft, opened just as a delivery would; every part that stands in the way at once.
 fn open(pipeline: &Pipeline, tenant: &str, draft: &SealedEndpoint) -> Result<Endpoint, Failure> {
     let name = quoted(tenant);
-    let url = format!("run `lead-webhook endpoint set {name} --url @FILE`, or give --url");
-    let secret = format!("run `lead-webhook secret generate {name}`");
-    let parts = [
-        (Column::EndpointUrl, &draft.url_sealed, "URL", url),
-        (Column::EndpointSecret, &draft.secret_sealed, "secret", secret),
-    ];
-    let problems: Vec<String> = parts
-        .into_iter()
-        .filter_map(|(column, sealed, part, remedy)| {
-            let Some(sealed) = sealed else { return Some(format!("tenant {name} has no {part}: {remedy}")) };
-            let error = pipeline.keyring().open(&Place { tenant, column }, sealed).err()?;
-            Some(format!("the stored {part} of tenant {name} cannot be opened: {error}; or {remedy}"))
-        })
-        .collect();
-    if !problems.is_empty() {
-        return Err(Failure::Operation(problems.join("\n")));
-    }
-    pipeline.open(tenant, draft).map_err(|unusable| {
-        Failure::Operation(format!(
-            "what is stored for tenant {name} cannot be used ({}): {}",
-            unusable.failure, unusable.error
-        ))
+    let part = |needed| match needed {
+        Needed::Url => ("URL", format!("run `lead-webhook endpoint set {name} --url @FILE`, or give --url")),
+        Needed::Secret => ("secret", format!("run `lead-webhook secret generate {name}`")),
+    };
+    trial::open(pipeline, tenant, draft).map_err(|obstacles| {
+        let said = obstacles.into_iter().map(|obstacle| match obstacle {
+            Obstacle::Missing(needed) => {
+                let (part, remedy) = part(needed);
+                format!("tenant {name} has no {part}: {remedy}")
+            }
+            Obstacle::Unopened(needed, error) => {
+                let (part, remedy) = part(needed);
+                format!("the stored {part} of tenant {name} cannot be opened: {error}; or {remedy}")
+            }
+            Obstacle::Unusable(Unusable { failure, error }) => {
+                format!("what is stored for tenant {name} cannot be used ({failure}): {error}")
+            }
+        });
+        Failure::Operation(said.collect::<Vec<_>>().join("\n"))
     })
 }
 

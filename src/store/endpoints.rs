@@ -208,10 +208,10 @@ const SAVE: &str = "\
 -- endpoints::save
 UPDATE lead_webhook.endpoints SET
     url_sealed = $2, host = $3, port = $4, headers_sealed = $5, header_names = $6, template = $7, omit_empty = $8,
-    timeout_ms = $9, updated_at = clock_timestamp()
+    timeout_ms = $9, enabled = $10, updated_at = clock_timestamp()
 WHERE tenant_id = $1";
 
-/// Replaces everything of a locked endpoint but its secret and its switch.
+/// Replaces everything of a locked endpoint but its secret.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -234,6 +234,7 @@ pub async fn save(
                 &sealed.template,
                 &sealed.omit_empty,
                 &sealed.timeout_ms,
+                &sealed.enabled,
             ],
         )
         .await?;

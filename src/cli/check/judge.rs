@@ -6,11 +6,11 @@ use jiff::SignedDuration;
 
 use super::line::Line;
 use crate::{
-    cli::{
-        database::HalfRotated,
+    config::{Database, Notify, Retention, Tls},
+    control::{
+        keys::HalfRotated,
         time::{period, span},
     },
-    config::{Database, Notify, Retention, Tls},
     dispatch::guard::{ADOPT, KEYS},
     keyring::{KeyFileError, OpenError},
     store::{
@@ -226,7 +226,7 @@ pub(super) fn installation_key(error: Option<OpenError>, half: Option<&HalfRotat
     match (error, half) {
         (None, None) => Line::ok("key", "the key file is this installation's"),
         // Daemons go on: they open by all keys of the file.
-        (None, Some(half)) => Line::warn("key", format!("the key file {}", half.finding()), half.remedy()),
+        (None, Some(half)) => Line::warn("key", format!("the key file {}", half), half.remedy()),
         (Some(error), _) => {
             let text = format!("the key file is not the one that this installation was made with: {error}");
             Line::fail("key", text, format!("{KEYS}; {WAITS}"))

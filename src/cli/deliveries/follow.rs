@@ -12,7 +12,8 @@ use uuid::Uuid;
 
 use super::table::{self, begin, finish, or_absent, text};
 use crate::{
-    cli::{Failure, args, context::Context, database::failed, output, time::to_the_second},
+    cli::{Failure, args, context::Context, database::failed, output},
+    control::time::to_the_second,
     store::{
         delivery_list::{self, Delivery, Filter},
         session::Session,
@@ -30,8 +31,7 @@ const MOST: i64 = 10_000;
 
 /// Shows the latest deliveries, then each that ends. Ends with an error only; a database that is away is waited for.
 pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) -> Result<(), Failure> {
-    let filter =
-        super::filter::read(words, Timestamp::now()).map_err(|problems| Failure::Arguments(problems.join("\n")))?;
+    let filter = super::read_filter(words).map_err(|problems| Failure::Arguments(problems.join("\n")))?;
     let mut session = context.session().await?;
     let mut latest = delivery_list::list(&mut session, &filter).await.map_err(failed(context))?;
     latest.reverse();

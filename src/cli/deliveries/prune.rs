@@ -4,15 +4,8 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 
 use crate::{
-    cli::{
-        Failure,
-        context::Context,
-        database::failed,
-        fields::aligned,
-        output,
-        progress::Progress,
-        time::{self, to_the_second},
-    },
+    cli::{Failure, context::Context, database::failed, fields::aligned, output, progress::Progress},
+    control::time::{self, to_the_second},
     store::retention::{self, Edges, Pruning},
 };
 

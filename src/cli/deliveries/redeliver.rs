@@ -3,11 +3,9 @@
 
 use std::{collections::HashMap, time::Duration};
 
-use jiff::Timestamp;
 use tokio::time::{Instant, sleep_until};
-use uuid::Uuid;
 
-use super::{filter, show, table};
+use super::{read_filter, show, table};
 use crate::{
     cli::{
         Failure, args,
@@ -16,19 +14,14 @@ use crate::{
         fields::quoted,
         output,
     },
+    control::again::{self, Failed, Unsent},
     delivery::request::Endpoint,
     dispatch::guard,
-    event::{Event, EventKind},
-    outcome::{self, Outcome, Status},
     pipeline::Pipeline,
     store::{
         delivery_list::{self, Delivery, Filter},
-        delivery_log::{self, Entry},
-        endpoints,
-        leads::{self, Lead, Leads, Loaded},
         mapping::MappedSql,
-        outbox::Place,
-        redelivery::{self, Begun},
+        redelivery,
         session::Session,
     },
 };
@@ -103,7 +96,7 @@ fn read(options: &Options<'_>) -> Result<Option<Filter>, Failure> {
         (false, false) => return Ok(None),
         (true, _) => {
             let problems = |problems: Vec<String>| Failure::Arguments(problems.join("\n"));
-            return filter::read(words, Timestamp::now()).map(Some).map_err(problems);
+            return read_filter(words).map(Some).map_err(problems);
         }
     };
     Err(Failure::Arguments(problem.to_owned()))
@@ -172,7 +165,7 @@ struct Work<'a> {
     mapped: MappedSql,
     /// Ids were given: also what was sent again already.
     insisted: bool,
-    endpoints: HashMap<String, Result<Endpoint, String>>,
+    endpoints: HashMap<String, Result<Endpoint, Unsent>>,
 }
 
 impl Work<'_> {
@@ -212,81 +205,26 @@ impl Work<'_> {
     /// The new delivery as it is logged, or why nothing was sent.
     async fn send(&mut self, first: &Delivery) -> Result<Result<Delivery, String>, Failure> {
         let failed = failed(self.context);
-        let lead = match self.lead(first).await? {
-            Ok(lead) => lead,
-            Err(why) => return Ok(Err(why)),
-        };
-        let event = event(first, lead);
         if !self.endpoints.contains_key(&first.tenant_id) {
-            let endpoint = self.endpoint(&first.tenant_id).await?;
-            self.endpoints.insert(first.tenant_id.clone(), endpoint);
+            let endpoint = again::endpoint(&mut self.session, &self.pipeline, &first.tenant_id).await;
+            self.endpoints.insert(first.tenant_id.clone(), endpoint.map_err(&failed)?);
         }
         let endpoint = match self.endpoints.get(&first.tenant_id) {
             Some(Ok(endpoint)) => endpoint,
-            Some(Err(why)) => return Ok(Err(why.clone())),
+            Some(Err(unsent)) => return Ok(Err(unsent.to_string())),
             None => return Ok(Err("its endpoint is gone".to_owned())),
         };
-        let delivery_id = Uuid::new_v4();
-        let begun = redelivery::begin(&mut self.session, delivery_id, first.delivery_id, self.insisted).await;
-        let Begun::At(queued_at) = begun.map_err(&failed)? else {
-            return Ok(Err("somebody else has sent it again, or its log row is gone".to_owned()));
+        let prepared = again::prepare(&mut self.session, &self.mapped, first, self.insisted).await;
+        let prepared = match prepared.map_err(|error| match error {
+            Failed::Database(error) => failed(error),
+            Failed::Leads(error) => Failure::operation(error),
+        })? {
+            Ok(prepared) => prepared,
+            Err(unsent) => return Ok(Err(unsent.to_string())),
         };
-        let outcome = self.pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
-            Outcome::unsent(Status::Failed(outcome::Failure::Connect), Some(shortage.to_string()), None)
-        });
-        let entry = Entry {
-            place: Place { tenant_id: first.tenant_id.clone(), queued_at, event_id: first.event_id },
-            delivery_id,
-            lead_id: first.lead_id.clone(),
-            event: event.kind,
-            captured_at: first.captured_at,
-            last_conversation_at: event.last_conversation_at,
-            outcome,
-        };
-        delivery_log::record_redelivery(&mut self.session, &entry).await.map_err(&failed)?;
-        let all = delivery_list::of_event(&mut self.session, first).await.map_err(&failed)?;
-        let sent = all.into_iter().find(|delivery| delivery.delivery_id == delivery_id);
+        let entry = prepared.send(&self.pipeline, endpoint).await;
+        let sent = again::record(&mut self.session, &entry, first).await.map_err(&failed)?;
         Ok(sent.ok_or_else(|| "its log row is gone".to_owned()))
-    }
-
-    async fn lead(&mut self, first: &Delivery) -> Result<Result<Lead, String>, Failure> {
-        let statement = leads::load_statement(&mut self.session, &self.mapped).await.map_err(failed(self.context))?;
-        let client = self.session.shared();
-        client.begin("BEGIN").await.map_err(failed(self.context))?;
-        let wanted = [(first.lead_id.as_str(), Some(first.tenant_id.as_str()))];
-        let loaded: Leads = leads::load(client, &statement, &wanted).await.map_err(Failure::operation)?;
-        client.commit().await.map_err(failed(self.context))?;
-        Ok(match loaded.of(&first.tenant_id, &first.lead_id) {
-            Loaded::Found(lead) => Ok(lead.clone()),
-            Loaded::Broken(why) => Err(format!("it cannot be read: {why}")),
-            Loaded::Gone => Err("the lead is gone".to_owned()),
-        })
-    }
-
-    async fn endpoint(&mut self, tenant: &str) -> Result<Result<Endpoint, String>, Failure> {
-        let row = endpoints::find(&mut self.session, tenant).await.map_err(failed(self.context))?;
-        Ok(match row {
-            None => Err("the tenant has no endpoint".to_owned()),
-            Some(row) if !row.sealed.enabled => Err("the tenant's endpoint is off".to_owned()),
-            Some(row) => self.pipeline.open(tenant, &row.sealed).map_err(|unusable| unusable.error),
-        })
-    }
-}
-
-/// The same event, with the lead's values as they are now.
-fn event(first: &Delivery, lead: Lead) -> Event {
-    let kind = first.event.parse().unwrap_or(EventKind::Created);
-    Event {
-        event_id: first.event_id,
-        kind,
-        tenant_id: first.tenant_id.clone(),
-        lead_id: first.lead_id.clone(),
-        email: lead.email,
-        phone: lead.phone,
-        first_name: lead.first_name,
-        conversation_id: lead.conversation_id,
-        captured_at: lead.captured_at.unwrap_or(first.queued_at),
-        last_conversation_at: first.last_conversation_at,
     }
 }
 

@@ -6,7 +6,8 @@ use uuid::Uuid;
 
 use super::table::SHORT_ID;
 use crate::{
-    cli::{Failure, context::Context, database::failed, fields::aligned, output, time::span},
+    cli::{Failure, context::Context, database::failed, fields::aligned, output},
+    control::time::span,
     delivery::hints::{self, Ended},
     outcome::Status,
     store::{

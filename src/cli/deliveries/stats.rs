@@ -6,14 +6,8 @@ use serde::Serialize;
 
 use super::table::{ABSENT, begin, cut, finish, or_absent, text};
 use crate::{
-    cli::{
-        Failure,
-        context::Context,
-        database::failed,
-        fields::aligned,
-        output,
-        time::{self, span, to_the_second},
-    },
+    cli::{Failure, context::Context, database::failed, fields::aligned, output},
+    control::time::{self, span, to_the_second},
     store::delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
 };
 

@@ -9,10 +9,8 @@ use comfy_table::{
 use jiff::Timestamp;
 
 use crate::{
-    cli::{
-        fields::printable,
-        time::{age, to_the_second},
-    },
+    cli::fields::printable,
+    control::time::{age, to_the_second},
     store::delivery_list::Delivery,
 };
 

@@ -1,15 +1,15 @@
 //! What is in force for a tenant, as lines and as JSON. Credentials never leave the row: URLs end after the port,
 //! headers are names and a mask, of the secret only the time is known.
 
-use std::{net::Ipv6Addr, time::Duration};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
     cli::fields::{quoted, yes_or_no},
+    control::endpoint::{Lack, authority, lacks, masked_url, timeout},
     delivery::{headers::MASK, payload::format_time, template::Template},
-    outcome::Destination,
     store::endpoints::EndpointRow,
 };
 
@@ -24,12 +24,12 @@ pub(in crate::cli) struct InForce<'a> {
 /// Why an endpoint takes no leads: each obstacle, and the command that removes it. Empty: it takes them.
 pub(in crate::cli) fn obstacles(row: &EndpointRow) -> Vec<String> {
     let tenant = quoted(&row.tenant_id);
-    let obstacles = [
-        (row.sealed.enabled, format!("it is off: run `lead-webhook endpoint enable {tenant}`")),
-        (row.sealed.url_sealed.is_some(), format!("no URL: run `lead-webhook endpoint set {tenant} --url @FILE`")),
-        (row.sealed.secret_sealed.is_some(), format!("no secret: run `lead-webhook secret generate {tenant}`")),
-    ];
-    obstacles.into_iter().filter(|(is_there, _)| !is_there).map(|(_, obstacle)| obstacle).collect()
+    let obstacle = |lack| match lack {
+        Lack::Off => format!("it is off: run `lead-webhook endpoint enable {tenant}`"),
+        Lack::Url => format!("no URL: run `lead-webhook endpoint set {tenant} --url @FILE`"),
+        Lack::Secret => format!("no secret: run `lead-webhook secret generate {tenant}`"),
+    };
+    lacks(&row.sealed).into_iter().map(obstacle).collect()
 }
 
 impl InForce<'_> {
@@ -43,7 +43,7 @@ impl InForce<'_> {
             ("takes leads", yes_or_no(obstacles.is_empty()).to_owned()),
         ];
         fields.extend(obstacles.into_iter().map(|obstacle| ("", obstacle)));
-        fields.push(("url", self.url().unwrap_or_else(|| "none".to_owned())));
+        fields.push(("url", masked_url(sealed).unwrap_or_else(|| "none".to_owned())));
         let headers = header_names.iter().map(|name| format!("{name}: {MASK}"));
         fields.extend(keyed("headers", headers));
         fields.push(("template", self.template_summary()));
@@ -66,7 +66,7 @@ impl InForce<'_> {
             "enabled": sealed.enabled,
             "takes_leads": obstacles.is_empty(),
             "obstacles": obstacles,
-            "url": self.url(),
+            "url": masked_url(sealed),
             "host": sealed.host,
             "port": sealed.port,
             "headers": headers,
@@ -99,13 +99,8 @@ impl InForce<'_> {
         ]
     }
 
-    fn url(&self) -> Option<String> {
-        self.row.sealed.destination().map(|destination| format!("https://{}/…", authority(&destination)))
-    }
-
     fn timeout(&self) -> Duration {
-        let own = self.row.sealed.timeout_ms.and_then(|ms| u64::try_from(ms).ok());
-        own.map_or(self.default_timeout, Duration::from_millis)
+        timeout(&self.row.sealed, self.default_timeout)
     }
 
     fn template_summary(&self) -> String {
@@ -122,11 +117,6 @@ impl InForce<'_> {
         };
         format!("{} bytes: {uses}", text.len())
     }
-}
-
-/// Host and port as a URL has them. What follows in the URL is a credential.
-fn authority(Destination { host, port }: &Destination) -> String {
-    if host.parse::<Ipv6Addr>().is_ok() { format!("[{host}]:{port}") } else { format!("{host}:{port}") }
 }
 
 fn on_or_off(on: bool) -> &'static str {

@@ -9,7 +9,7 @@ use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 ///
 /// # Errors
 /// What is accepted, to stand behind the option's name.
-pub(super) fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
+pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let text = text.trim();
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
@@ -30,12 +30,12 @@ fn unknown(text: &str) -> String {
 }
 
 /// UTC, to the second, as tables show it and [`parse`] reads it.
-pub(super) fn to_the_second(time: Timestamp) -> String {
+pub fn to_the_second(time: Timestamp) -> String {
     time.strftime("%Y-%m-%d %H:%M:%S").to_string()
 }
 
 /// A duration for people: `340 ms`, `2.1 s`, `2h 5m`. A negative one reads as nothing.
-pub(super) fn span(duration: SignedDuration) -> String {
+pub fn span(duration: SignedDuration) -> String {
     let duration = Duration::try_from(duration).unwrap_or_default();
     match duration.as_secs() {
         0 => format!("{} ms", duration.as_millis()),
@@ -47,7 +47,7 @@ pub(super) fn span(duration: SignedDuration) -> String {
 }
 
 /// How long ago `time` was, in one unit, as tables have room for: `34s`, `12m`, `5h`, `219d`.
-pub(super) fn age(time: Timestamp, now: Timestamp) -> String {
+pub fn age(time: Timestamp, now: Timestamp) -> String {
     match now.duration_since(time).as_secs().max(0) {
         seconds @ ..60 => format!("{seconds}s"),
         seconds @ 60..3_600 => format!("{}m", seconds / 60),
@@ -57,7 +57,7 @@ pub(super) fn age(time: Timestamp, now: Timestamp) -> String {
 }
 
 /// A period as it is configured: whole days as days, which humantime would make months of.
-pub(super) fn period(duration: Duration) -> String {
+pub fn period(duration: Duration) -> String {
     const DAY: u64 = 86_400;
     match duration.as_secs() {
         seconds if seconds >= DAY && seconds % DAY == 0 => format!("{}d", seconds / DAY),

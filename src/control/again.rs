@@ -1,0 +1,155 @@
+//! The explicit second send: a new delivery of the same event, made from the lead as it is now, to the endpoint as it is now.
+//! In three steps, so that no session waits for a receiver: [`prepare`], [`Prepared::send`], [`record`].
+
+use jiff::Timestamp;
+use uuid::Uuid;
+
+use crate::{
+    delivery::request::Endpoint,
+    event::{Event, EventKind},
+    outcome::{Failure, Outcome, Status},
+    pipeline::Pipeline,
+    store::{
+        Error,
+        delivery_list::{self, Delivery},
+        delivery_log::{self, Entry},
+        endpoints,
+        leads::{self, Lead, Leads, LoadError, Loaded},
+        mapping::MappedSql,
+        outbox::Place,
+        redelivery::{self, Begun},
+        session::Session,
+    },
+};
+
+/// Why nothing is sent again.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsent {
+    /// Its row is gone from the leads table, or is another tenant's now.
+    #[error("the lead is gone")]
+    LeadGone,
+    /// One of its values.
+    #[error("it cannot be read: {0}")]
+    LeadUnreadable(String),
+    /// It was removed.
+    #[error("the tenant has no endpoint")]
+    NoEndpoint,
+    /// It was switched off.
+    #[error("the tenant's endpoint is off")]
+    Off,
+    /// What its deliveries fail with.
+    #[error("{0}")]
+    Unusable(String),
+    /// Since it was looked up.
+    #[error("somebody else has sent it again, or its log row is gone")]
+    Overtaken,
+}
+
+/// What is in the way of more than the one lead.
+#[derive(Debug, thiserror::Error)]
+pub enum Failed {
+    /// What the database says, or that the connection is lost.
+    #[error(transparent)]
+    Database(#[from] Error),
+    /// The leads table cannot be read.
+    #[error(transparent)]
+    Leads(#[from] LoadError),
+}
+
+/// What is ready to be sent again.
+pub struct Prepared {
+    event: Event,
+    delivery_id: Uuid,
+    queued_at: Timestamp,
+    captured_at: Option<Timestamp>,
+}
+
+/// A tenant's endpoint as it is now, opened.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn endpoint(
+    session: &mut Session,
+    pipeline: &Pipeline,
+    tenant: &str,
+) -> Result<Result<Endpoint, Unsent>, Error> {
+    Ok(match endpoints::find(session, tenant).await? {
+        None => Err(Unsent::NoEndpoint),
+        Some(row) if !row.sealed.enabled => Err(Unsent::Off),
+        Some(row) => pipeline.open(tenant, &row.sealed).map_err(|unusable| Unsent::Unusable(unusable.error)),
+    })
+}
+
+/// Loads the lead of `first`, and writes down that it is sent again. `insisted`: also where it was before.
+///
+/// # Errors
+/// [`Failed`]. Then nothing may be sent.
+pub async fn prepare(
+    session: &mut Session,
+    mapped: &MappedSql,
+    first: &Delivery,
+    insisted: bool,
+) -> Result<Result<Prepared, Unsent>, Failed> {
+    let lead = match lead(session, mapped, first).await? {
+        Ok(lead) => lead,
+        Err(unsent) => return Ok(Err(unsent)),
+    };
+    let (event, delivery_id) = (event(first, lead), Uuid::new_v4());
+    Ok(match redelivery::begin(session, delivery_id, first.delivery_id, insisted).await? {
+        Begun::At(queued_at) => Ok(Prepared { event, delivery_id, queued_at, captured_at: first.captured_at }),
+        Begun::No => Err(Unsent::Overtaken),
+    })
+}
+
+async fn lead(session: &mut Session, mapped: &MappedSql, first: &Delivery) -> Result<Result<Lead, Unsent>, Failed> {
+    let statement = leads::load_statement(session, mapped).await?;
+    let client = session.shared();
+    client.begin("BEGIN").await?;
+    let wanted = [(first.lead_id.as_str(), Some(first.tenant_id.as_str()))];
+    let loaded: Leads = leads::load(client, &statement, &wanted).await?;
+    client.commit().await?;
+    Ok(match loaded.of(&first.tenant_id, &first.lead_id) {
+        Loaded::Found(lead) => Ok(lead.clone()),
+        Loaded::Broken(why) => Err(Unsent::LeadUnreadable(why.to_string())),
+        Loaded::Gone => Err(Unsent::LeadGone),
+    })
+}
+
+impl Prepared {
+    /// The one attempt.
+    pub async fn send(self, pipeline: &Pipeline, endpoint: &Endpoint) -> Entry {
+        let Self { event, delivery_id, queued_at, captured_at } = self;
+        let outcome = pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
+            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), None)
+        });
+        let Event { kind, tenant_id, event_id, lead_id, last_conversation_at, .. } = event;
+        let place = Place { tenant_id, queued_at, event_id };
+        Entry { place, delivery_id, lead_id, event: kind, captured_at, last_conversation_at, outcome }
+    }
+}
+
+/// Writes the outcome, and reads its row; `None`: that is gone.
+///
+/// # Errors
+/// What the database says, or that the connection is lost. Then it stands in the log as interrupted.
+pub async fn record(session: &mut Session, entry: &Entry, first: &Delivery) -> Result<Option<Delivery>, Error> {
+    delivery_log::record_redelivery(session, entry).await?;
+    let all = delivery_list::of_event(session, first).await?;
+    Ok(all.into_iter().find(|delivery| delivery.delivery_id == entry.delivery_id))
+}
+
+/// The same event, with the lead's values as they are now.
+fn event(first: &Delivery, lead: Lead) -> Event {
+    Event {
+        event_id: first.event_id,
+        kind: first.event.parse().unwrap_or(EventKind::Created),
+        tenant_id: first.tenant_id.clone(),
+        lead_id: first.lead_id.clone(),
+        email: lead.email,
+        phone: lead.phone,
+        first_name: lead.first_name,
+        conversation_id: lead.conversation_id,
+        captured_at: lead.captured_at.unwrap_or(first.queued_at),
+        last_conversation_at: first.last_conversation_at,
+    }
+}

@@ -1,0 +1,63 @@
+//! The bodies that a tenant's latest leads would be sent as. Sends nothing, and needs no keys.
+
+use uuid::Uuid;
+
+use crate::{
+    delivery::{
+        payload::default_body,
+        template::{Placeholder, Template},
+    },
+    event::{Event, EventKind},
+    store::leads::Lead,
+};
+
+/// What a template makes of leads.
+pub struct Preview {
+    /// The leads' ids and their bodies, in the order of the leads.
+    pub bodies: Vec<(String, Vec<u8>)>,
+    /// Each placeholder in use, and in how many of the leads it came out empty.
+    pub empty: Vec<(Placeholder, usize)>,
+}
+
+/// Makes the bodies; `template` is `None` for the default one.
+pub fn of(tenant: &str, leads: Vec<Lead>, kind: EventKind, template: Option<&Template>, omit_empty: bool) -> Preview {
+    let events: Vec<Event> = leads.into_iter().map(|lead| event(tenant, lead, kind)).collect();
+    let body = |event: &Event| match template {
+        Some(template) => template.render(event, omit_empty),
+        None => default_body(event),
+    };
+    let empty =
+        used(template, kind).into_iter().map(|placeholder| (placeholder, empty(placeholder, &events))).collect();
+    Preview { bodies: events.iter().map(|event| (event.lead_id.clone(), body(event))).collect(), empty }
+}
+
+/// The lead as a claim would send it now.
+fn event(tenant: &str, lead: Lead, kind: EventKind) -> Event {
+    Event {
+        event_id: Uuid::nil(),
+        kind,
+        tenant_id: tenant.to_owned(),
+        lead_id: lead.lead_id,
+        email: lead.email,
+        phone: lead.phone,
+        first_name: lead.first_name,
+        conversation_id: lead.conversation_id,
+        captured_at: lead.captured_at.unwrap_or_else(jiff::Timestamp::now),
+        last_conversation_at: lead.last_conversation_at.filter(|_| kind == EventKind::ReEngaged),
+    }
+}
+
+/// What a body is made of; the default one has everything but the first name.
+fn used(template: Option<&Template>, kind: EventKind) -> Vec<Placeholder> {
+    let of_default = |placeholder: &Placeholder| match placeholder {
+        Placeholder::FirstName => false,
+        Placeholder::LastConversationAt => kind == EventKind::ReEngaged,
+        _ => true,
+    };
+    template.map_or_else(|| Placeholder::ALL.into_iter().filter(of_default).collect(), Template::placeholders)
+}
+
+fn empty(placeholder: Placeholder, events: &[Event]) -> usize {
+    let is_empty = |event: &&Event| placeholder.value(event).is_none_or(|value| value.trim().is_empty());
+    events.iter().filter(is_empty).count()
+}
