@@ -8,6 +8,7 @@ pub mod filter;
 pub mod keys;
 pub mod preview;
 pub mod time;
+pub mod token;
 pub mod trial;
 
 /// Whether `c` has no shape of its own: a control character, or one that formats, hides or turns what follows (Unicode's

@@ -12,7 +12,7 @@ use tokio::{
 use uuid::Uuid;
 
 use crate::{
-    admin::{Admin, Bound},
+    admin::{Admin, Bound, Probes, Sessions},
     config::{self, Config},
     dispatch::{
         dispatcher::Dispatcher,
@@ -98,7 +98,7 @@ impl Daemon {
         };
         let mut tasks = self.start()?;
         if let Some(bound) = admin {
-            tasks.tell(bound, Arc::new(self.config.database.clone()));
+            tasks.tell(bound, &self.config);
         }
         notify(&[NotifyState::Ready]);
         let mut watchdog = watchdog();
@@ -255,14 +255,19 @@ impl Daemon {
 impl Tasks {
     /// Lets the admin listener tell of them.
     #[expect(clippy::disallowed_methods, reason = "it holds nothing that anybody must wait for at the end")]
-    fn tell(&self, bound: Bound, database: Arc<config::Database>) {
-        let admin = Admin {
-            database,
+    fn tell(&self, bound: Bound, config: &Config) {
+        let probes = Probes {
             metrics: Arc::clone(&self.metrics),
             flight: Arc::clone(&self.flight),
             wake_up: self.wake_up.clone(),
             standing: self.standing.clone(),
-            session: Mutex::new(None),
+            sessions: Sessions::new(Arc::new(config.database.clone())),
+        };
+        let admin = Admin {
+            probes,
+            config: config.admin.clone(),
+            pipeline: self.pipeline.subscribe(),
+            leads: Arc::new(config.leads.clone()),
         };
         tokio::spawn(admin.serve(bound, self.stop.subscribe()));
     }

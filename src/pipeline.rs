@@ -79,6 +79,11 @@ impl Pipeline {
         &self.resolver
     }
 
+    /// `delivery.timeout`: of an attempt, where the endpoint has no limit of its own.
+    pub fn timeout(&self) -> Duration {
+        self.timeout
+    }
+
     /// The prefix of our own headers, which no custom header may have.
     pub fn header_prefix(&self) -> &str {
         &self.identity.header_prefix

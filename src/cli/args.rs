@@ -13,7 +13,7 @@ pub use self::{
     deliveries::{DeliveriesCommand, Filter},
     endpoint::{Draft, EndpointCommand},
 };
-use crate::secret::Secret;
+use crate::{control::token::parse_ttl, secret::Secret};
 
 /// Pushes new and re-engaged leads out of PostgreSQL as signed webhooks, each at most once.
 #[derive(Debug, Parser)]
@@ -227,6 +227,23 @@ and goes with [retention].")]
         /// Whose lead, where several tenants have one of that id
         #[arg(long)]
         tenant: Option<String>,
+    },
+    /// Mint a token by which a tenant gets at its own endpoint and deliveries on the admin listener
+    #[command(after_help = "\
+An application mints one for whoever it has signed in, and hands it over. It opens that tenant's endpoint and deliveries, \
+nobody else's, and cannot be taken back before its time is over. It is signed by the operator's token in admin.token_file, \
+which the daemon must have as well; no database is asked.
+
+  lead-webhook token acme --ttl 15m")]
+    Token {
+        /// The tenant
+        tenant: String,
+        /// For how long it is good: at most 24h
+        #[arg(long, value_name = "DURATION", default_value = "1h", value_parser = parse_ttl)]
+        ttl: Duration,
+        /// One JSON object
+        #[arg(long)]
+        json: bool,
     },
     /// Read the log, and prune it
     #[command(subcommand)]

@@ -64,7 +64,7 @@ impl Draft {
 
     /// Resolves a new URL's host, as a save does.
     pub(super) async fn resolve(&mut self, resolver: &Resolver) {
-        self.changes.resolve(resolver).await;
+        self.changes.resolve(resolver, true).await;
     }
 
     /// Takes a problem up that the caller found.

@@ -54,7 +54,7 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
     vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
     let (warnings, preset) = (changes.warnings().to_vec(), changes.preset());
     let transaction = session.begin().await.map_err(&failed)?;
-    let row = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
+    let (row, _) = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
     let sealed = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, Some(row)))?;
     endpoints::save(&transaction, tenant, &sealed.endpoint, &sealed.header_names).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;

@@ -24,6 +24,7 @@ mod run;
 mod secret;
 mod seed;
 mod test;
+mod token;
 mod verify;
 
 use std::io;
@@ -143,6 +144,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             test::run(&context()?, &tenant, &test::Options { draft, re_engaged, json }).await
         }
         Command::Preset(command) => preset::run(command),
+        Command::Token { tenant, ttl, json } => token::mint(&context()?, &tenant, ttl, json),
         Command::Forget { lead, tenant } => forget::forget(&context()?, &lead, tenant.as_deref()).await,
         Command::Preview { tenant, template, no_template, omit_empty, last, re_engaged, json } => {
             let draft = args::Draft { template, no_template, omit_empty, ..args::Draft::default() };

@@ -1,6 +1,6 @@
 //! Files that the configuration names: they are read once, here, so that a missing one is told with its key.
 
-use std::{fs, io, path::PathBuf};
+use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use zeroize::Zeroizing;
@@ -27,9 +27,30 @@ pub(super) fn secret_in_file(setting: &Setting) -> Result<Option<Secret<String>>
     let secret = content.strip_suffix('\n').unwrap_or(&content);
     let secret = secret.strip_suffix('\r').unwrap_or(secret);
     if secret.is_empty() {
-        return Err("the file is empty: put the password into it".to_owned());
+        return Err("the file is empty: put the secret into it".to_owned());
     }
     Ok(Some(Secret::new(secret.to_owned())))
+}
+
+/// Characters of a token at least: what `openssl rand -base64 32` prints has more.
+const TOKEN: usize = 32;
+
+/// The token that stands in a file which nobody else may read.
+pub(super) fn token_in_file(setting: &Setting) -> Result<Option<Secret<String>>, String> {
+    let Some(token) = secret_in_file(setting)? else { return Ok(None) };
+    let mode = optional_path(setting)?.and_then(|path| fs::metadata(path).ok()).map(|file| file.permissions().mode());
+    if let Some(mode) = mode.filter(|mode| mode & 0o007 != 0) {
+        let mode = mode & 0o7777;
+        return Err(format!("the file has mode {mode:04o}, and everybody on this host gets at it: make it 0600"));
+    }
+    let text = token.expose();
+    if text.len() < TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Err(format!(
+            "the file must hold one token of at least {TOKEN} characters and no blanks: \
+             `openssl rand -base64 32` makes one"
+        ));
+    }
+    Ok(Some(token))
 }
 
 /// A PEM file with at least one certificate.

@@ -212,6 +212,24 @@ pub struct Retention {
 pub struct Admin {
     /// Where to listen; `None`: nowhere.
     pub listen: Option<Listen>,
+    /// Under which name a reverse proxy serves it; `None`: this host's own alone.
+    pub origin: Option<Origin>,
+    /// The operator's token, read from `token_file`; `None`: no API.
+    pub token: Option<Secret<String>>,
+}
+
+/// An origin as a browser names it: scheme, host and port, with TLS always.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Origin {
+    /// `https://webhooks.example.com`, the port where it is not 443.
+    pub text: String,
+}
+
+impl Origin {
+    /// What its requests have as their Host.
+    pub fn authority(&self) -> &str {
+        self.text.trim_start_matches("https://")
+    }
 }
 
 /// Where the admin listener is: on this host alone.

@@ -3,10 +3,11 @@
 use std::{ops::RangeInclusive, time::Duration};
 
 use ipnet::IpNet;
+use url::Url;
 
 use crate::egress;
 
-use super::{Listen, Mapping, TableName, reader::Setting};
+use super::{Listen, Mapping, Origin, TableName, reader::Setting};
 
 /// Bytes of a name in PostgreSQL's catalog (NAMEDATALEN - 1); the server cuts longer ones off without a word.
 const NAME_BYTES: usize = 63;
@@ -101,6 +102,26 @@ pub(super) fn listen(setting: &Setting) -> Result<Option<Listen>, String> {
         Ok(address) if address.ip().is_loopback() => Ok(Some(Listen::Tcp(address))),
         Ok(_) => Err(format!("{text:?} can be reached from elsewhere: {expected}, and put a reverse proxy before it")),
         Err(_) => Err(format!("{text:?} is no address with a port: {expected}")),
+    }
+}
+
+/// Under which name a reverse proxy serves the admin listener; empty: not at all.
+pub(super) fn origin(setting: &Setting) -> Result<Option<Origin>, String> {
+    let text = setting.text()?.trim();
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let expected = "write https://webhooks.example.com, with its port where that is not 443";
+    let url = Url::parse(text).map_err(|error| format!("{text:?} is no URL ({error}): {expected}"))?;
+    if url.scheme() != "https" {
+        return Err(format!("{text:?} does not begin with https://: TLS is the reverse proxy's work; {expected}"));
+    }
+    let origin = url.origin().ascii_serialization();
+    // A slash at the end is the empty path, which a URL cannot be without.
+    if text.trim_end_matches('/').to_lowercase() == origin {
+        Ok(Some(Origin { text: origin }))
+    } else {
+        Err(format!("{text:?} is more than an origin, or spelt otherwise than browsers do: write {origin:?}"))
     }
 }
 

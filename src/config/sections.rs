@@ -41,7 +41,11 @@ pub(super) fn read(reader: &mut Reader, credentials_directory: Option<&Path>) ->
         keys_file: reader.read_or("keys.file", || default_keys_file(credentials_directory), files::path),
         log: log(reader),
         retention: retention(reader),
-        admin: Admin { listen: reader.read("admin.listen", None, parse::listen) },
+        admin: Admin {
+            listen: reader.read("admin.listen", None, parse::listen),
+            origin: reader.read("admin.origin", None, parse::origin),
+            token: reader.read("admin.token_file", None, files::token_in_file),
+        },
     }
 }
 

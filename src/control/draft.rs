@@ -221,13 +221,23 @@ impl Changes {
         self.timeout = Some(given);
     }
 
-    /// Resolves a new URL's host, as a save does: a forbidden address is a fault, none at all a warning.
-    pub async fn resolve(&mut self, resolver: &Resolver) {
+    /// Resolves a new URL's host, as a save does: a forbidden address is a fault, none at all a warning. Only the operator
+    /// is told more: what names lead to, in a network that is not theirs, is no tenant's business.
+    pub async fn resolve(&mut self, resolver: &Resolver, is_operator: bool) {
         let Some(url) = &self.url else { return };
+        let host = url.host();
         match resolver.vet_at_save(url).await {
-            Ok(warning) => self.warnings.extend(warning),
+            Ok(Some(warning)) if is_operator => self.warnings.push(warning),
+            Ok(Some(_)) => {
+                self.warnings.push(format!("the host {host} does not resolve, and deliveries fail until it does"));
+            }
+            Ok(None) => {}
             Err(refused) => {
-                let text = format!("the host {} resolves, but {refused}", url.host());
+                let text = if is_operator {
+                    format!("the host {host} resolves, but {refused}")
+                } else {
+                    format!("the host {host} leads into a network that is not sent to: private, local or reserved")
+                };
                 self.faults.push(Fault::new(Part::Url, text));
             }
         }

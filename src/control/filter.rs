@@ -73,7 +73,8 @@ pub fn read(words: &Words<'_>, now: Timestamp) -> Result<Filter, Vec<Problem>> {
         return Err(problems);
     }
     let (tenant_id, lead_id) = (words.tenant.map(str::to_owned), words.lead.map(str::to_owned));
-    Ok(Filter { tenant_id, lead_id, status, failure, event, since, until, after: None, limit: i64::from(words.limit) })
+    let failures = failure.map(|failure| vec![failure]);
+    Ok(Filter { tenant_id, lead_id, status, failures, event, since, until, after: None, limit: i64::from(words.limit) })
 }
 
 fn one_of(
@@ -158,7 +159,7 @@ mod tests {
             ..Words::default()
         };
         let filter = read(&good, Timestamp::UNIX_EPOCH).unwrap();
-        assert_eq!((filter.status, filter.failure), (Some("failed"), Some("http_status")));
+        assert_eq!((filter.status, filter.failures), (Some("failed"), Some(vec!["http_status"])));
         assert_eq!((filter.event, filter.tenant_id.as_deref()), (Some("lead.created"), Some("acme")));
         assert_eq!(filter.until.unwrap().as_second(), 86_400);
     }

@@ -119,8 +119,8 @@ pub struct Filter {
     pub lead_id: Option<String>,
     /// With this status.
     pub status: Option<&'static str>,
-    /// With this failure.
-    pub failure: Option<&'static str>,
+    /// With one of these failures.
+    pub failures: Option<Vec<&'static str>>,
     /// Of this event.
     pub event: Option<&'static str>,
     /// Finished then or later.
@@ -139,7 +139,7 @@ macro_rules! filtered {
         "WHERE ($1::text IS NULL OR tenant_id = $1)
   AND ($2::text IS NULL OR lead_id = $2)
   AND ($3::text IS NULL OR status = $3)
-  AND ($4::text IS NULL OR failure = $4)
+  AND ($4::text[] IS NULL OR failure = ANY ($4))
   AND ($5::text IS NULL OR event = $5)
   AND ($6::timestamptz IS NULL OR finished_at >= $6)
   AND ($7::timestamptz IS NULL OR finished_at < $7)
@@ -185,10 +185,10 @@ pub async fn list_from(session: &mut Session, filter: &Filter) -> Result<Vec<Del
 }
 
 async fn listed(session: &mut Session, sql: &str, filter: &Filter) -> Result<Vec<Delivery>, Error> {
-    let Filter { tenant_id, lead_id, status, failure, event, since, until, after, limit } = filter;
+    let Filter { tenant_id, lead_id, status, failures, event, since, until, after, limit } = filter;
     let (ended, id) = after.unzip();
     let values: [&(dyn ToSql + Sync); 10] =
-        [tenant_id, lead_id, status, failure, event, since, until, &ended, &id, limit];
+        [tenant_id, lead_id, status, failures, event, since, until, &ended, &id, limit];
     let rows = session.client().query(sql, &values).await?;
     rows.iter().map(Delivery::from_row).collect()
 }

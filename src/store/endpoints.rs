@@ -166,6 +166,23 @@ pub async fn list(session: &mut Session) -> Result<Vec<EndpointRow>, Error> {
     session.query(LIST, &[]).await?.iter().map(EndpointRow::from_row).collect()
 }
 
+const PAGE: &str = "\
+-- endpoints::page
+SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       header_names, created_at, updated_at, secret_set_at
+FROM lead_webhook.endpoints
+WHERE $1::text IS NULL OR tenant_id > $1
+ORDER BY tenant_id
+LIMIT $2";
+
+/// The first endpoints behind that of tenant `after`, by tenant: `limit` at most.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn page(session: &mut Session, after: Option<&str>, limit: i64) -> Result<Vec<EndpointRow>, Error> {
+    session.query(PAGE, &[&after, &limit]).await?.iter().map(EndpointRow::from_row).collect()
+}
+
 const FIND: &str = "\
 -- endpoints::find
 SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
@@ -194,14 +211,15 @@ FROM lead_webhook.endpoints
 WHERE tenant_id = $1
 FOR UPDATE";
 
-/// One tenant's endpoint, locked until the transaction ends, so that two who change it do not overwrite each other. Where
-/// there was none it is made, and is on: a row that does not exist cannot be locked.
+/// One tenant's endpoint, locked until the transaction ends, so that two who change it do not overwrite each other; and
+/// whether it is new: where there was none it is made, and is on, because a row that does not exist cannot be locked.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn lock(transaction: &Transaction<'_>, tenant_id: &str) -> Result<EndpointRow, Error> {
-    transaction.execute(CREATE, &[&tenant_id]).await?;
-    EndpointRow::from_row(&transaction.query_one(LOCK, &[&tenant_id]).await?)
+pub async fn lock(transaction: &Transaction<'_>, tenant_id: &str) -> Result<(EndpointRow, bool), Error> {
+    let made = transaction.execute(CREATE, &[&tenant_id]).await?;
+    let row = EndpointRow::from_row(&transaction.query_one(LOCK, &[&tenant_id]).await?)?;
+    Ok((row, made == 1))
 }
 
 const SAVE: &str = "\
@@ -273,6 +291,15 @@ pub async fn switch(session: &mut Session, tenant_id: &str, enabled: bool) -> Re
 const REMOVE: &str = "\
 -- endpoints::remove
 DELETE FROM lead_webhook.endpoints WHERE tenant_id = $1";
+
+/// Removes a locked endpoint with its secret.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn remove_locked(transaction: &Transaction<'_>, tenant_id: &str) -> Result<(), Error> {
+    transaction.execute(REMOVE, &[&tenant_id]).await?;
+    Ok(())
+}
 
 /// Removes an endpoint with its secret. `false`: the tenant has none.
 ///

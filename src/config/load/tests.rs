@@ -115,6 +115,7 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
         failed = '1d'
         [admin]
         listen = 'x'
+        origin = 'http://example.org'
     ";
     let settings = [("DELIVERY__DRAIN_TIMEOUT", "1"), ("LOGS__LEVEL", "info")];
     let error = with_both(file, &settings).unwrap_err();
@@ -137,6 +138,8 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
          or 0 for no limit",
         "admin.listen (/srv/lead-webhook.toml): \"x\" is no address with a port: write 127.0.0.1:9464, \
          or unix:/run/lead-webhook/admin.sock",
+        "admin.origin (/srv/lead-webhook.toml): \"http://example.org\" does not begin with https://: \
+         TLS is the reverse proxy's work; write https://webhooks.example.com, with its port where that is not 443",
         "delivery.timeuot (/srv/lead-webhook.toml): unknown key; did you mean delivery.timeout?",
         "logs.level (LEAD_WEBHOOK__LOGS__LEVEL): unknown key; did you mean log.level?",
     ];

@@ -1,0 +1,234 @@
+//! Who may ask: under which name, with which token, and how often.
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
+};
+
+use axum::{
+    extract::{Request, State},
+    http::{HeaderMap, header},
+    middleware::Next,
+    response::{IntoResponse, Response},
+};
+use jiff::Timestamp;
+
+use super::problem::Problem;
+use crate::{
+    config::{Admin, Origin},
+    control::token::{Bearer, Tokens},
+};
+
+/// Requests that one bearer may have made at once, after it was still for a while.
+const BURST: f64 = 60.0;
+
+/// Requests a second that each may make for ever.
+const RATE: f64 = 20.0;
+
+/// Tokens that were not valid, from all sides together: guesses are many.
+const GUESSES: f64 = 30.0;
+
+/// Guesses a second for ever.
+const GUESS_RATE: f64 = 1.0;
+
+/// Bearers that are counted at once; those that were still the longest are forgotten, which lets them off.
+const COUNTED: usize = 4_096;
+
+/// What lets a request in.
+pub(super) struct Access {
+    tokens: Tokens,
+    origin: Option<Origin>,
+    counted: Mutex<HashMap<Bearer, Bucket>>,
+    guesses: Mutex<Bucket>,
+}
+
+impl Access {
+    /// As the configuration says; `None`: there is no token, and so no API.
+    pub(super) fn new(config: &Admin) -> Option<Self> {
+        Some(Self {
+            tokens: Tokens::new(config.token.as_ref()?),
+            origin: config.origin.clone(),
+            counted: Mutex::default(),
+            guesses: Mutex::new(Bucket::full(GUESSES)),
+        })
+    }
+
+    /// What mints tenants' tokens.
+    pub(super) fn tokens(&self) -> &Tokens {
+        &self.tokens
+    }
+
+    /// A page of somebody's that a browser has open reaches us under another name, or says that it is another's.
+    fn is_under_our_name(&self, headers: &HeaderMap) -> bool {
+        let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
+        let host = text(header::HOST).unwrap_or_default();
+        match &self.origin {
+            Some(origin) => {
+                host.eq_ignore_ascii_case(origin.authority())
+                    && text(header::ORIGIN).is_none_or(|given| given == origin.text)
+            }
+            None => is_local(host) && text(header::ORIGIN).is_none_or(|given| given == format!("http://{host}")),
+        }
+    }
+
+    fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Problem> {
+        let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
+        let Some((scheme, token)) = given.and_then(|value| value.split_once(' ')) else {
+            return Err(Problem::challenge("send `Authorization: Bearer TOKEN`"));
+        };
+        if !scheme.eq_ignore_ascii_case("bearer") {
+            return Err(Problem::challenge("send `Authorization: Bearer TOKEN`, no other scheme is known"));
+        }
+        self.tokens.bearer(token.trim(), Timestamp::now()).map_err(|invalid| {
+            match self.guesses.lock().unwrap_or_else(PoisonError::into_inner).take(GUESSES, GUESS_RATE) {
+                Ok(()) => Problem::challenge(invalid.to_string()),
+                Err(wait) => Problem::too_many("too many tokens were not valid").wait(wait),
+            }
+        })
+    }
+
+    fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
+        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        if counted.len() >= COUNTED && !counted.contains_key(bearer) {
+            let stillest = counted.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
+            stillest.map(|bearer| counted.remove(&bearer));
+        }
+        let bucket = counted.entry(bearer.clone()).or_insert_with(|| Bucket::full(BURST));
+        bucket.take(BURST, RATE).map_err(|wait| Problem::too_many("more requests than one token may make").wait(wait))
+    }
+}
+
+/// Whether `host`, a Host header, is one of this host's own names.
+pub(super) fn is_local(host: &str) -> bool {
+    let name = match host.rsplit_once(':') {
+        Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+        _ => host,
+    };
+    ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| local.eq_ignore_ascii_case(name))
+}
+
+/// Lets a request in with its [`Bearer`], or answers what is wrong.
+pub(super) async fn let_in(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
+    let headers = request.headers();
+    if !access.is_under_our_name(headers) {
+        let detail = "the API answers under its own name alone: localhost, or admin.origin where that is set";
+        return Problem::elsewhere(detail).into_response();
+    }
+    let bearer = match access.bearer(headers) {
+        Ok(bearer) => bearer,
+        Err(problem) => return problem.into_response(),
+    };
+    if let Err(problem) = access.count(&bearer) {
+        return problem.into_response();
+    }
+    request.extensions_mut().insert(bearer);
+    next.run(request).await
+}
+
+/// So many at once, and then so many a second.
+struct Bucket {
+    left: f64,
+    at: Instant,
+}
+
+impl Bucket {
+    fn full(most: f64) -> Self {
+        Self { left: most, at: Instant::now() }
+    }
+
+    /// Takes one, or says how long to wait for it.
+    fn take(&mut self, most: f64, rate: f64) -> Result<(), Duration> {
+        let now = Instant::now();
+        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * rate).min(most);
+        self.at = now;
+        if self.left < 1.0 {
+            return Err(Duration::from_secs_f64((1.0 - self.left) / rate));
+        }
+        self.left -= 1.0;
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::secret::Secret;
+
+    fn access(origin: Option<&str>) -> Access {
+        let origin = origin.map(|text| Origin { text: text.to_owned() });
+        Access::new(&Admin { listen: None, origin, token: Some(Secret::new("t".repeat(32))) }).unwrap()
+    }
+
+    fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::HOST, host.parse().unwrap());
+        origin.map(|origin| headers.insert(header::ORIGIN, origin.parse().unwrap()));
+        headers
+    }
+
+    #[test]
+    fn without_an_origin_only_this_hosts_names_are_ours() {
+        let ours = access(None);
+        for host in ["localhost", "localhost:9464", "127.0.0.1:9464", "[::1]:9464", "[::1]", "LOCALHOST:1"] {
+            assert!(ours.is_under_our_name(&headers(host, None)), "{host}");
+            assert!(ours.is_under_our_name(&headers(host, Some(&format!("http://{host}")))), "{host}");
+            for origin in ["http://evil.example", "null", "http://localhost:1"] {
+                assert!(!ours.is_under_our_name(&headers(host, Some(origin))), "{host} {origin}");
+            }
+        }
+        for host in
+            ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.2", "", "localhost:x", "[::1"]
+        {
+            assert!(!ours.is_under_our_name(&headers(host, None)), "{host}");
+        }
+        assert!(!ours.is_under_our_name(&HeaderMap::new()));
+    }
+
+    #[test]
+    fn with_an_origin_it_is_the_only_one() {
+        let ours = access(Some("https://webhooks.example.com"));
+        let host = "webhooks.example.com";
+        assert!(ours.is_under_our_name(&headers(host, None)));
+        assert!(ours.is_under_our_name(&headers(host, Some("https://webhooks.example.com"))));
+        for (host, origin) in [
+            ("localhost", None),
+            ("webhooks.example.com:8443", None),
+            (host, Some("http://webhooks.example.com")),
+            (host, Some("https://evil.example")),
+            (host, Some("null")),
+        ] {
+            assert!(!ours.is_under_our_name(&headers(host, origin)), "{host} {origin:?}");
+        }
+    }
+
+    #[test]
+    fn one_who_asks_too_often_waits_and_nobody_else_does() {
+        let ours = access(None);
+        let many = (0..200).filter(|_| ours.count(&Bearer::Tenant("a".to_owned())).is_ok()).count();
+        assert!((60..200).contains(&many), "{many}");
+        assert!(ours.count(&Bearer::Tenant("b".to_owned())).is_ok());
+    }
+
+    #[test]
+    fn those_that_are_counted_are_not_more_and_more() {
+        let ours = access(None);
+        for n in 0..COUNTED + 10 {
+            assert!(ours.count(&Bearer::Tenant(n.to_string())).is_ok());
+        }
+        assert_eq!(ours.counted.lock().unwrap().len(), COUNTED);
+    }
+
+    #[test]
+    fn guesses_are_limited_and_the_right_token_is_let_in_all_the_same() {
+        let ours = access(None);
+        let with = |token: &str| {
+            let mut headers = headers("localhost", None);
+            headers.insert(header::AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
+            ours.bearer(&headers)
+        };
+        let refused = (0..100).filter(|_| format!("{:?}", with("guess")).contains("429")).count();
+        assert!(refused > 0 && refused < 100, "{refused}");
+        assert_eq!(with(&"t".repeat(32)).unwrap(), Bearer::Operator);
+    }
+}

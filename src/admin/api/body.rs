@@ -1,0 +1,169 @@
+//! A request's body, read member by member, so that every fault is found and not only the first.
+
+use std::time::Duration;
+
+use axum::{
+    body::Bytes,
+    extract::{FromRequest, Request},
+    http::header,
+};
+use serde_json::{Map, Value};
+
+use crate::admin::problem::{FieldFault, Problem};
+
+/// Bytes of a body: four times what the longest template has.
+pub(in crate::admin) const MOST: usize = 256 * 1024;
+
+/// A JSON object. An empty body is an empty one.
+pub(super) struct Body(pub(super) Map<String, Value>);
+
+impl<S: Send + Sync> FromRequest<S> for Body {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Problem> {
+        let media_type = request.headers().get(header::CONTENT_TYPE).map(|value| value.to_str().unwrap_or_default());
+        let essence = media_type.map(|text| text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase());
+        let is_json = match essence.as_deref() {
+            Some("application/json" | "application/merge-patch+json") => true,
+            Some(_) => return Err(Problem::media_type("send `Content-Type: application/json`")),
+            None => false,
+        };
+        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
+            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
+                Problem::too_large(format!("at most {MOST} bytes are taken"))
+            } else {
+                Problem::malformed("the body did not arrive as a whole")
+            }
+        })?;
+        if bytes.is_empty() {
+            return Ok(Self(Map::new()));
+        }
+        if !is_json {
+            return Err(Problem::media_type("send `Content-Type: application/json`"));
+        }
+        match serde_json::from_slice(&bytes) {
+            Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(_) => Err(Problem::malformed("the body must be a JSON object")),
+            Err(error) => {
+                let (line, column) = (error.line(), error.column());
+                Err(Problem::malformed(format!("the body is no JSON: line {line}, column {column}")))
+            }
+        }
+    }
+}
+
+/// An object's members: each is taken once, and what is left over is unknown.
+pub(super) struct Members<'a> {
+    path: &'a [&'a str],
+    members: Map<String, Value>,
+    known: Vec<&'static str>,
+    faults: Vec<FieldFault>,
+}
+
+impl<'a> Members<'a> {
+    /// Of the object at `path`.
+    pub(super) fn new(path: &'a [&'a str], members: Map<String, Value>) -> Self {
+        Self { path, members, known: Vec::new(), faults: Vec::new() }
+    }
+
+    /// Notes what is wrong with a member.
+    pub(super) fn fault(&mut self, names: &[&str], detail: impl Into<String>) {
+        self.faults.push(FieldFault::at(&[self.path, names].concat(), detail));
+    }
+
+    /// As it stands.
+    pub(super) fn take(&mut self, name: &'static str) -> Option<Value> {
+        self.known.push(name);
+        self.members.remove(name)
+    }
+
+    /// A text; `Some(None)`: null, where that means something.
+    pub(super) fn text_or_null(&mut self, name: &'static str) -> Option<Option<String>> {
+        match self.take(name)? {
+            Value::String(text) => Some(Some(text)),
+            Value::Null => Some(None),
+            _ => {
+                self.fault(&[name], "must be a string, or null");
+                None
+            }
+        }
+    }
+
+    /// A text.
+    pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
+        match self.take(name)? {
+            Value::String(text) => Some(text),
+            _ => {
+                self.fault(&[name], "must be a string");
+                None
+            }
+        }
+    }
+
+    /// True or false.
+    pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
+        match self.take(name)? {
+            Value::Bool(value) => Some(value),
+            _ => {
+                self.fault(&[name], "must be true or false");
+                None
+            }
+        }
+    }
+
+    /// A whole number of milliseconds; `Some(None)`: null.
+    pub(super) fn milliseconds_or_null(&mut self, name: &'static str) -> Option<Option<Duration>> {
+        match self.take(name)? {
+            Value::Null => Some(None),
+            Value::Number(number) if number.as_u64().is_some() => number.as_u64().map(Duration::from_millis).map(Some),
+            _ => {
+                self.fault(&[name], "must be a whole number of milliseconds, or null");
+                None
+            }
+        }
+    }
+
+    /// A whole number from 1 to `most`.
+    pub(super) fn count(&mut self, name: &'static str, most: u32) -> Option<u32> {
+        let value = self.take(name)?;
+        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+        let number = number.filter(|number| (1..=most).contains(number));
+        if number.is_none() {
+            self.fault(&[name], format!("must be a whole number from 1 to {most}"));
+        }
+        number
+    }
+
+    /// One of `words`.
+    pub(super) fn word<T: Copy>(&mut self, name: &'static str, words: &[(&str, T)]) -> Option<T> {
+        let text = self.text(name)?;
+        let found = words.iter().find(|(word, _)| *word == text).map(|(_, meant)| *meant);
+        if found.is_none() {
+            let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+            self.fault(&[name], format!("is not known: it is one of {}", words.join(", ")));
+        }
+        found
+    }
+
+    /// An object; without it an empty one.
+    pub(super) fn object(&mut self, name: &'static str) -> Map<String, Value> {
+        match self.take(name) {
+            None => Map::new(),
+            Some(Value::Object(members)) => members,
+            Some(_) => {
+                self.fault(&[name], "must be an object");
+                Map::new()
+            }
+        }
+    }
+
+    /// Everything that is wrong, members that nobody knows included.
+    pub(super) fn end(mut self) -> Vec<FieldFault> {
+        let unknown: Vec<String> = self.members.keys().cloned().collect();
+        let known = self.known.join(", ");
+        for name in unknown {
+            self.fault(&[&name], format!("is not known: members are {known}"));
+        }
+        self.faults
+    }
+}

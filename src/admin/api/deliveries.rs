@@ -1,0 +1,255 @@
+//! The log: deliveries listed, shown and sent again.
+
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+use super::{
+    Api, Query, Tenant, Who, audit,
+    endpoint::vouch,
+    operator_only,
+    trial::unreadable,
+    views::{DeliveryView, OF_A_NETWORK},
+};
+use crate::{
+    admin::{
+        problem::{FieldFault, Problem},
+        sessions::Taken,
+    },
+    control::{
+        again::{self, Failed},
+        filter::{self, Words},
+    },
+    dispatch::guard,
+    outcome::Failure,
+    store::{
+        delivery_list::{self, Delivery, Filter, Ids},
+        mapping::MappedSql,
+    },
+};
+
+/// Rows of a page.
+const MOST: u32 = 500;
+
+/// Deliveries, the newest first.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Deliveries {
+    deliveries: Vec<DeliveryView>,
+    /// What to give as `after` for the next ones; null: there are no more.
+    #[schema(format = Uuid)]
+    next: Option<String>,
+}
+
+/// One delivery, and what to know of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Explained {
+    delivery: DeliveryView,
+    /// What its status, failure or reason means.
+    meaning: Option<&'static str>,
+    /// Others of the same event: what it was sent again by, or the first.
+    same_event: Vec<DeliveryView>,
+}
+
+/// The words of the filter, as parameters of a query.
+#[derive(utoipa::IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(dead_code, reason = "it describes: what comes is read word by word, for every fault to be found")]
+pub(super) struct FilterParams {
+    /// `delivered`, `failed`, `interrupted` or `skipped`.
+    status: Option<String>,
+    /// Of those that failed: how.
+    failure: Option<String>,
+    /// `lead.created` or `lead.re_engaged`.
+    event: Option<String>,
+    /// A lead's id.
+    lead: Option<String>,
+    /// Ended then or later: RFC 3339, a date, or a duration before now such as `24h`.
+    since: Option<String>,
+    /// Ended before.
+    until: Option<String>,
+    /// The delivery behind which to begin.
+    after: Option<String>,
+    /// So many at most.
+    #[param(minimum = 1, maximum = 500)]
+    limit: Option<u32>,
+}
+
+/// Lists all tenants' deliveries, the newest first. For the operator.
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(
+    ("tenant" = Option<String>, Query, description = "Of this tenant."), FilterParams),
+    responses((status = 200, body = Deliveries)))]
+pub(super) async fn list_all(
+    State(api): State<Api>,
+    Who(bearer): Who,
+    query: Query,
+) -> Result<Json<Deliveries>, Problem> {
+    operator_only(&bearer)?;
+    let tenant = query.first("tenant").map(str::to_owned);
+    listed(&api, &query, tenant, true).await
+}
+
+/// Lists a tenant's deliveries, the newest first.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries", tag = "deliveries", params(super::TenantParam, FilterParams),
+    responses((status = 200, body = Deliveries)))]
+pub(super) async fn list(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Deliveries>, Problem> {
+    let is_operator = tenant.is_operator();
+    listed(&api, &query, Some(tenant.id), is_operator).await
+}
+
+async fn listed(
+    api: &Api,
+    query: &Query,
+    tenant: Option<String>,
+    is_operator: bool,
+) -> Result<Json<Deliveries>, Problem> {
+    let allowed = ["status", "failure", "event", "lead", "since", "until", "after", "limit"];
+    let mut faults = query.unknown(&[&allowed[..], if is_operator { &["tenant"] } else { &[] }].concat());
+    let limit = query.limit(50, MOST, &mut faults);
+    let after = query.first("after").and_then(|text| {
+        let id = text.parse::<Uuid>().ok();
+        if id.is_none() {
+            faults.push(FieldFault::of("after", "must be a delivery's id, a UUID"));
+        }
+        id
+    });
+    let words = Words {
+        tenant: tenant.as_deref(),
+        lead: query.first("lead"),
+        status: query.first("status"),
+        failure: query.first("failure"),
+        event: query.first("event"),
+        since: query.first("since"),
+        until: query.first("until"),
+        // One more, to tell whether there are more.
+        limit: limit + 1,
+    };
+    let filter = filter::read(&words, Timestamp::now());
+    let mut filter = match filter {
+        Ok(filter) if faults.is_empty() => filter,
+        other => {
+            faults.extend(other.err().into_iter().flatten().map(|problem| FieldFault::of(problem.word, problem.text)));
+            return Err(Problem::query(faults));
+        }
+    };
+    if !is_operator {
+        as_told(&mut filter)?;
+    }
+    let mut session = api.sessions.take().await?;
+    if let Some(id) = after {
+        let ids = Ids { first: id, last: id };
+        let rows = delivery_list::find(&mut session, &ids, 2).await.map_err(|error| api.failed(&error))?;
+        let one = rows
+            .into_iter()
+            .find(|row| row.delivery_id == id && tenant.as_ref().is_none_or(|own| *own == row.tenant_id));
+        let one =
+            one.ok_or_else(|| Problem::query(vec![FieldFault::of("after", "there is no such delivery any more")]))?;
+        filter.after = Some((one.finished_at, one.delivery_id));
+    }
+    let rows = delivery_list::list(&mut session, &filter).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let has_more = rows.len() > limit as usize;
+    let deliveries: Vec<_> =
+        rows.into_iter().take(limit as usize).map(|row| DeliveryView::of(row, is_operator)).collect();
+    let next = deliveries.last().filter(|_| has_more).map(|last| last.id().to_owned());
+    Ok(Json(Deliveries { deliveries, next }))
+}
+
+/// Tenants are told one word for all that tells of a network, and find all of it by that one.
+fn as_told(filter: &mut Filter) -> Result<(), Problem> {
+    let of_a_network = OF_A_NETWORK.map(Failure::as_str);
+    match filter.failures.as_deref() {
+        Some([word]) if *word == Failure::Connect.as_str() => filter.failures = Some(of_a_network.to_vec()),
+        Some([word]) if of_a_network.contains(word) => {
+            let told = Failure::Connect.as_str();
+            let text = format!("{word:?} is told as {told:?} to a tenant: ask for that");
+            return Err(Problem::query(vec![FieldFault::of("failure", text)]));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+/// Shows a delivery, and what it means.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries/{delivery}", tag = "deliveries", params(
+    super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Its id.")),
+    responses((status = 200, body = Explained)))]
+pub(super) async fn show(
+    State(api): State<Api>,
+    tenant: Tenant,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<Json<Explained>, Problem> {
+    let id = read_id(&id)?;
+    let mut session = api.sessions.take().await?;
+    let one = found(&api, &mut session, &tenant.id, id).await?;
+    let all = delivery_list::of_event(&mut session, &one).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let is_operator = tenant.is_operator();
+    let same_event = all.into_iter().filter(|other| other.delivery_id != id);
+    let same_event = same_event.map(|other| DeliveryView::of(other, is_operator)).collect();
+    let delivery = DeliveryView::of(one, is_operator);
+    Ok(Json(Explained { meaning: delivery.meaning(), delivery, same_event }))
+}
+
+/// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Also where it
+/// was sent again before.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/deliveries/{delivery}/redeliver", tag = "deliveries", params(
+    super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Any delivery of the event.")),
+    responses((status = 201, body = DeliveryView)))]
+pub(super) async fn redeliver(
+    State(api): State<Api>,
+    tenant: Tenant,
+    Path((_, id)): Path<(String, String)>,
+) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
+    let id = read_id(&id)?;
+    let pipeline = api.pipeline();
+    let _slot = api.slot()?;
+    let mut session = api.sessions.take().await?;
+    let one = found(&api, &mut session, &tenant.id, id).await?;
+    if one.is_test {
+        return Err(Problem::conflict("it is a Test, of no lead: test the endpoint again"));
+    }
+    vouch(&api, &mut session, &pipeline).await?;
+    let guarded = guard::look(&mut session, pipeline.keyring()).await.map_err(|error| api.failed(&error))?;
+    guarded.map_err(|_| {
+        Problem::unavailable("this database is not the installation's: `lead-webhook check` tells more")
+    })?;
+    let all = delivery_list::of_event(&mut session, &one).await.map_err(|error| api.failed(&error))?;
+    let first = all.into_iter().find(|delivery| delivery.redelivery_of.is_none()).ok_or_else(gone)?;
+    let endpoint = again::endpoint(&mut session, &pipeline, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    let endpoint = endpoint.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
+    let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
+    let prepared = again::prepare(&mut session, &mapped, &first, true).await.map_err(|error| match error {
+        Failed::Database(error) => api.failed(&error),
+        Failed::Leads(error) => unreadable(&error),
+    })?;
+    let prepared = prepared.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
+    session.keep();
+    audit(&tenant.bearer, &tenant.id, "delivery sent again", "");
+    let entry = prepared.send(&pipeline, &endpoint).await;
+    let mut session = api.sessions.take().await?;
+    let sent = again::record(&mut session, &entry, &first).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let sent = sent.ok_or_else(gone)?;
+    Ok((StatusCode::CREATED, Json(DeliveryView::of(sent, tenant.is_operator()))))
+}
+
+/// The tenant's delivery of this id.
+pub(super) async fn found(api: &Api, session: &mut Taken, tenant: &str, id: Uuid) -> Result<Delivery, Problem> {
+    let ids = Ids { first: id, last: id };
+    let rows = delivery_list::find(session, &ids, 2).await.map_err(|error| api.failed(&error))?;
+    rows.into_iter().find(|row| row.delivery_id == id && row.tenant_id == tenant).ok_or_else(gone)
+}
+
+fn read_id(text: &str) -> Result<Uuid, Problem> {
+    text.parse().map_err(|_| gone())
+}
+
+fn gone() -> Problem {
+    Problem::not_found("the tenant has no delivery of this id in the log")
+}

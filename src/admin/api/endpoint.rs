@@ -1,0 +1,279 @@
+//! A tenant's endpoint: read, validated, saved, removed, and its secret generated.
+
+use axum::{
+    Json,
+    extract::State,
+    http::{HeaderMap, HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::{
+    Api, Page, Tenant, Who, audit,
+    body::Body,
+    draft::{self, Draft, NotApplied},
+    views::EndpointView,
+};
+use crate::{
+    admin::{
+        problem::{FieldFault, Problem},
+        sessions::Taken,
+    },
+    control::{
+        draft::{Stored, tenant_fault},
+        endpoint::{GenerateError, new_secret, notes},
+        keys,
+    },
+    pipeline::Pipeline,
+    store::endpoints::{self, EndpointRow},
+};
+
+/// An endpoint as it was saved, and what to know of it.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Saved {
+    endpoint: EndpointView,
+    /// What may keep deliveries from arriving.
+    warnings: Vec<String>,
+    /// What to know of the preset.
+    notes: Vec<String>,
+}
+
+/// A draft without a fault.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Valid {
+    /// What may keep deliveries from arriving.
+    warnings: Vec<String>,
+}
+
+/// A new secret.
+#[derive(Serialize, ToSchema)]
+pub(super) struct NewSecret {
+    /// Shown once: there is no way to read it back.
+    #[schema(example = "whsec_…")]
+    secret: String,
+    endpoint: EndpointView,
+}
+
+/// Endpoints, by tenant.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Endpoints {
+    endpoints: Vec<EndpointView>,
+    /// The tenant to give as `after` for the next ones; null: there are no more.
+    next: Option<String>,
+}
+
+/// Lists endpoints, by tenant. For the operator.
+#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoint", params(
+    ("after" = Option<String>, Query, description = "The tenant behind whose endpoint to begin."),
+    ("limit" = Option<u32>, Query, description = "So many at most.", minimum = 1, maximum = 500),
+), responses((status = 200, body = Endpoints)))]
+pub(super) async fn list(State(api): State<Api>, Who(bearer): Who, page: Page) -> Result<Json<Endpoints>, Problem> {
+    super::operator_only(&bearer)?;
+    let (after, limit) = page.read()?;
+    let mut session = api.sessions.take().await?;
+    let rows = endpoints::page(&mut session, after.as_deref(), i64::from(limit) + 1).await;
+    let mut rows = rows.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let has_more = rows.len() > limit as usize;
+    rows.truncate(limit as usize);
+    let default = api.pipeline().timeout();
+    Ok(Json(Endpoints {
+        next: rows.last().filter(|_| has_more).map(|row| row.tenant_id.clone()),
+        endpoints: rows.iter().map(|row| EndpointView::of(row, default)).collect(),
+    }))
+}
+
+/// Shows a tenant's endpoint; its version is the entity tag.
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(super::TenantParam),
+    responses((status = 200, body = EndpointView, headers(("ETag" = String)))))]
+pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
+    let mut session = api.sessions.take().await?;
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let row = row.ok_or_else(none)?;
+    Ok(shown(StatusCode::OK, &row, EndpointView::of(&row, api.pipeline().timeout())))
+}
+
+/// Checks a draft as a save would, and saves nothing.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/validate", tag = "endpoint", params(super::TenantParam),
+    request_body = draft::Schema, responses((status = 200, body = Valid)))]
+pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
+    let pipeline = api.pipeline();
+    let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
+    draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
+    let mut session = api.sessions.take().await?;
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let warnings = draft.changes.warnings().to_vec();
+    draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
+    Ok(Json(Valid { warnings }))
+}
+
+/// Lays a draft over a tenant's endpoint and saves it: all of it, or nothing. With `If-Match` what is there is changed, with
+/// `If-None-Match: *` it is made.
+#[utoipa::path(patch, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(
+    super::TenantParam,
+    ("If-Match" = Option<String>, Header, description = "The ETag of what is to be changed, or `*`."),
+    ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none yet."),
+), request_body(content = draft::Schema, content_type = "application/merge-patch+json"), responses(
+    (status = 200, body = Saved, headers(("ETag" = String))),
+    (status = 201, body = Saved, headers(("ETag" = String))),
+))]
+pub(super) async fn save(
+    State(api): State<Api>,
+    tenant: Tenant,
+    headers: HeaderMap,
+    Body(body): Body,
+) -> Result<Response, Problem> {
+    let condition = Condition::read(&headers)?;
+    let pipeline = api.pipeline();
+    let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
+    draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
+    let mut session = api.sessions.take().await?;
+    if draft.is_refused() {
+        // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.
+        let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+        session.keep();
+        let faults = draft.faults();
+        let applied = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row));
+        return Err(applied.map_or_else(not_applied, |_| Problem::invalid(faults)));
+    }
+    vouch(&api, &mut session, &pipeline).await?;
+    let (warnings, preset, changed) =
+        (draft.changes.warnings().to_vec(), draft.changes.preset(), draft.changes.named());
+    let transaction = session.begin().await.map_err(|error| api.failed(&error))?;
+    let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    condition.holds((!is_new).then_some(&row))?;
+    let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, Some(row))).map_err(not_applied)?;
+    let saved = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await;
+    saved.map_err(|error| api.failed(&error))?;
+    transaction.commit().await.map_err(|error| api.failed(&error))?;
+    audit(&tenant.bearer, &tenant.id, "endpoint saved", &changed.join(", "));
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    // Somebody may have removed it at once.
+    let row = row.ok_or_else(none)?;
+    let endpoint = EndpointView::of(&row, pipeline.timeout());
+    let notes = preset.map(|preset| notes(preset, &row)).unwrap_or_default();
+    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
+    Ok(shown(status, &row, Saved { endpoint, warnings, notes }))
+}
+
+/// Removes a tenant's endpoint with its secret. What is queued is logged as skipped; the log stays.
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(
+    super::TenantParam,
+    ("If-Match" = Option<String>, Header, description = "The ETag of what is to be removed, or `*`."),
+), responses((status = 204)))]
+pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: HeaderMap) -> Result<StatusCode, Problem> {
+    let condition = Condition::read(&headers)?;
+    let mut session = api.sessions.take().await?;
+    let transaction = session.begin().await.map_err(|error| api.failed(&error))?;
+    let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    if is_new {
+        return Err(none());
+    }
+    condition.holds(Some(&row))?;
+    endpoints::remove_locked(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    transaction.commit().await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    audit(&tenant.bearer, &tenant.id, "endpoint removed", "");
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Generates a secret and shows it, once. It is in force at once, and the one before is gone.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(super::TenantParam),
+    responses((status = 201, body = NewSecret, headers(("ETag" = String)))))]
+pub(super) async fn generate_secret(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
+    if let Some(fault) = tenant_fault(&tenant.id) {
+        return Err(Problem::invalid(vec![FieldFault::of("tenant", fault)]));
+    }
+    let pipeline = api.pipeline();
+    let (secret, sealed) = new_secret(pipeline.keyring(), &tenant.id).map_err(|error: GenerateError| {
+        tracing::error!(%error, "no secret could be generated");
+        Problem::internal("no secret could be generated; the daemon's log says why")
+    })?;
+    let mut session = api.sessions.take().await?;
+    vouch(&api, &mut session, &pipeline).await?;
+    endpoints::set_secret(&mut session, &tenant.id, &sealed).await.map_err(|error| api.failed(&error))?;
+    audit(&tenant.bearer, &tenant.id, "secret generated", "secret");
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let row = row.ok_or_else(none)?;
+    let endpoint = EndpointView::of(&row, pipeline.timeout());
+    Ok(shown(StatusCode::CREATED, &row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
+}
+
+/// Refuses to seal by another key file than the installation's.
+pub(super) async fn vouch(api: &Api, session: &mut Taken, pipeline: &Pipeline) -> Result<(), Problem> {
+    let vouched = keys::vouch(session, pipeline.keyring()).await.map_err(|error| api.failed(&error))?;
+    vouched.map_err(|_| {
+        Problem::unavailable("the daemon's key file is not the installation's: `lead-webhook check` tells the remedy")
+    })
+}
+
+/// That there is none.
+pub(super) fn none() -> Problem {
+    Problem::not_found("the tenant has no endpoint: PATCH it with `If-None-Match: *`, or generate a secret for it")
+}
+
+/// What a draft comes to nothing by.
+pub(super) fn not_applied(error: NotApplied) -> Problem {
+    match error {
+        NotApplied::Faults(faults) => Problem::invalid(faults),
+        NotApplied::Unsealed(error) => {
+            tracing::error!(error, "nothing can be sealed");
+            Problem::internal("nothing can be sealed; the daemon's log says why")
+        }
+    }
+}
+
+/// Another one whenever the endpoint was changed.
+fn version(row: &EndpointRow) -> String {
+    format!("\"{:x}\"", row.updated_at.as_microsecond())
+}
+
+fn shown(status: StatusCode, row: &EndpointRow, body: impl Serialize) -> Response {
+    let version = HeaderValue::from_str(&version(row)).unwrap_or(HeaderValue::from_static("\"\""));
+    (status, [(header::ETAG, version)], Json(body)).into_response()
+}
+
+/// What a change is under: nobody overwrites what they have not seen (RFC 9110, section 13.1).
+enum Condition {
+    /// One of these versions; empty: any.
+    Present(Vec<String>),
+    /// None yet.
+    Absent,
+}
+
+impl Condition {
+    fn read(headers: &HeaderMap) -> Result<Self, Problem> {
+        let text =
+            |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default().trim().to_owned());
+        match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
+            (Some(versions), None) if versions == "*" => Ok(Self::Present(Vec::new())),
+            (Some(versions), None) => Ok(Self::Present(versions.split(',').map(|one| one.trim().to_owned()).collect())),
+            (None, Some(versions)) if versions == "*" => Ok(Self::Absent),
+            (None, None) => Err(Problem::unconditional(
+                "send `If-Match` with the ETag that GET told, or `If-None-Match: *` where there is none yet",
+            )),
+            _ => Err(Problem::malformed("send either `If-Match`, or `If-None-Match: *`")),
+        }
+    }
+
+    fn holds(&self, row: Option<&EndpointRow>) -> Result<(), Problem> {
+        match (self, row) {
+            (Self::Absent, None) => Ok(()),
+            (Self::Absent, Some(_)) => {
+                Err(Problem::changed("the tenant has an endpoint already: read it, and send `If-Match`"))
+            }
+            (Self::Present(_), None) => {
+                Err(Problem::changed("the tenant has no endpoint: send `If-None-Match: *` to make one"))
+            }
+            (Self::Present(versions), Some(row)) if versions.is_empty() || versions.contains(&version(row)) => Ok(()),
+            (Self::Present(_), Some(_)) => {
+                Err(Problem::changed("it was changed since it was read: read it again, and lay your change over that"))
+            }
+        }
+    }
+}

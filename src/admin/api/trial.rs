@@ -1,0 +1,190 @@
+//! A draft tried: one real request with a synthetic lead, or the bodies of the latest leads.
+
+use axum::{Json, extract::State};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use utoipa::ToSchema;
+
+use super::{
+    Api, Tenant, audit,
+    body::{Body, Members},
+    deliveries::found,
+    draft::{self, Draft},
+    endpoint::{not_applied, vouch},
+    views::DeliveryView,
+};
+use crate::{
+    admin::problem::{FieldFault, Problem},
+    control::{
+        draft::Stored,
+        preview,
+        trial::{self, Needed, Obstacle},
+    },
+    delivery::template::Template,
+    event::EventKind,
+    store::{endpoints, leads, mapping::MappedSql},
+};
+
+/// Leads at most.
+const MOST_LEADS: u32 = 20;
+
+const EVENTS: [(&str, EventKind); 2] =
+    [("lead.created", EventKind::Created), ("lead.re_engaged", EventKind::ReEngaged)];
+
+/// What is to be tried.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Trial)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes: what comes is read member by member, for every fault to be found")]
+pub(super) struct TrialSchema {
+    /// Laid over what is stored, and not saved.
+    #[schema(nullable = false)]
+    draft: Option<draft::Schema>,
+    /// `lead.created`, which is what goes without saying, or `lead.re_engaged`.
+    #[schema(nullable = false)]
+    event: Option<String>,
+}
+
+/// Which bodies are to be shown.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = PreviewOf)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes: what comes is read member by member, for every fault to be found")]
+pub(super) struct PreviewSchema {
+    /// Laid over what is stored, and not saved.
+    #[schema(nullable = false)]
+    draft: Option<draft::Schema>,
+    /// `lead.created`, which is what goes without saying, or `lead.re_engaged`.
+    #[schema(nullable = false)]
+    event: Option<String>,
+    /// Of so many leads, the latest first; 3 without it.
+    #[schema(nullable = false, minimum = 1, maximum = 20)]
+    last: Option<u32>,
+}
+
+/// How a Test ended.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Tried {
+    delivery: DeliveryView,
+}
+
+/// The bodies of the latest leads.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Previewed {
+    /// The latest lead first.
+    bodies: Vec<PreviewedBody>,
+    /// Placeholders in use that came out empty somewhere or nowhere.
+    placeholders: Vec<Emptiness>,
+}
+
+/// What a lead would be sent as.
+#[derive(Serialize, ToSchema)]
+pub(super) struct PreviewedBody {
+    lead_id: String,
+    /// The JSON as it would be sent.
+    #[schema(value_type = serde_json::Value)]
+    body: Box<RawValue>,
+}
+
+/// How often a placeholder came out empty.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Emptiness {
+    name: &'static str,
+    /// In so many of the bodies.
+    empty: usize,
+}
+
+/// Tests a draft: one real request with a synthetic lead, logged as a Test. Ten a minute. Whether it was delivered says the
+/// delivery's `status`.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/test", tag = "endpoint", params(super::TenantParam),
+    request_body = TrialSchema, responses((status = 200, body = Tried)))]
+pub(super) async fn test(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Tried>, Problem> {
+    let (draft, mut members) = read(body);
+    let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
+    let pipeline = api.pipeline();
+    let draft = Draft::read(&pipeline, &tenant.id, &["draft"], draft);
+    refuse(members, &draft)?;
+    // Counted before a session is taken: a Test waits for somebody's receiver.
+    let _slot = api.slot()?;
+    let mut session = api.sessions.take().await?;
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    vouch(&api, &mut session, &pipeline).await?;
+    let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
+    let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint).map_err(|obstacles| untried(&obstacles))?;
+    let begun = trial::begin(&mut session, &tenant.id, kind).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    let begun = begun.map_err(|wait| Problem::too_many("the endpoint was tested too often just now").wait(wait))?;
+    audit(&tenant.bearer, &tenant.id, "endpoint tested", "");
+    let entry = begun.send(&pipeline, &endpoint).await;
+    let mut session = api.sessions.take().await?;
+    trial::record(&mut session, &entry).await.map_err(|error| api.failed(&error))?;
+    let delivery = found(&api, &mut session, &tenant.id, entry.delivery_id).await?;
+    session.keep();
+    Ok(Json(Tried { delivery: DeliveryView::of(delivery, tenant.is_operator()) }))
+}
+
+/// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/preview", tag = "endpoint", params(super::TenantParam),
+    request_body = PreviewSchema, responses((status = 200, body = Previewed)))]
+pub(super) async fn preview(
+    State(api): State<Api>,
+    tenant: Tenant,
+    Body(body): Body,
+) -> Result<Json<Previewed>, Problem> {
+    let (draft, mut members) = read(body);
+    let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
+    let last = members.count("last", MOST_LEADS).unwrap_or(3);
+    let pipeline = api.pipeline();
+    let draft = Draft::read(&pipeline, &tenant.id, &["draft"], draft);
+    refuse(members, &draft)?;
+    let mut session = api.sessions.take().await?;
+    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
+    let stored = row.map(|row| row.sealed);
+    let (template, omit_empty): (Option<Template>, bool) =
+        draft.changes.body(stored).map_err(|error| Problem::conflict(format!("the stored {error}")))?;
+    let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
+    let leads = leads::latest(&mut session, &mapped, &tenant.id, i64::from(last)).await;
+    let leads = leads.map_err(|error| unreadable(&error))?;
+    session.keep();
+    let made = preview::of(&tenant.id, leads, kind, template.as_ref(), omit_empty);
+    let body = |(lead_id, body): (String, Vec<u8>)| {
+        let body = String::from_utf8(body).ok().and_then(|body| RawValue::from_string(body).ok())?;
+        Some(PreviewedBody { lead_id, body })
+    };
+    let placeholders = made.empty.into_iter().map(|(one, empty)| Emptiness { name: one.as_str(), empty }).collect();
+    Ok(Json(Previewed { bodies: made.bodies.into_iter().filter_map(body).collect(), placeholders }))
+}
+
+fn read(
+    body: serde_json::Map<String, serde_json::Value>,
+) -> (serde_json::Map<String, serde_json::Value>, Members<'static>) {
+    let mut members = Members::new(&[], body);
+    (members.object("draft"), members)
+}
+
+fn refuse(members: Members<'_>, draft: &Draft) -> Result<(), Problem> {
+    let faults: Vec<FieldFault> = members.end().into_iter().chain(draft.faults()).collect();
+    if faults.is_empty() { Ok(()) } else { Err(Problem::invalid(faults)) }
+}
+
+/// Why a draft cannot be tried, as faults of its parts.
+fn untried(obstacles: &[Obstacle]) -> Problem {
+    let at = |needed: &Needed, text: &str| match needed {
+        Needed::Url => FieldFault::at(&["draft", "url"], text),
+        Needed::Secret => FieldFault::at(&["draft"], format!("the secret: {text}")),
+    };
+    let fault = |obstacle: &Obstacle| match obstacle {
+        Obstacle::Missing(Needed::Url) => at(&Needed::Url, "there is none, neither here nor stored"),
+        Obstacle::Missing(Needed::Secret) => at(&Needed::Secret, "there is none: generate one first"),
+        Obstacle::Unopened(needed, _) => {
+            at(needed, "what is stored cannot be opened: set it anew, or ask the operator")
+        }
+        Obstacle::Unusable(unusable) => FieldFault::at(&["draft"], format!("cannot be used: {}", unusable.error)),
+    };
+    Problem::invalid(obstacles.iter().map(fault).collect())
+}
+
+pub(super) fn unreadable(error: &dyn std::error::Error) -> Problem {
+    tracing::warn!(error = %error, "a request to the admin API failed");
+    Problem::unavailable("the leads table cannot be read; the daemon's log says why")
+}

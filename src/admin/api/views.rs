@@ -1,0 +1,213 @@
+//! What is shown: an endpoint without its credentials, a delivery without what a tenant could look around with.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use jiff::Timestamp;
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::{
+    control::endpoint::{Lack, lacks, masked_url, timeout},
+    delivery::headers::MASK,
+    outcome::{Failure, Status},
+    store::{delivery_list::Delivery, endpoints::EndpointRow},
+};
+
+/// A tenant's endpoint. Credentials are masked: a URL ends after its port, of headers only the names are told.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Endpoint)]
+pub(super) struct EndpointView {
+    tenant_id: String,
+    /// On or off.
+    enabled: bool,
+    /// Whether its tenant's leads are sent.
+    takes_leads: bool,
+    /// What keeps it from taking leads: `off`, `url` or `secret` (it has none).
+    lacks: Vec<&'static str>,
+    /// Masked after the port.
+    #[schema(example = "https://hooks.example.com:443/…")]
+    url: Option<String>,
+    host: Option<String>,
+    port: Option<i32>,
+    /// Names, each with a mask.
+    headers: BTreeMap<String, &'static str>,
+    /// The body's JSON, as text; null: the default body.
+    template: Option<String>,
+    /// Whether members are left out whose placeholders all came out empty.
+    omit_empty: bool,
+    /// For a whole attempt.
+    timeout_ms: u64,
+    /// Whether the limit is the endpoint's own, not that of the configuration.
+    timeout_is_own: bool,
+    /// When the present secret was generated.
+    #[schema(value_type = Option<String>, format = DateTime)]
+    secret_set_at: Option<String>,
+    #[schema(format = DateTime)]
+    created_at: String,
+    #[schema(format = DateTime)]
+    updated_at: String,
+}
+
+impl EndpointView {
+    /// Of `row`, with the configuration's limit of time.
+    pub(super) fn of(row: &EndpointRow, default_timeout: Duration) -> Self {
+        let EndpointRow { tenant_id, sealed, header_names, created_at, updated_at, secret_set_at } = row;
+        let lacks = lacks(sealed);
+        let word = |lack: &Lack| match lack {
+            Lack::Off => "off",
+            Lack::Url => "url",
+            Lack::Secret => "secret",
+        };
+        Self {
+            tenant_id: tenant_id.clone(),
+            enabled: sealed.enabled,
+            takes_leads: lacks.is_empty(),
+            lacks: lacks.iter().map(word).collect(),
+            url: masked_url(sealed),
+            host: sealed.host.clone(),
+            port: sealed.port,
+            headers: header_names.iter().map(|name| (name.clone(), MASK)).collect(),
+            template: sealed.template.clone(),
+            omit_empty: sealed.omit_empty,
+            timeout_ms: milliseconds(timeout(sealed, default_timeout)),
+            timeout_is_own: sealed.timeout_ms.is_some(),
+            secret_set_at: secret_set_at.map(|time| time.to_string()),
+            created_at: created_at.to_string(),
+            updated_at: updated_at.to_string(),
+        }
+    }
+}
+
+/// Whole milliseconds.
+pub(super) fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// A delivery, as the log has it. What a tenant is not told is null.
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Delivery)]
+pub(super) struct DeliveryView {
+    #[schema(format = Uuid)]
+    delivery_id: String,
+    /// The same in `webhook-id` and in a redelivery.
+    #[schema(format = Uuid)]
+    event_id: String,
+    tenant_id: String,
+    lead_id: String,
+    /// `lead.created` or `lead.re_engaged`.
+    event: String,
+    /// `delivered`, `failed`, `interrupted` or `skipped`.
+    status: String,
+    /// Of what failed: how. A tenant is told `connect` for all that went wrong before an HTTP status.
+    failure: Option<String>,
+    /// Of what was skipped: why.
+    reason: Option<String>,
+    http_status: Option<i16>,
+    error: Option<String>,
+    response_content_type: Option<String>,
+    response_length: Option<i64>,
+    response_error_code: Option<String>,
+    response_excerpt: Option<String>,
+    host: Option<String>,
+    port: Option<i32>,
+    /// Where the host led to; for the operator.
+    address: Option<String>,
+    #[schema(format = DateTime)]
+    captured_at: Option<String>,
+    #[schema(format = DateTime)]
+    queued_at: String,
+    #[schema(format = DateTime)]
+    sent_at: Option<String>,
+    #[schema(format = DateTime)]
+    finished_at: String,
+    /// Microseconds.
+    dns_us: Option<i32>,
+    /// Microseconds, the TLS handshake included.
+    connect_us: Option<i32>,
+    /// Microseconds from the beginning to the answer's first byte.
+    first_byte_us: Option<i32>,
+    /// Microseconds of the whole attempt.
+    total_us: Option<i32>,
+    is_test: bool,
+    /// The first delivery of this event, where this is another.
+    #[schema(format = Uuid)]
+    redelivery_of: Option<String>,
+    #[schema(format = DateTime)]
+    last_conversation_at: Option<String>,
+    /// Whether more is known than is told here.
+    #[serde(skip)]
+    is_veiled: bool,
+}
+
+/// What a tenant is told of everything that goes wrong before an HTTP status: else Test would be a port scanner.
+const COULD_NOT_CONNECT: &str = "could not connect";
+
+/// The failures that would tell of a network: where a name leads, what listens there, and what not.
+pub(super) const OF_A_NETWORK: [Failure; 6] =
+    [Failure::Timeout, Failure::Dns, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Blocked];
+
+impl DeliveryView {
+    /// Its id.
+    pub(super) fn id(&self) -> &str {
+        &self.delivery_id
+    }
+
+    /// Of `delivery`, for the operator or for its tenant.
+    pub(super) fn of(delivery: Delivery, is_operator: bool) -> Self {
+        let mut shown = Self::whole(delivery);
+        if !is_operator {
+            shown.address = None;
+            let is_of_a_network = |word: &str| OF_A_NETWORK.iter().any(|failure| failure.as_str() == word);
+            if shown.http_status.is_none() && shown.failure.as_deref().is_some_and(is_of_a_network) {
+                shown.is_veiled = true;
+                shown.failure = Some(Failure::Connect.as_str().to_owned());
+                shown.error = Some(COULD_NOT_CONNECT.to_owned());
+                (shown.dns_us, shown.connect_us, shown.first_byte_us, shown.total_us) = (None, None, None, None);
+            }
+        }
+        shown
+    }
+
+    /// What its status, failure or reason means.
+    pub(super) fn meaning(&self) -> Option<&'static str> {
+        if self.is_veiled {
+            return Some("No answer came: most likely nothing was sent, but it may have arrived all the same.");
+        }
+        Status::parse(&self.status, self.failure.as_deref(), self.reason.as_deref()).map(Status::meaning)
+    }
+
+    fn whole(delivery: Delivery) -> Self {
+        let time = |time: Timestamp| time.to_string();
+        Self {
+            delivery_id: delivery.delivery_id.to_string(),
+            event_id: delivery.event_id.to_string(),
+            tenant_id: delivery.tenant_id,
+            lead_id: delivery.lead_id,
+            event: delivery.event,
+            status: delivery.status,
+            failure: delivery.failure,
+            reason: delivery.reason,
+            http_status: delivery.http_status,
+            error: delivery.error,
+            response_content_type: delivery.response_content_type,
+            response_length: delivery.response_length,
+            response_error_code: delivery.response_error_code,
+            response_excerpt: delivery.response_excerpt,
+            host: delivery.host,
+            port: delivery.port,
+            address: delivery.address.map(|address| address.to_string()),
+            captured_at: delivery.captured_at.map(time),
+            queued_at: time(delivery.queued_at),
+            sent_at: delivery.sent_at.map(time),
+            finished_at: time(delivery.finished_at),
+            dns_us: delivery.dns_us,
+            connect_us: delivery.connect_us,
+            first_byte_us: delivery.first_byte_us,
+            total_us: delivery.total_us,
+            is_test: delivery.is_test,
+            redelivery_of: delivery.redelivery_of.map(|id| id.to_string()),
+            last_conversation_at: delivery.last_conversation_at.map(time),
+            is_veiled: false,
+        }
+    }
+}
