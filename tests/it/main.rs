@@ -12,6 +12,7 @@
 )]
 
 /// What was captured, what was logged and what arrived, compared.
+mod administers;
 mod audit;
 /// Bad input gets every problem at once, the right exit code, and changes nothing.
 mod command_line;

@@ -7,6 +7,7 @@
 //! - [`Pooler`]: a PgBouncer in front of the server.
 //! - [`Process`]: the program, as the daemon or as a command.
 //! - [`Setup`]: all of them together: configuration, key file, schema, endpoints, by the real commands.
+//! - [`Admin`]: a client of the daemon's admin API.
 //! - [`Application`]: the application's own session beside a `Setup` without a daemon, for what the triggers do.
 //!
 //! Time is bounded everywhere by [`PATIENCE`], and what was waited for is named when it does not come.
@@ -21,6 +22,7 @@
     reason = "a harness that cannot go on ends the test"
 )]
 
+mod admin;
 mod answer;
 mod application;
 mod canary;
@@ -41,6 +43,7 @@ use std::{
 };
 
 pub use self::{
+    admin::{Admin, Answered, OPERATOR},
     answer::{Answer, Gate},
     application::{Application, done, notes},
     canary::everything_in_our_schema,

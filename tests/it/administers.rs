@@ -1,0 +1,430 @@
+//! The admin API: everything that a host application's own settings page needs, and nobody sees or changes what is not theirs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use crate::harness::{Admin, Answer, Cluster, OPERATOR, Setup, Stop, patiently};
+
+const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
+
+/// An installation with the API; nobody has an endpoint yet.
+async fn administered() -> (Setup, Admin) {
+    let setup = Setup::new().await;
+    let admin = Admin::start(&setup).await;
+    (setup, admin)
+}
+
+/// The same, with an endpoint of `acme` that takes leads; its version.
+async fn with_endpoint() -> (Setup, Admin, String) {
+    let (setup, admin) = administered().await;
+    setup.endpoint("acme").await;
+    let version = admin.operator("GET", ENDPOINT, None).with(200).header("etag").unwrap().to_owned();
+    (setup, admin, version)
+}
+
+#[tokio::test]
+async fn a_tenant_configures_tests_saves_and_sees_its_leads_arrive() {
+    let (setup, admin) = administered().await;
+    let token = admin.token("acme");
+    let ask = |method: &str, path: &str, body: Option<Value>| {
+        admin.ask(&token, method, &format!("/v1/tenants/acme/{path}"), &[], body.as_ref())
+    };
+    ask("GET", "endpoint", None).with(404);
+    let refused = ask("POST", "endpoint/validate", Some(json!({ "url": "https://10.0.0.1/hook" }))).with(422);
+    assert_eq!(refused.faulty(), ["#/url"]);
+    let secret = ask("POST", "endpoint/secret", None).with(201);
+    assert!(secret.body["secret"].as_str().unwrap().starts_with("whsec_"));
+    assert_eq!(secret.body["endpoint"]["lacks"], json!(["url"]));
+    setup.db.insert_leads("acme", 2).await;
+    let draft = json!({ "url": setup.receiver.url(), "template": r#"{"mail":"{{email}}","who":"{{firstName}}"}"# });
+    let preview = ask("POST", "endpoint/preview", Some(json!({ "draft": draft, "last": 1 }))).with(200);
+    assert!(preview.body["bodies"][0]["body"]["mail"].as_str().unwrap().ends_with("@example.com"), "{preview:?}");
+    setup.receiver.queue([Answer::status(503), Answer::status(200)]);
+    for (status, code) in [("failed", 503), ("delivered", 200)] {
+        let tried = ask("POST", "endpoint/test", Some(json!({ "draft": draft }))).with(200);
+        let delivery = &tried.body["delivery"];
+        assert_eq!((&delivery["status"], &delivery["http_status"]), (&json!(status), &json!(code)));
+        assert!(delivery["total_us"].as_i64().unwrap() > 0 && delivery["is_test"] == true, "{delivery}");
+        assert_eq!(delivery["address"], Value::Null, "where a name leads is the operator's");
+    }
+    let version = secret.header("etag").unwrap();
+    let saved = admin.ask(&token, "PATCH", ENDPOINT, &[("If-Match", version)], Some(&draft)).with(200);
+    assert_eq!((&saved.body["endpoint"]["takes_leads"], &saved.body["warnings"]), (&json!(true), &json!([])));
+    setup.db.insert_leads("acme", 1).await;
+    let arrived = async {
+        loop {
+            let listed = ask("GET", "deliveries?status=delivered&since=1h", None).with(200);
+            let leads =
+                listed.body["deliveries"].as_array().unwrap().iter().filter(|one| one["is_test"] == false).count();
+            if leads == 1 {
+                return listed;
+            }
+        }
+    };
+    let listed = patiently("the lead in the list", arrived).await;
+    let id = listed.body["deliveries"][0]["delivery_id"].as_str().unwrap();
+    let shown = ask("GET", &format!("deliveries/{id}"), None).with(200);
+    assert_eq!(shown.body["meaning"], "The receiver took it.");
+    let again = ask("POST", &format!("deliveries/{id}/redeliver"), None).with(201);
+    assert_eq!((&again.body["redelivery_of"], &again.body["status"]), (&json!(id), &json!("delivered")));
+    setup.sends_again();
+    let stats = ask("GET", "stats", None).with(200);
+    assert_eq!((&stats.body["all"]["delivered"], &stats.body["tenants"]), (&json!(2), &json!([])));
+}
+
+#[tokio::test]
+async fn switched_off_it_keeps_everything_and_switched_on_nothing_is_entered_again() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let switch = |version: &str, on: bool| {
+        admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", version)], Some(&json!({ "enabled": on }))).with(200)
+    };
+    let off = switch(&version, false);
+    assert_eq!(
+        (&off.body["endpoint"]["lacks"], &off.body["endpoint"]["takes_leads"]),
+        (&json!(["off"]), &json!(false))
+    );
+    let on = switch(off.header("etag").unwrap(), true);
+    assert_eq!((&on.body["endpoint"]["lacks"], &on.body["endpoint"]["takes_leads"]), (&json!([]), &json!(true)));
+}
+
+#[tokio::test]
+async fn every_fault_is_told_at_once_with_its_place_and_nothing_is_saved() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let before = admin.operator("GET", ENDPOINT, None).body;
+    let draft = json!({
+        "url": "http://example.org/s3cr3t",
+        "headers": { "Host": "x", "X-Fine": "y", "X-Bad": 7, "a:b": "z", "X-Mask": "••••••", "X/~": "" },
+        "template": r#"{"a":"{{emial}}"}"#,
+        "omit_empty": "yes",
+        "timeout_ms": 999,
+        "enabled": null,
+        "preset": "nothing",
+        "colour": "red",
+    });
+    let refused = admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", &version)], Some(&draft)).with(422);
+    assert_eq!(refused.header("content-type"), Some("application/problem+json"));
+    assert_eq!((&refused.body["type"], &refused.body["status"]), (&json!("urn:lead-webhook:invalid"), &json!(422)));
+    let mut faulty = refused.faulty();
+    faulty.sort();
+    assert_eq!(
+        faulty,
+        [
+            "#/colour",
+            "#/enabled",
+            "#/headers/Host",
+            "#/headers/X-Bad",
+            "#/headers/X-Mask",
+            "#/headers/X~1~0",
+            "#/headers/a%3Ab",
+            "#/omit_empty",
+            "#/preset",
+            "#/template",
+            "#/timeout_ms",
+            "#/url",
+        ]
+    );
+    assert!(!refused.body.to_string().contains("s3cr3t"), "{refused:?}");
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body, before);
+}
+
+#[tokio::test]
+async fn nobody_overwrites_what_they_have_not_seen() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let save = |condition: &[(&str, &str)], timeout: u32| {
+        admin.ask(OPERATOR, "PATCH", ENDPOINT, condition, Some(&json!({ "timeout_ms": timeout })))
+    };
+    save(&[], 2_000).with(428);
+    save(&[("If-None-Match", "*")], 2_000).with(412);
+    save(&[("If-Match", "\"1\""), ("If-None-Match", "*")], 2_000).with(400);
+    let first = save(&[("If-Match", &version)], 2_000).with(200);
+    save(&[("If-Match", &version)], 3_000).with(412);
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body["timeout_ms"], 2_000);
+    admin.ask(OPERATOR, "DELETE", ENDPOINT, &[("If-Match", &version)], None).with(412);
+    admin.ask(OPERATOR, "DELETE", ENDPOINT, &[("If-Match", first.header("etag").unwrap())], None).with(204);
+    admin.ask(OPERATOR, "DELETE", ENDPOINT, &[("If-Match", "*")], None).with(404);
+    save(&[("If-Match", "*")], 2_000).with(412);
+    admin.operator("GET", ENDPOINT, None).with(404);
+    save(&[("If-None-Match", "*")], 4_000).with(201);
+}
+
+#[tokio::test]
+async fn of_many_who_save_at_once_over_the_same_version_one_does() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let save = |timeout: u32| {
+            let (admin, version) = (&admin, &version);
+            let draft = json!({ "timeout_ms": timeout });
+            scope.spawn(move || admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", version)], Some(&draft)).status)
+        };
+        let threads: Vec<_> = (0..8).map(|n| save(2_000 + n)).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 1, "{statuses:?}");
+    assert!(statuses.iter().all(|status| [200, 412].contains(status)), "{statuses:?}");
+}
+
+#[tokio::test]
+async fn headers_are_replaced_added_and_dropped_by_name_and_never_read_back() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let save = |version: &str, headers: Value| {
+        admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", version)], Some(&json!({ "headers": headers }))).with(200)
+    };
+    let two = save(&version, json!({ "Authorization": "Bearer s3cr3t", "X-Team": "blue" }));
+    assert_eq!(two.body["endpoint"]["headers"], json!({ "Authorization": "••••••", "X-Team": "••••••" }));
+    let one = save(two.header("etag").unwrap(), json!({ "authorization": null, "X-Team": "red" }));
+    assert_eq!(one.body["endpoint"]["headers"], json!({ "X-Team": "••••••" }));
+    let none = save(one.header("etag").unwrap(), Value::Null);
+    assert_eq!(none.body["endpoint"]["headers"], json!({}));
+    let shown = admin.operator("GET", ENDPOINT, None).body.to_string();
+    assert!(!shown.contains("s3cr3t") && shown.contains("/…"), "{shown}");
+}
+
+/// Every method of every path of the description, with its path for this tenant.
+fn operations(admin: &Admin, tenant: &str) -> Vec<(String, String)> {
+    let description = admin.operator("GET", "/v1/openapi.json", None).with(200).body;
+    assert_eq!(description["openapi"], "3.1.0");
+    let paths = description["paths"].as_object().unwrap();
+    let all = paths.iter().flat_map(|(path, methods)| {
+        let path = path.replace("{tenant}", tenant).replace("{delivery}", "00000000-0000-0000-0000-000000000001");
+        methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
+    });
+    all.collect()
+}
+
+#[tokio::test]
+async fn without_a_valid_token_nothing_is_told() {
+    let (setup, admin) = administered().await;
+    let minted = setup.run(&["token", "acme", "--ttl", "1s"]).await.ok().stdout.trim().to_owned();
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    for (method, path) in operations(&admin, "acme") {
+        let none = admin.raw(&method, &path, &[], b"").with(401);
+        assert_eq!(none.header("www-authenticate"), Some("Bearer"), "{method} {path}");
+        admin.ask(&minted, &method, &path, &[], Some(&json!({}))).with(401);
+    }
+    let basic = [("Authorization", format!("Basic {OPERATOR}"))];
+    admin.raw("GET", "/v1/deliveries", &basic, b"").with(401);
+}
+
+#[tokio::test]
+async fn a_tenant_never_gets_at_what_is_anothers_or_the_operators() {
+    let (setup, admin) = administered().await;
+    for tenant in ["acme", "bolt"] {
+        setup.endpoint(tenant).await;
+    }
+    setup.db.insert_leads("bolt", 1).await;
+    let theirs = setup.db.wait_for_log(1).await[0].delivery_id;
+    let token = admin.token("acme");
+    let everything = operations(&admin, "bolt");
+    assert!(everything.len() > 12, "{everything:?}");
+    for (method, path) in everything {
+        let answer = admin.ask(&token, &method, &path, &[("If-Match", "*")], Some(&json!({})));
+        match path.as_str() {
+            "/v1/presets" => assert_eq!(answer.status, 200),
+            _ => assert_eq!(answer.status, 403, "{method} {path}: {answer:?}"),
+        }
+    }
+    // By an id that is another's, under one's own name.
+    for path in
+        [format!("deliveries/{theirs}"), format!("deliveries?after={theirs}"), "deliveries?tenant=bolt".to_owned()]
+    {
+        let answer = admin.ask(&token, "GET", &format!("/v1/tenants/acme/{path}"), &[], None);
+        assert!([400, 404].contains(&answer.status), "{path}: {answer:?}");
+    }
+    admin.ask(&token, "POST", &format!("/v1/tenants/acme/deliveries/{theirs}/redeliver"), &[], None).with(404);
+    // What is spelt otherwise is another tenant.
+    for tenant in ["ACME", "acme%20", "acme%2F..%2Fbolt", "bolt%00"] {
+        let answer = admin.ask(&token, "GET", &format!("/v1/tenants/{tenant}/endpoint"), &[], None);
+        assert!([400, 403].contains(&answer.status), "{tenant}: {answer:?}");
+    }
+    assert_eq!(setup.db.log_rows().await.len(), 1);
+}
+
+#[tokio::test]
+async fn a_page_of_somebody_elses_reaches_nothing() {
+    let (_setup, admin) = administered().await;
+    let with = |name: &'static str, value: &str| {
+        let headers = [("Authorization", format!("Bearer {OPERATOR}")), (name, value.to_owned())];
+        admin.raw("GET", "/v1/deliveries", &headers, b"")
+    };
+    with("Host", "evil.example").with(403);
+    with("Host", &format!("evil.example:{}", admin.port)).with(403);
+    with("Origin", "https://evil.example").with(403);
+    with("Origin", "null").with(403);
+    let own = with("Origin", &format!("http://localhost:{}", admin.port)).with(200);
+    assert_eq!(own.header("access-control-allow-origin"), None);
+    assert_eq!(own.header("cache-control"), Some("no-store"));
+    let preflight =
+        [("Origin", "https://evil.example".to_owned()), ("Access-Control-Request-Method", "GET".to_owned())];
+    assert_eq!(admin.raw("OPTIONS", "/v1/deliveries", &preflight, b"").header("access-control-allow-origin"), None);
+}
+
+#[tokio::test]
+async fn behind_a_proxy_the_configured_origin_is_the_only_name() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("admin.origin", json!("https://webhooks.example.com"))]);
+    let admin = Admin::start(&setup).await;
+    let with = |host: &str, origin: Option<&str>| {
+        let mut headers = vec![("Authorization", format!("Bearer {OPERATOR}")), ("Host", host.to_owned())];
+        headers.extend(origin.map(|origin| ("Origin", origin.to_owned())));
+        admin.raw("GET", "/v1/deliveries", &headers, b"").status
+    };
+    assert_eq!(with("webhooks.example.com", None), 200);
+    assert_eq!(with("webhooks.example.com", Some("https://webhooks.example.com")), 200);
+    assert_eq!(with("webhooks.example.com", Some("https://evil.example")), 403);
+    assert_eq!(with(&format!("localhost:{}", admin.port), None), 403);
+    let probes = [("Host", format!("localhost:{}", admin.port))];
+    assert_eq!(admin.raw("GET", "/healthz", &probes, b"").status, 200, "whoever scrapes is on this host");
+}
+
+#[tokio::test]
+async fn a_tenants_test_is_no_port_scanner() {
+    let setup = Setup::new().await;
+    // A name that no server knows, which may be asked for.
+    setup.edit_config(&[("egress.allow_hosts", json!(["localhost", "nowhere.invalid"]))]);
+    setup.endpoint("acme").await;
+    let admin = Admin::start(&setup).await;
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let token = admin.token("acme");
+    let told = |token: &str, url: String| {
+        let tried =
+            admin.ask(token, "POST", &format!("{ENDPOINT}/test"), &[], Some(&json!({ "draft": { "url": url } })));
+        tried.with(200).body["delivery"].clone()
+    };
+    let urls = [format!("https://localhost:{closed}/"), "https://nowhere.invalid/".to_owned()];
+    let as_tenant = urls.clone().map(|url| told(&token, url));
+    for delivery in &as_tenant {
+        assert_eq!((&delivery["failure"], &delivery["error"]), (&json!("connect"), &json!("could not connect")));
+        for silent in ["address", "dns_us", "connect_us", "first_byte_us", "total_us"] {
+            assert_eq!(delivery[silent], Value::Null, "{silent}");
+        }
+    }
+    let as_operator = urls.map(|url| told(OPERATOR, url));
+    assert_eq!(as_operator.each_ref().map(|delivery| &delivery["failure"]), [&json!("connect"), &json!("dns")]);
+    // The log tells no more, however it is asked.
+    let list =
+        |token: &str, query: &str| admin.ask(token, "GET", &format!("/v1/tenants/acme/deliveries?{query}"), &[], None);
+    let listed = list(&token, "failure=connect").with(200).body["deliveries"].as_array().unwrap().clone();
+    assert_eq!(listed.len(), 4);
+    assert!(listed.iter().all(|delivery| delivery["error"] == "could not connect"), "{listed:#?}");
+    assert_eq!(list(&token, "failure=dns").with(400).faulty(), ["failure"]);
+    assert_eq!(list(OPERATOR, "failure=dns").with(200).body["deliveries"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn tests_are_limited_and_say_how_long_to_wait() {
+    let (setup, admin, _) = with_endpoint().await;
+    let test = || admin.operator("POST", &format!("{ENDPOINT}/test"), Some(&json!({})));
+    for _ in 0..10 {
+        test().with(200);
+    }
+    let refused = test().with(429);
+    let wait: u64 = refused.header("retry-after").unwrap().parse().unwrap();
+    assert!((1..=61).contains(&wait), "{wait}");
+    assert_eq!(setup.receiver.requests().len(), 10);
+}
+
+#[tokio::test]
+async fn what_is_too_long_of_another_kind_or_no_json_is_refused() {
+    let (_setup, admin, _) = with_endpoint().await;
+    let send = |media_type: &str, body: &[u8]| {
+        let mut headers = vec![("Authorization", format!("Bearer {OPERATOR}"))];
+        headers.extend((!media_type.is_empty()).then(|| ("Content-Type", media_type.to_owned())));
+        admin.raw("POST", &format!("{ENDPOINT}/validate"), &headers, body)
+    };
+    send("application/json", b"{}").with(200);
+    send("application/merge-patch+json; charset=utf-8", b"{}").with(200);
+    send("", b"").with(200);
+    send("", b"{}").with(415);
+    send("text/plain", b"{}").with(415);
+    for text in [&b"{"[..], b"[]", b"1", b"\xff", b"{\"a\":1}x", &b"[".repeat(10_000)] {
+        send("application/json", text).with(400);
+    }
+    send("application/json", &vec![b' '; 257 * 1024]).with(413);
+    let unknown = admin.operator("GET", "/v1/nothing", None).with(404);
+    assert_eq!(unknown.header("content-type"), Some("application/problem+json"));
+    let method = admin.operator("PUT", ENDPOINT, None).with(405);
+    assert_eq!(method.header("allow"), Some("GET,HEAD,PATCH,DELETE"));
+}
+
+#[tokio::test]
+async fn whoever_asks_too_often_is_told_to_wait_and_others_are_not() {
+    let (_setup, admin) = administered().await;
+    let (busy, other) = (admin.token("acme"), admin.token("bolt"));
+    let refused =
+        (0..200).map(|_| admin.ask(&busy, "GET", "/v1/presets", &[], None)).find(|answer| answer.status == 429);
+    assert!(refused.unwrap().header("retry-after").is_some());
+    admin.ask(&other, "GET", "/v1/presets", &[], None).with(200);
+}
+
+#[tokio::test]
+async fn each_change_leaves_a_line_that_says_who_and_what_and_never_a_value() {
+    let (setup, admin, version) = with_endpoint().await;
+    let token = admin.token("acme");
+    let draft = json!({ "url": setup.receiver.url(), "headers": { "X-Token": "s3cr3t-value" }, "timeout_ms": 2_000 });
+    admin.ask(&token, "PATCH", ENDPOINT, &[("If-Match", &version)], Some(&draft)).with(200);
+    admin.operator("POST", &format!("{ENDPOINT}/secret"), None).with(201);
+    admin.ask(OPERATOR, "DELETE", ENDPOINT, &[("If-Match", "*")], None).with(204);
+    admin.daemon.wait_for_log(|line| line.contains("endpoint removed")).await;
+    let log = admin.daemon.log();
+    let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let audit: Vec<_> = lines.iter().filter(|line| line["message"] == "admin").collect();
+    let told = audit.iter().map(|line| ["by", "tenant_id", "action", "changed"].map(|key| line[key].as_str().unwrap()));
+    assert_eq!(
+        told.collect::<Vec<_>>(),
+        [
+            ["operator", "acme", "token minted", ""],
+            ["tenant", "acme", "endpoint saved", "url, headers, timeout"],
+            ["operator", "acme", "secret generated", "secret"],
+            ["operator", "acme", "endpoint removed", ""],
+        ]
+    );
+    assert!(log.iter().all(|line| !line.contains("s3cr3t-value")));
+}
+
+#[tokio::test]
+async fn without_a_token_there_is_no_api() {
+    let setup = Setup::new().await;
+    let admin = Admin::start(&setup).await;
+    drop(admin);
+    setup.edit_config(&[("admin.token_file", json!(""))]);
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    setup.edit_config(&[("admin.listen", json!(format!("127.0.0.1:{port}")))]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let admin = Admin { port, daemon };
+    assert_eq!(admin.operator("GET", "/v1/presets", None).status, 404);
+    assert_eq!(admin.raw("GET", "/healthz", &[], b"").status, 200);
+    let minted = setup.run(&["token", "acme"]).await;
+    assert!(minted.code == Some(78) && minted.stderr.contains("admin.token_file"), "{minted:?}");
+}
+
+#[tokio::test]
+async fn a_token_file_that_others_read_or_that_is_short_is_refused_at_the_start() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let setup = Setup::new().await;
+    let file = setup.path("token");
+    for (text, mode, said) in
+        [("short", 0o600, "at least 32 characters"), (&"x".repeat(40), 0o644, "make it 0600"), ("", 0o600, "is empty")]
+    {
+        std::fs::write(&file, text).unwrap();
+        std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
+        setup.edit_config(&[("admin.token_file", json!(file))]);
+        let refused = setup.run(&["token", "acme"]).await;
+        assert!(refused.code == Some(78) && refused.stderr.contains(said), "{refused:?}");
+    }
+}
+
+#[tokio::test]
+async fn while_the_database_is_away_it_says_so_and_comes_back() {
+    let cluster = Cluster::start(&[]);
+    let setup = Setup::on(&cluster).await;
+    setup.endpoint("acme").await;
+    let admin = Admin::start(&setup).await;
+    admin.operator("GET", ENDPOINT, None).with(200);
+    cluster.stop(Stop::Fast).await;
+    let away = admin.operator("GET", ENDPOINT, None).with(503);
+    assert!(away.header("retry-after").is_some(), "{away:?}");
+    cluster.start_again().await;
+    patiently("the endpoint again", async { while admin.operator("GET", ENDPOINT, None).status != 200 {} }).await;
+}
