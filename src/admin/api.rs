@@ -9,6 +9,7 @@ mod stats;
 mod token;
 mod trial;
 mod views;
+mod words;
 
 use std::{sync::Arc, time::Duration};
 
@@ -41,7 +42,12 @@ use super::{
     problem::{Details, FieldFault, Problem},
     sessions::Sessions,
 };
-use crate::{config::Leads, control::token::Bearer, pipeline::Pipeline, store::Error};
+use crate::{
+    config::Leads,
+    control::{draft::tenant_fault, token::Bearer},
+    pipeline::Pipeline,
+    store::Error,
+};
 
 /// For a request that asks the database alone.
 const QUICK: Duration = Duration::from_secs(30);
@@ -210,6 +216,7 @@ struct Tenant {
 #[expect(dead_code, reason = "it describes what `Tenant` reads")]
 struct TenantParam {
     /// The tenant, as the leads table has it.
+    #[param(min_length = 1, max_length = 255)]
     tenant: String,
 }
 
@@ -228,11 +235,12 @@ impl FromRequestParts<Api> for Tenant {
         let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
         let tenant = params.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.to_owned());
         let id = tenant.unwrap_or_default();
-        match &bearer {
-            Bearer::Tenant(own) if *own != id => Err(Problem::forbidden("the token is another tenant's")),
-            // PostgreSQL's texts cannot hold it.
-            _ if id.contains('\0') => Err(Problem::malformed("a tenant's id has no NUL")),
-            _ => Ok(Self { id, bearer }),
+        if matches!(&bearer, Bearer::Tenant(own) if *own != id) {
+            return Err(Problem::forbidden("the token is another tenant's"));
+        }
+        match tenant_fault(&id) {
+            Some(fault) => Err(Problem::path(vec![FieldFault::of("tenant", fault)])),
+            None => Ok(Self { id, bearer }),
         }
     }
 }

@@ -124,6 +124,11 @@ impl Problem {
         Self::malformed("nothing was done: `errors` names everything that is wrong with the query").naming(errors)
     }
 
+    /// The path is not valid.
+    pub(super) fn path(errors: Vec<FieldFault>) -> Self {
+        Self::malformed("nothing was done: `errors` names everything that is wrong with the path").naming(errors)
+    }
+
     fn naming(mut self, errors: Vec<FieldFault>) -> Self {
         self.0.errors = errors;
         self

@@ -1,10 +1,10 @@
 //! The admin API: everything that a host application's own settings page needs, and nobody sees or changes what is not theirs.
 
-use std::time::Duration;
+use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Answer, Cluster, OPERATOR, Setup, Stop, patiently};
+use crate::harness::{Admin, Answer, Cluster, OPERATOR, Setup, Stop, environment, left_out, patiently};
 
 const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
 
@@ -427,4 +427,24 @@ async fn while_the_database_is_away_it_says_so_and_comes_back() {
     assert!(away.header("retry-after").is_some(), "{away:?}");
     cluster.start_again().await;
     patiently("the endpoint again", async { while admin.operator("GET", ENDPOINT, None).status != 200 {} }).await;
+}
+
+/// Every operation of the description, with values that its schemas allow and values that they do not.
+#[tokio::test]
+#[ignore = "takes a minute, and needs Schemathesis: see .ci/run"]
+async fn the_api_is_as_its_description_says() {
+    let Some(schemathesis) = environment("LEAD_WEBHOOK_SCHEMATHESIS") else {
+        return left_out("the API's contract: LEAD_WEBHOOK_SCHEMATHESIS names no Schemathesis");
+    };
+    let (setup, admin, _) = with_endpoint().await;
+    setup.db.insert_leads("acme", 3).await;
+    setup.db.wait_for_log(3).await;
+    let mut command = Command::new(schemathesis);
+    command
+        .args(["--config-file", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/schemathesis.toml"), "run"])
+        .arg(format!("http://localhost:{}/v1/openapi.json", admin.port))
+        .args(["--header", &format!("Authorization: Bearer {OPERATOR}")])
+        .current_dir(setup.path("."));
+    let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }

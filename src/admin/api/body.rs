@@ -14,7 +14,7 @@ use crate::admin::problem::{FieldFault, Problem};
 /// Bytes of a body: four times what the longest template has.
 pub(in crate::admin) const MOST: usize = 256 * 1024;
 
-/// A JSON object. An empty body is an empty one.
+/// A JSON object. No body, and null, is an empty one.
 pub(super) struct Body(pub(super) Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
@@ -43,6 +43,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         }
         match serde_json::from_slice(&bytes) {
             Ok(Value::Object(members)) => Ok(Self(members)),
+            Ok(Value::Null) => Ok(Self(Map::new())),
             Ok(_) => Err(Problem::malformed("the body must be a JSON object")),
             Err(error) => {
                 let (line, column) = (error.line(), error.column());

@@ -16,6 +16,7 @@ use super::{
     operator_only,
     trial::unreadable,
     views::{DeliveryView, OF_A_NETWORK},
+    words::{EventWord, FailureWord, StatusWord},
 };
 use crate::{
     admin::{
@@ -61,19 +62,19 @@ pub(super) struct Explained {
 #[into_params(parameter_in = Query)]
 #[expect(dead_code, reason = "it describes: what comes is read word by word, for every fault to be found")]
 pub(super) struct FilterParams {
-    /// `delivered`, `failed`, `interrupted` or `skipped`.
-    status: Option<String>,
-    /// Of those that failed: how.
-    failure: Option<String>,
-    /// `lead.created` or `lead.re_engaged`.
-    event: Option<String>,
+    status: Option<StatusWord>,
+    failure: Option<FailureWord>,
+    event: Option<EventWord>,
     /// A lead's id.
     lead: Option<String>,
     /// Ended then or later: RFC 3339, a date, or a duration before now such as `24h`.
+    #[param(min_length = 1)]
     since: Option<String>,
     /// Ended before.
+    #[param(min_length = 1)]
     until: Option<String>,
     /// The delivery behind which to begin.
+    #[param(format = Uuid)]
     after: Option<String>,
     /// So many at most.
     #[param(minimum = 1, maximum = 500)]

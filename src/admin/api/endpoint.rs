@@ -16,12 +16,9 @@ use super::{
     views::EndpointView,
 };
 use crate::{
-    admin::{
-        problem::{FieldFault, Problem},
-        sessions::Taken,
-    },
+    admin::{problem::Problem, sessions::Taken},
     control::{
-        draft::{Stored, tenant_fault},
+        draft::Stored,
         endpoint::{GenerateError, new_secret, notes},
         keys,
     },
@@ -97,7 +94,7 @@ pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Respo
 
 /// Checks a draft as a save would, and saves nothing.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/validate", tag = "endpoint", params(super::TenantParam),
-    request_body = draft::Schema, responses((status = 200, body = Valid)))]
+    request_body = Option<draft::Schema>, responses((status = 200, body = Valid)))]
 pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
     let pipeline = api.pipeline();
     let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
@@ -185,9 +182,6 @@ pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: Head
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(super::TenantParam),
     responses((status = 201, body = NewSecret, headers(("ETag" = String)))))]
 pub(super) async fn generate_secret(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
-    if let Some(fault) = tenant_fault(&tenant.id) {
-        return Err(Problem::invalid(vec![FieldFault::of("tenant", fault)]));
-    }
     let pipeline = api.pipeline();
     let (secret, sealed) = new_secret(pipeline.keyring(), &tenant.id).map_err(|error: GenerateError| {
         tracing::error!(%error, "no secret could be generated");

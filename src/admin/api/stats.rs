@@ -88,8 +88,8 @@ struct Point {
 
 /// Tells all tenants' deliveries in figures. For the operator.
 #[utoipa::path(get, path = "/v1/stats", tag = "deliveries", params(
-    ("since" = Option<String>, Query, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
-    ("until" = Option<String>, Query, description = "The same; now without it."),
+    ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
+    ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
 pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) -> Result<Json<Stats>, Problem> {
     operator_only(&bearer)?;
@@ -99,8 +99,8 @@ pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) 
 /// Tells a tenant's deliveries in figures.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/stats", tag = "deliveries", params(
     super::TenantParam,
-    ("since" = Option<String>, Query, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
-    ("until" = Option<String>, Query, description = "The same; now without it."),
+    ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
+    ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
 pub(super) async fn of_tenant(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Stats>, Problem> {
     let is_operator = tenant.is_operator();

@@ -12,10 +12,7 @@ use super::{
     body::{Body, Members},
     operator_only,
 };
-use crate::{
-    admin::problem::{FieldFault, Problem},
-    control::{draft::tenant_fault, token::LONGEST},
-};
+use crate::{admin::problem::Problem, control::token::LONGEST};
 
 /// For how long a token is to be good.
 #[derive(Deserialize, ToSchema)]
@@ -40,7 +37,7 @@ pub(super) struct Minted {
 
 /// Mints a token for a tenant. For the operator.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/token", tag = "token", params(super::TenantParam),
-    request_body = Schema, responses((status = 201, body = Minted)))]
+    request_body = Option<Schema>, responses((status = 201, body = Minted)))]
 pub(super) async fn mint(
     State(api): State<Api>,
     tenant: Tenant,
@@ -50,8 +47,7 @@ pub(super) async fn mint(
     let mut members = Members::new(&[], body);
     let longest = u32::try_from(LONGEST.as_secs()).unwrap_or(u32::MAX);
     let ttl = Duration::from_secs(members.count("ttl_s", longest).unwrap_or(3_600).into());
-    let mut faults = members.end();
-    faults.extend(tenant_fault(&tenant.id).map(|fault| FieldFault::of("tenant", fault)));
+    let faults = members.end();
     if !faults.is_empty() {
         return Err(Problem::invalid(faults));
     }

@@ -12,6 +12,7 @@ use super::{
     draft::{self, Draft},
     endpoint::{not_applied, vouch},
     views::DeliveryView,
+    words::EventWord,
 };
 use crate::{
     admin::problem::{FieldFault, Problem},
@@ -42,7 +43,7 @@ pub(super) struct TrialSchema {
     draft: Option<draft::Schema>,
     /// `lead.created`, which is what goes without saying, or `lead.re_engaged`.
     #[schema(nullable = false)]
-    event: Option<String>,
+    event: Option<EventWord>,
 }
 
 /// Which bodies are to be shown.
@@ -56,7 +57,7 @@ pub(super) struct PreviewSchema {
     draft: Option<draft::Schema>,
     /// `lead.created`, which is what goes without saying, or `lead.re_engaged`.
     #[schema(nullable = false)]
-    event: Option<String>,
+    event: Option<EventWord>,
     /// Of so many leads, the latest first; 3 without it.
     #[schema(nullable = false, minimum = 1, maximum = 20)]
     last: Option<u32>,
@@ -97,7 +98,7 @@ pub(super) struct Emptiness {
 /// Tests a draft: one real request with a synthetic lead, logged as a Test. Ten a minute. Whether it was delivered says the
 /// delivery's `status`.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/test", tag = "endpoint", params(super::TenantParam),
-    request_body = TrialSchema, responses((status = 200, body = Tried)))]
+    request_body = Option<TrialSchema>, responses((status = 200, body = Tried)))]
 pub(super) async fn test(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Tried>, Problem> {
     let (draft, mut members) = read(body);
     let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
@@ -125,7 +126,7 @@ pub(super) async fn test(State(api): State<Api>, tenant: Tenant, Body(body): Bod
 
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/preview", tag = "endpoint", params(super::TenantParam),
-    request_body = PreviewSchema, responses((status = 200, body = Previewed)))]
+    request_body = Option<PreviewSchema>, responses((status = 200, body = Previewed)))]
 pub(super) async fn preview(
     State(api): State<Api>,
     tenant: Tenant,

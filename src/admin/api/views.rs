@@ -6,6 +6,7 @@ use jiff::Timestamp;
 use serde::Serialize;
 use utoipa::ToSchema;
 
+use super::words::{EventWord, FailureWord, ReasonWord, StatusWord};
 use crate::{
     control::endpoint::{Lack, lacks, masked_url, timeout},
     delivery::headers::MASK,
@@ -94,13 +95,14 @@ pub(super) struct DeliveryView {
     event_id: String,
     tenant_id: String,
     lead_id: String,
-    /// `lead.created` or `lead.re_engaged`.
+    #[schema(value_type = EventWord)]
     event: String,
-    /// `delivered`, `failed`, `interrupted` or `skipped`.
+    #[schema(value_type = StatusWord)]
     status: String,
-    /// Of what failed: how. A tenant is told `connect` for all that went wrong before an HTTP status.
+    /// A tenant is told `connect` for all that went wrong before an HTTP status.
+    #[schema(value_type = Option<FailureWord>)]
     failure: Option<String>,
-    /// Of what was skipped: why.
+    #[schema(value_type = Option<ReasonWord>)]
     reason: Option<String>,
     http_status: Option<i16>,
     error: Option<String>,
