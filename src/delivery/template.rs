@@ -73,7 +73,8 @@ impl Template {
     ///
     /// What the lead lacks becomes an empty string. With `omit_empty`, members and array elements whose string
     /// holds placeholders only (white space aside) and comes out blank are left out; a literal empty string
-    /// stays, and so does an object or array that loses everything.
+    /// stays, and so does an object or array that loses everything. An array's element that is an object goes as a whole
+    /// where it held placeholders and all of them did so: what is left of `{"value":"{{phone}}","primary":true}` is no phone.
     pub fn render(&self, event: &Event, omit_empty: bool) -> Vec<u8> {
         let mut body = Vec::with_capacity(self.0.text.len() + 128);
         Renderer { event, omit_empty }.write(&self.0.root, &mut body);
@@ -118,7 +119,7 @@ impl Renderer<'_> {
                 let _ = serde_json::Serializer::new(body).collect_str(&Text { renderer: self, parts });
             }
             Node::Array(elements) => {
-                let kept = elements.iter().filter(|element| !self.omits(element));
+                let kept = elements.iter().filter(|element| !self.omits_element(element));
                 list(body, [b'[', b']'], kept, |element, body| self.write(element, body));
             }
             Node::Object(members) => {
@@ -143,6 +144,24 @@ impl Renderer<'_> {
     fn omits(&self, node: &Node) -> bool {
         let is_blank = |part: &Part| self.substitute(part).trim().is_empty();
         self.omit_empty && matches!(node, Node::Text(parts) if parts.iter().all(is_blank))
+    }
+
+    fn omits_element(&self, element: &Node) -> bool {
+        let uses_some = || Placeholder::ALL.iter().any(|placeholder| element.uses(*placeholder));
+        match element {
+            Node::Object(_) => self.omit_empty && uses_some() && self.is_hollow(element),
+            _ => self.omits(element),
+        }
+    }
+
+    /// Whether no placeholder in it made anything.
+    fn is_hollow(&self, node: &Node) -> bool {
+        match node {
+            Node::Fixed(_) => true,
+            Node::Text(_) => self.omits(node),
+            Node::Array(elements) => elements.iter().all(|element| self.is_hollow(element)),
+            Node::Object(members) => members.iter().all(|(_, value)| self.is_hollow(value)),
+        }
     }
 }
 

@@ -21,6 +21,7 @@ mod connects;
 /// Each lead that is new, or that comes back, is one request and one log row.
 mod delivers_once;
 /// A transaction pooler in between changes nothing of what is promised.
+mod fits_destinations;
 mod goes_through_a_pooler;
 /// A restored or cloned database sends nothing until an operator says what it is.
 mod guards_against_copies;
@@ -51,9 +52,10 @@ mod prunes_the_log;
 mod queues_what_counts;
 /// With a log of many rows the commands stay quick.
 mod reads_millions;
+/// What a failing trigger leaves out is queued afterwards, once, and nothing else is.
+mod receivers_verify;
 /// `reconcile` accounts for every lead since the install, and names those that nothing became of.
 mod reconciles;
-/// What a failing trigger leaves out is queued afterwards, once, and nothing else is.
 mod recovers_what_was_missed;
 /// What is sealed and was altered, cut off or moved sends nothing, says what to do, and stops nobody else.
 mod refuses_altered_secrets;

@@ -151,6 +151,15 @@ fn what_holds_only_empty_placeholders_is_omitted_on_request() {
 }
 
 #[test]
+fn an_element_of_a_list_goes_as_a_whole_where_nothing_came_of_its_placeholders() {
+    let phones = r#"{"phones":[{"value":"{{phone}}","label":"work"},{"of":{"x":["{{phone}}"]}},{"fixed":1},{"a":"{{email}}","b":"{{phone}}"}]}"#;
+    assert_eq!(render_omitting(phones, &event()), r#"{"phones":[{"fixed":1},{"a":"a@example.com"}]}"#);
+    // What has a text of its own is something; and what is no element stays.
+    assert_eq!(render_omitting(r#"[{"a":"tel {{phone}}"}]"#, &event()), r#"[{"a":"tel "}]"#);
+    assert_eq!(render_omitting(r#"[[{"a":"{{phone}}"}]]"#, &event()), "[[]]");
+}
+
+#[test]
 fn a_blank_value_is_omitted_too_and_a_root_string_never() {
     let blank = Event { email: Some(" \t".into()), ..event() };
     assert_eq!(render_omitting(r#"["{{email}}"]"#, &blank), "[]");
@@ -305,6 +314,15 @@ fn the_text_is_kept_as_it_was_saved_and_placeholders_are_listed_once() {
 /// Enough randomness for trees; the same in every run (xorshift64).
 struct Random(u64);
 
+/// What came of the placeholders in a part of a document: the most that came of any.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Holds {
+    /// There are none.
+    Nothing,
+    Blank,
+    Something,
+}
+
 impl Random {
     fn below(&mut self, bound: usize) -> usize {
         self.0 ^= self.0 << 13;
@@ -317,8 +335,8 @@ impl Random {
         words[self.below(words.len())]
     }
 
-    /// A string of the template's with what it must become, and whether it is made of placeholders alone.
-    fn string(&mut self, event: &Event) -> (String, String, bool) {
+    /// A string of the template's with what it must become, and what came of its placeholders.
+    fn string(&mut self, event: &Event) -> (String, String, Holds) {
         let (mut template, mut expected, mut used, mut literal) = (String::new(), String::new(), false, false);
         for _ in 0..self.below(4) {
             if self.below(2) == 0 {
@@ -337,40 +355,51 @@ impl Random {
                 literal |= !text.trim().is_empty();
             }
         }
-        (template, expected, used && !literal)
+        let holds = match (used, literal || !expected.trim().is_empty()) {
+            (false, _) => Holds::Nothing,
+            (true, false) => Holds::Blank,
+            (true, true) => Holds::Something,
+        };
+        (template, expected, holds)
     }
 
     /// A document, what it must become, and the same with `omit_empty` (`None`: left out).
-    fn document(&mut self, event: &Event, depth: usize) -> (Value, Value, Option<Value>) {
-        let fixed = |value: Value| (value.clone(), value.clone(), Some(value));
+    fn document(&mut self, event: &Event, depth: usize) -> (Value, Value, Option<Value>, Holds) {
+        let fixed = |value: Value| (value.clone(), value.clone(), Some(value), Holds::Nothing);
         match self.below(if depth > 5 { 4 } else { 6 }) {
             0 => fixed(
                 serde_json::from_str(self.pick(&["1.0", "1e5", "-0", "12345678901234567890123", "0.10"])).unwrap(),
             ),
             1 => fixed(serde_json::from_str(self.pick(&["null", "true", "false", "[]", "{}", "\"\""])).unwrap()),
             2 | 3 => {
-                let (template, expected, alone) = self.string(event);
-                let omitted = alone && expected.trim().is_empty();
-                (template.into(), expected.clone().into(), (!omitted).then(|| expected.into()))
+                let (template, expected, holds) = self.string(event);
+                let omitting = (holds != Holds::Blank).then(|| expected.clone().into());
+                (template.into(), expected.into(), omitting, holds)
             }
             4 => {
                 let items: Vec<_> = (0..self.below(5)).map(|_| self.document(event, depth + 1)).collect();
+                let holds = items.iter().map(|item| item.3).max().unwrap_or(Holds::Nothing);
+                let kept =
+                    |item: &&(Value, Value, Option<Value>, Holds)| !(item.0.is_object() && item.3 == Holds::Blank);
                 (
                     items.iter().map(|item| item.0.clone()).collect(),
                     items.iter().map(|item| item.1.clone()).collect(),
-                    Some(items.into_iter().filter_map(|item| item.2).collect()),
+                    Some(items.iter().filter(kept).filter_map(|item| item.2.clone()).collect()),
+                    holds,
                 )
             }
             _ => {
                 let (mut template, mut expected, mut omitting) = (Map::new(), Map::new(), Map::new());
+                let mut holds = Holds::Nothing;
                 for index in 0..self.below(5) {
                     let key = format!("{}{index}", self.pick(&["", "a", "\"", "\\", "ü", "}}", "\0", "{"]));
-                    let (t, e, o) = self.document(event, depth + 1);
+                    let (t, e, o, h) = self.document(event, depth + 1);
+                    holds = holds.max(h);
                     template.insert(key.clone(), t);
                     expected.insert(key.clone(), e);
                     omitting.extend(o.map(|o| (key, o)));
                 }
-                (template.into(), expected.into(), Some(omitting.into()))
+                (template.into(), expected.into(), Some(omitting.into()), holds)
             }
         }
     }
@@ -388,7 +417,7 @@ fn a_rendered_template_is_its_own_tree_with_the_strings_replaced() {
             conversation_id: value(&mut random),
             ..event()
         };
-        let (template, expected, omitting) = random.document(&lead, 0);
+        let (template, expected, omitting, _) = random.document(&lead, 0);
         let text =
             if random.below(2) == 0 { template.to_string() } else { serde_json::to_string_pretty(&template).unwrap() };
         assert_eq!(render(&text, &lead), expected.to_string(), "{text}");
