@@ -199,7 +199,8 @@ impl Options {
                 let line = position.and_then(|position| self.headers.get(position - 1));
                 format!("--header: {text}{}", line.map_or("", String::as_str))
             }
-            Part::StoredHeaders => format!("--header: {text}; --clear-headers drops them all"),
+            Part::StoredHeaders => format!("--header: {text}: give --clear-headers and all of them again"),
+            Part::AllHeaders => format!("--header: {text}; --clear-headers drops them"),
             Part::Template => format!("{}: {text}", self.template),
             Part::Preset => format!("--preset: {text}"),
             Part::Timeout => format!("--timeout: {text}"),

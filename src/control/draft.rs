@@ -61,8 +61,10 @@ pub enum Part {
     Url,
     /// One of the headers given, counted from 1; `None`: all of them.
     Header(Option<usize>),
-    /// The headers that are stored, with those given over them.
+    /// The headers that are stored: they do not open, so none can be laid over them.
     StoredHeaders,
+    /// The headers that are stored, with those given over them.
+    AllHeaders,
     /// The template.
     Template,
     /// The preset.
@@ -85,7 +87,7 @@ impl Part {
 pub struct Fault {
     /// With which part of it.
     pub part: Part,
-    /// What, and the remedy. Without any value.
+    /// What, and the remedy, where that is not the surface's own. Without any value.
     pub text: String,
 }
 
@@ -353,7 +355,7 @@ impl Changes {
         let stored = match stored {
             Ok(stored) => stored,
             Err(Unusable { error, .. }) => {
-                let text = format!("the stored ones cannot be kept ({error}): drop them and give all of them again");
+                let text = format!("the stored ones cannot be kept ({error})");
                 self.faults.push(Fault::new(Part::StoredHeaders, text));
                 return None;
             }
@@ -361,8 +363,8 @@ impl Changes {
         let count = given.count_over(&stored);
         if count > MAX_HEADERS && given.lines.len() <= MAX_HEADERS {
             let fault = HeaderFault::TooMany { count };
-            let text = format!("{fault}, those included that are stored: drop some of them");
-            self.faults.push(Fault::new(Part::StoredHeaders, text));
+            let text = format!("{fault}, those included that are stored");
+            self.faults.push(Fault::new(Part::AllHeaders, text));
         }
         if self.are_refused() {
             return None;
@@ -370,7 +372,7 @@ impl Changes {
         let merged = self.headers.over(&stored);
         let lines: Vec<&str> = merged.iter().map(|line| line.expose().as_str()).collect();
         let found = |faults: Vec<HeaderFault>| {
-            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::StoredHeaders, fault.to_string())));
+            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::AllHeaders, fault.to_string())));
         };
         CustomHeaders::parse(&lines, header_prefix).map_err(found).ok()
     }

@@ -137,39 +137,68 @@ fn value(event: &Event, placeholder: usize) -> String {
 impl Meant {
     /// The template's text, as a tenant would save it.
     fn template(&self) -> Value {
-        self.filled_in(&|placeholder| format!("{{{{ {} }}}}", PLACEHOLDERS[placeholder]), &|_| true)
+        self.filled_in(&|placeholder| format!("{{{{ {} }}}}", PLACEHOLDERS[placeholder]), &|_, _| true)
     }
 
     /// The body that is to come of it.
     fn body(&self, event: &Event, omit_empty: bool) -> Value {
-        let kept = |meant: &Self| !(omit_empty && meant.is_empty_for(event));
+        let kept = |meant: &Self, is_element: bool| {
+            let is_empty = meant.is_empty_for(event) || is_element && meant.is_hollow_for(event);
+            !(omit_empty && is_empty)
+        };
         self.filled_in(&|placeholder| value(event, placeholder), &kept)
     }
 
-    fn filled_in(&self, value: &impl Fn(usize) -> String, kept: &impl Fn(&Self) -> bool) -> Value {
+    fn filled_in(&self, value: &impl Fn(usize) -> String, kept: &impl Fn(&Self, bool) -> bool) -> Value {
         match self {
             Self::Other(other) => other.clone(),
             Self::Text(pieces) => pieces.iter().map(|piece| piece.text(value)).collect::<String>().into(),
             Self::Array(elements) => {
-                elements.iter().filter(|element| kept(element)).map(|element| element.filled_in(value, kept)).collect()
+                let elements = elements.iter().filter(|element| kept(element, true));
+                elements.map(|element| element.filled_in(value, kept)).collect()
             }
             Self::Object(members) => {
-                let members = members.iter().filter(|(_, member)| kept(member));
+                let members = members.iter().filter(|(_, member)| kept(member, false));
                 members.map(|(key, member)| (key.clone(), member.filled_in(value, kept))).collect::<Map<_, _>>().into()
             }
+        }
+    }
+
+    /// An object with placeholders, of all of which nothing comes.
+    fn is_hollow_for(&self, event: &Event) -> bool {
+        let mut strings = Vec::new();
+        self.strings_into(&mut strings);
+        let with_placeholder =
+            |meant: &&&Self| matches!(meant, Self::Text(pieces) if pieces.iter().any(Piece::is_placeholder));
+        let mut of_placeholders = strings.iter().filter(with_placeholder).peekable();
+        matches!(self, Self::Object(_))
+            && of_placeholders.peek().is_some()
+            && of_placeholders.all(|meant| meant.is_empty_for(event))
+    }
+
+    fn strings_into<'a>(&'a self, strings: &mut Vec<&'a Self>) {
+        match self {
+            Self::Other(_) => {}
+            Self::Text(_) => strings.push(self),
+            Self::Array(elements) => elements.iter().for_each(|element| element.strings_into(strings)),
+            Self::Object(members) => members.iter().for_each(|(_, member)| member.strings_into(strings)),
         }
     }
 
     /// A string of placeholders only, white space aside, of which nothing comes.
     fn is_empty_for(&self, event: &Event) -> bool {
         let Self::Text(pieces) = self else { return false };
-        let has_placeholder = pieces.iter().any(|piece| matches!(piece, Piece::Placeholder(_)));
+        let has_placeholder = pieces.iter().any(Piece::is_placeholder);
         let is_blank = |piece: &Piece| piece.text(&|placeholder| value(event, placeholder)).trim().is_empty();
         has_placeholder && pieces.iter().all(is_blank)
     }
 }
 
 impl Piece {
+    fn is_placeholder(&self) -> bool {
+        matches!(self, Self::Placeholder(_))
+    }
+
     fn text(&self, value: &impl Fn(usize) -> String) -> String {
         match self {
             Self::Literal(literal) => literal.clone(),

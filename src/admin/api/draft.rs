@@ -166,7 +166,14 @@ impl Place {
                 Some(name) => at(&["headers", name]),
                 None => at(&["headers"]),
             },
-            Part::StoredHeaders => at(&["headers"]),
+            Part::StoredHeaders => {
+                let text =
+                    format!("{text}: drop them all, by null in place of the object, and then give all of them again");
+                FieldFault::at(&[self.path, &["headers"]].concat(), text)
+            }
+            Part::AllHeaders => {
+                FieldFault::at(&[self.path, &["headers"]].concat(), format!("{text}: drop some of them"))
+            }
             Part::Template => at(&["template"]),
             Part::Preset => at(&["preset"]),
             Part::Timeout => at(&["timeout_ms"]),
