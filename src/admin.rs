@@ -1,8 +1,9 @@
 //! The admin listener, on this host alone: how the daemon does, for probes and for Prometheus; and, where there is a token,
-//! the API.
+//! the API and the page.
 
 mod access;
 mod api;
+mod page;
 mod probes;
 mod problem;
 mod sessions;
@@ -86,8 +87,11 @@ impl Admin {
         if matches!(bound, Bound::Tcp(_)) {
             told = told.layer(middleware::from_fn(only_here));
         }
-        let api = Access::new(&config).map(|access| Api::new(sessions, pipeline, leads, access).routes());
-        let routes = told.merge(api.unwrap_or_default());
+        let api = Access::new(&config).map(|access| Api::new(sessions, pipeline, leads, access));
+        let routes = match api {
+            Some(api) => told.merge(page::routes(api.clone())).merge(api.routes()),
+            None => told,
+        };
         let stopped = async move {
             // The sender outlives us; if it did not, that were a stop too.
             let _ = stop.wait_for(|stop| *stop).await;

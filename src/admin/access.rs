@@ -60,7 +60,7 @@ impl Access {
     }
 
     /// A page of somebody's that a browser has open reaches us under another name, or says that it is another's.
-    fn is_under_our_name(&self, headers: &HeaderMap) -> bool {
+    pub(super) fn is_under_our_name(&self, headers: &HeaderMap) -> bool {
         let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
         let host = text(header::HOST).unwrap_or_default();
         match &self.origin {
@@ -72,6 +72,16 @@ impl Access {
         }
     }
 
+    /// As [`Access::is_under_our_name`], for what a browser sends: it always says where a change comes from.
+    pub(super) fn is_our_own_page(&self, headers: &HeaderMap) -> bool {
+        headers.contains_key(header::ORIGIN) && self.is_under_our_name(headers)
+    }
+
+    /// Whether a browser gets at us over TLS.
+    pub(super) fn is_over_tls(&self) -> bool {
+        self.origin.is_some()
+    }
+
     fn bearer(&self, headers: &HeaderMap) -> Result<Bearer, Problem> {
         let given = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok());
         let Some((scheme, token)) = given.and_then(|value| value.split_once(' ')) else {
@@ -80,7 +90,12 @@ impl Access {
         if !scheme.eq_ignore_ascii_case("bearer") {
             return Err(Problem::challenge("send `Authorization: Bearer TOKEN`, no other scheme is known"));
         }
-        self.tokens.bearer(token.trim(), Timestamp::now()).map_err(|invalid| {
+        self.of_token(token.trim())
+    }
+
+    /// Whose token it is; whoever guesses is slowed down.
+    pub(super) fn of_token(&self, token: &str) -> Result<Bearer, Problem> {
+        self.tokens.bearer(token, Timestamp::now()).map_err(|invalid| {
             match self.guesses.lock().unwrap_or_else(PoisonError::into_inner).take(GUESSES, GUESS_RATE) {
                 Ok(()) => Problem::challenge(invalid.to_string()),
                 Err(wait) => Problem::too_many("too many tokens were not valid").wait(wait),
@@ -88,7 +103,8 @@ impl Access {
         })
     }
 
-    fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
+    /// Counts a request of theirs.
+    pub(super) fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
         let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.len() >= COUNTED && !counted.contains_key(bearer) {
             let stillest = counted.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());

@@ -1,14 +1,14 @@
 //! The admin API: tenants' endpoints and deliveries over HTTP, over the same code as the command line.
 
-mod body;
-mod deliveries;
+pub(super) mod body;
+pub(super) mod deliveries;
 mod draft;
-mod endpoint;
-mod presets;
-mod stats;
+pub(super) mod endpoint;
+pub(super) mod presets;
+pub(super) mod stats;
 mod token;
-mod trial;
-mod views;
+pub(super) mod trial;
+pub(super) mod views;
 mod words;
 
 use std::{sync::Arc, time::Duration};
@@ -134,7 +134,7 @@ impl Api {
     }
 
     /// What opens, checks and sends just now.
-    fn pipeline(&self) -> Arc<Pipeline> {
+    pub(super) fn pipeline(&self) -> Arc<Pipeline> {
         Arc::clone(&self.pipeline.borrow())
     }
 
@@ -186,7 +186,7 @@ async fn never_kept(mut response: Response) -> Response {
 }
 
 /// Who asks.
-struct Who(Bearer);
+pub(super) struct Who(pub(super) Bearer);
 
 impl FromRequestParts<Api> for Who {
     type Rejection = Problem;
@@ -206,9 +206,9 @@ fn operator_only(bearer: &Bearer) -> Result<(), Problem> {
 }
 
 /// The path's tenant, which the bearer may ask of: no handler has it otherwise.
-struct Tenant {
-    id: String,
-    bearer: Bearer,
+pub(super) struct Tenant {
+    pub(super) id: String,
+    pub(super) bearer: Bearer,
 }
 
 #[derive(IntoParams)]
@@ -221,7 +221,20 @@ struct TenantParam {
 }
 
 impl Tenant {
-    fn is_operator(&self) -> bool {
+    /// The path's tenant, where the bearer may ask of it.
+    pub(super) fn of(bearer: Bearer, params: &RawPathParams) -> Result<Self, Problem> {
+        let tenant = params.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.to_owned());
+        let id = tenant.unwrap_or_default();
+        if matches!(&bearer, Bearer::Tenant(own) if *own != id) {
+            return Err(Problem::forbidden("the token is another tenant's"));
+        }
+        match tenant_fault(&id) {
+            Some(fault) => Err(Problem::path(vec![FieldFault::of("tenant", fault)])),
+            None => Ok(Self { id, bearer }),
+        }
+    }
+
+    pub(super) fn is_operator(&self) -> bool {
         self.bearer == Bearer::Operator
     }
 }
@@ -233,20 +246,12 @@ impl FromRequestParts<Api> for Tenant {
         let Who(bearer) = Who::from_request_parts(parts, api).await?;
         let params = RawPathParams::from_request_parts(parts, api).await;
         let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
-        let tenant = params.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.to_owned());
-        let id = tenant.unwrap_or_default();
-        if matches!(&bearer, Bearer::Tenant(own) if *own != id) {
-            return Err(Problem::forbidden("the token is another tenant's"));
-        }
-        match tenant_fault(&id) {
-            Some(fault) => Err(Problem::path(vec![FieldFault::of("tenant", fault)])),
-            None => Ok(Self { id, bearer }),
-        }
+        Self::of(bearer, &params)
     }
 }
 
 /// The query's words.
-struct Query(Vec<(String, String)>);
+pub(super) struct Query(pub(super) Vec<(String, String)>);
 
 impl FromRequestParts<Api> for Query {
     type Rejection = Problem;
@@ -292,7 +297,7 @@ impl Query {
 }
 
 /// `after` and `limit`.
-struct Page(Query);
+pub(super) struct Page(pub(super) Query);
 
 impl FromRequestParts<Api> for Page {
     type Rejection = Problem;

@@ -139,6 +139,26 @@ impl Problem {
         self
     }
 
+    /// What happened, and the remedy.
+    pub(super) fn detail(&self) -> &str {
+        &self.0.detail
+    }
+
+    /// The kind in words.
+    pub(super) fn title(&self) -> &'static str {
+        self.0.title
+    }
+
+    /// The HTTP status code.
+    pub(super) fn status(&self) -> StatusCode {
+        self.0.status
+    }
+
+    /// Everything that is wrong with what was given.
+    pub(super) fn errors(&self) -> &[FieldFault] {
+        &self.0.errors
+    }
+
     /// With what a client needs to prove who it is.
     pub(super) fn challenge(detail: impl Into<Cow<'static, str>>) -> Self {
         Self::unauthorized(detail).beside(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))

@@ -18,8 +18,15 @@ const PREFIX: &str = "lwt1.";
 /// For how long a token may be good at most; beyond that it is a password.
 pub const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// Makes the signing key another one than that of anything else.
-const PURPOSE: &[u8] = b"lead-webhook: tenants' tokens, version 1";
+/// What the operator's session in a browser begins with.
+const SESSION_PREFIX: &str = "lws1.";
+
+/// For how long the operator stays signed in.
+const SESSION: Duration = Duration::from_secs(8 * 60 * 60);
+
+/// Each makes its signing key another one than that of anything else.
+const PURPOSES: [&[u8]; 2] =
+    [b"lead-webhook: tenants' tokens, version 1", b"lead-webhook: the operator's sessions, version 1"];
 
 /// What checks and mints.
 #[derive(Clone)]
@@ -28,6 +35,8 @@ pub struct Tokens {
     operator: Hmac<Sha256>,
     /// Of what tenants' tokens are signed by.
     tenants: Hmac<Sha256>,
+    /// Of what the operator's sessions in a browser are signed by.
+    sessions: Hmac<Sha256>,
 }
 
 /// Whose token it was.
@@ -62,8 +71,9 @@ impl Tokens {
     /// Over the operator's token.
     pub fn new(operator: &Secret<String>) -> Self {
         let operator = keyed(operator.expose().as_bytes());
-        let tenants = keyed(&operator.clone().chain_update(PURPOSE).finalize().into_bytes());
-        Self { operator, tenants }
+        let derived = |purpose: &[u8]| keyed(&operator.clone().chain_update(purpose).finalize().into_bytes());
+        let [tenants, sessions] = PURPOSES.map(derived);
+        Self { operator, tenants, sessions }
     }
 
     /// Whose `token` is at `now`. Takes as long for any token of its length.
@@ -77,13 +87,32 @@ impl Tokens {
             let is_operator = self.operator.clone().verify_slice(&given).is_ok();
             return if is_operator { Ok(Bearer::Operator) } else { Err(Invalid::Unknown) };
         };
-        let (claims, signature) = signed.split_once('.').ok_or(Invalid::Unknown)?;
-        let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Invalid::Unknown)?;
-        let signed = self.tenants.clone().chain_update(claims);
-        signed.verify_slice(&signature).map_err(|_| Invalid::Unknown)?;
-        let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| Invalid::Unknown)?;
-        let Claims { tenant, expires } = serde_json::from_slice(&claims).map_err(|_| Invalid::Unknown)?;
-        if now.as_second() < expires { Ok(Bearer::Tenant(tenant)) } else { Err(Invalid::Expired) }
+        verified(&self.tenants, signed, now).map(|claims| Bearer::Tenant(claims.tenant))
+    }
+
+    /// What a browser keeps of a token, and for how long: never the operator's own.
+    pub fn session(&self, token: &str, bearer: &Bearer, now: Timestamp) -> (Secret<String>, Duration) {
+        match bearer {
+            // It ends by itself, and sooner.
+            Bearer::Tenant(_) => (Secret::new(token.to_owned()), LONGEST),
+            Bearer::Operator => {
+                let until = now.saturating_add(SignedDuration::try_from(SESSION).unwrap_or_default()).unwrap_or(now);
+                let claims = Claims { tenant: String::new(), expires: until.as_second() };
+                (Secret::new(format!("{SESSION_PREFIX}{}", signed(&self.sessions, &claims))), SESSION)
+            }
+        }
+    }
+
+    /// Whose session it is at `now`.
+    ///
+    /// # Errors
+    /// [`Invalid`].
+    pub fn of_session(&self, session: &str, now: Timestamp) -> Result<Bearer, Invalid> {
+        match session.strip_prefix(SESSION_PREFIX) {
+            Some(signed) => verified(&self.sessions, signed, now).map(|_| Bearer::Operator),
+            None if session.starts_with(PREFIX) => self.bearer(session, now),
+            None => Err(Invalid::Unknown),
+        }
     }
 
     /// A token for `tenant`, and until when it is good.
@@ -91,9 +120,7 @@ impl Tokens {
         let ttl = SignedDuration::try_from(ttl.min(LONGEST)).unwrap_or_default();
         let until = now.saturating_add(ttl).unwrap_or(now);
         let claims = Claims { tenant: tenant.to_owned(), expires: until.as_second() };
-        let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(&claims).unwrap_or_default());
-        let signature = self.tenants.clone().chain_update(&claims).finalize().into_bytes();
-        let token = format!("{PREFIX}{claims}.{}", URL_SAFE_NO_PAD.encode(signature));
+        let token = format!("{PREFIX}{}", signed(&self.tenants, &claims));
         (Secret::new(token), Timestamp::from_second(until.as_second()).unwrap_or(until))
     }
 }
@@ -102,6 +129,21 @@ impl fmt::Debug for Tokens {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Tokens")
     }
+}
+
+fn signed(key: &Hmac<Sha256>, claims: &Claims) -> String {
+    let claims = URL_SAFE_NO_PAD.encode(serde_json::to_vec(claims).unwrap_or_default());
+    let signature = key.clone().chain_update(&claims).finalize().into_bytes();
+    format!("{claims}.{}", URL_SAFE_NO_PAD.encode(signature))
+}
+
+fn verified(key: &Hmac<Sha256>, signed: &str, now: Timestamp) -> Result<Claims, Invalid> {
+    let (claims, signature) = signed.split_once('.').ok_or(Invalid::Unknown)?;
+    let signature = URL_SAFE_NO_PAD.decode(signature).map_err(|_| Invalid::Unknown)?;
+    key.clone().chain_update(claims).verify_slice(&signature).map_err(|_| Invalid::Unknown)?;
+    let claims = URL_SAFE_NO_PAD.decode(claims).map_err(|_| Invalid::Unknown)?;
+    let claims: Claims = serde_json::from_slice(&claims).map_err(|_| Invalid::Unknown)?;
+    if now.as_second() < claims.expires { Ok(claims) } else { Err(Invalid::Expired) }
 }
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
@@ -184,6 +226,22 @@ mod tests {
         let (_, signature) = token.rsplit_once('.').unwrap();
         assert_eq!(ours.bearer(&format!("{claims}.{signature}"), at(NOW)), Err(Invalid::Unknown));
         assert_eq!(tokens("b").bearer(&token, at(NOW)), Err(Invalid::Unknown));
+    }
+
+    #[test]
+    fn a_browser_keeps_a_session_and_never_the_operators_token() {
+        let ours = tokens("a");
+        let (session, kept) = ours.session("a", &Bearer::Operator, at(NOW));
+        let of = |seconds| ours.of_session(session.expose(), at(seconds));
+        assert_eq!((kept.as_secs(), of(NOW)), (28_800, Ok(Bearer::Operator)));
+        assert_eq!(of(NOW + 28_800), Err(Invalid::Expired));
+        // Neither is good for the other.
+        assert_eq!(ours.bearer(session.expose(), at(NOW)), Err(Invalid::Unknown));
+        assert_eq!(ours.of_session("a", at(NOW)), Err(Invalid::Unknown));
+        let (token, _) = ours.mint("acme", Duration::from_secs(60), at(NOW));
+        let resigned = token.expose().replacen(PREFIX, SESSION_PREFIX, 1);
+        assert_eq!(ours.of_session(&resigned, at(NOW)), Err(Invalid::Unknown));
+        assert_eq!(ours.of_session(token.expose(), at(NOW)), Ok(Bearer::Tenant("acme".to_owned())));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Answer, Cluster, OPERATOR, Setup, Stop, environment, left_out, patiently};
+use crate::harness::{Admin, Answer, Answered, Cluster, OPERATOR, Setup, Stop, environment, left_out, patiently};
 
 const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
 
@@ -447,4 +447,92 @@ async fn the_api_is_as_its_description_says() {
         .current_dir(setup.path("."));
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
+}
+
+/// What a browser would send to the page.
+fn browse(admin: &Admin, method: &str, path: &str, session: &str, origin: Option<&str>, form: &str) -> Answered {
+    let mut headers = vec![("Cookie", format!("other=1; lead_webhook_session={session}"))];
+    headers.extend(origin.map(|origin| ("Origin", origin.to_owned())));
+    headers.push(("Content-Type", "application/x-www-form-urlencoded".to_owned()));
+    admin.raw(method, path, &headers, form.as_bytes())
+}
+
+/// Signs in by a token; the cookie's value, and its attributes.
+fn sign_in(admin: &Admin, token: &str) -> (String, String) {
+    let own = format!("http://localhost:{}", admin.port);
+    let answer = browse(admin, "POST", "/admin/sign-in", "", Some(&own), &format!("token={token}")).with(303);
+    let cookie = answer.header("set-cookie").unwrap();
+    let (pair, attributes) = cookie.split_once("; ").unwrap();
+    (pair.strip_prefix("lead_webhook_session=").unwrap().to_owned(), attributes.to_owned())
+}
+
+#[tokio::test]
+async fn the_page_is_changed_by_its_own_forms_alone_and_embedded_nowhere() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let own = format!("http://localhost:{}", admin.port);
+    let (session, attributes) = sign_in(&admin, OPERATOR);
+    assert_eq!(attributes, "Max-Age=28800; Path=/admin; HttpOnly; SameSite=Strict");
+    assert!(!session.contains(OPERATOR));
+    let form = format!("enabled=false&version={}", version.replace('"', "%22"));
+    let switch = |session: &str, origin: Option<&str>| {
+        browse(&admin, "POST", "/admin/tenants/acme/switch", session, origin, &form).status
+    };
+    for origin in [None, Some("null"), Some("https://evil.example"), Some("http://localhost:1")] {
+        assert_eq!(switch(&session, origin), 403, "{origin:?}");
+    }
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], true);
+    assert_eq!(switch("guess", Some(&own)), 303, "to sign in");
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], true);
+    assert_eq!(switch(&session, Some(&own)), 303);
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], false);
+    // The session is the page's, and the page's alone.
+    admin.ask(&session, "GET", ENDPOINT, &[], None).with(401);
+    admin.raw("GET", ENDPOINT, &[("Cookie", format!("lead_webhook_session={session}"))], b"").with(401);
+    let shown = browse(&admin, "GET", "/admin/tenants/acme", &session, None, "").with(200);
+    let policy = shown.header("content-security-policy").unwrap();
+    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
+    assert!(!policy.contains("unsafe"), "{policy}");
+    assert_eq!(shown.header("cache-control"), Some("no-store"));
+    let elsewhere = [("Host", "evil.example".to_owned()), ("Cookie", format!("lead_webhook_session={session}"))];
+    assert_eq!(admin.raw("GET", "/admin", &elsewhere, b"").status, 403);
+}
+
+#[tokio::test]
+async fn over_tls_the_session_goes_over_nothing_else() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("admin.origin", json!("https://webhooks.example.com"))]);
+    let admin = Admin::start(&setup).await;
+    let headers = [("Host", "webhooks.example.com".to_owned()), ("Origin", "https://webhooks.example.com".to_owned())];
+    let answer = admin.raw("POST", "/admin/sign-in", &headers, format!("token={OPERATOR}").as_bytes()).with(303);
+    assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"), "{answer:?}");
+}
+
+#[tokio::test]
+async fn on_the_page_a_tenant_sees_its_own_alone() {
+    let (setup, admin) = administered().await;
+    for tenant in ["acme", "bolt"] {
+        setup.endpoint(tenant).await;
+    }
+    setup.db.insert_leads("bolt", 1).await;
+    let theirs = setup.db.wait_for_log(1).await[0].delivery_id;
+    let own = format!("http://localhost:{}", admin.port);
+    let (session, _) = sign_in(&admin, &admin.token("acme"));
+    let ask = |method: &str, path: &str| browse(&admin, method, path, &session, Some(&own), "").status;
+    for (method, path) in [
+        ("GET", "tenants/bolt".to_owned()),
+        ("POST", "tenants/bolt".to_owned()),
+        ("POST", "tenants/bolt/switch".to_owned()),
+        ("POST", "tenants/bolt/secret".to_owned()),
+        ("POST", "tenants/bolt/preview".to_owned()),
+        ("GET", format!("tenants/bolt/deliveries/{theirs}")),
+        ("POST", format!("tenants/bolt/deliveries/{theirs}/redeliver")),
+    ] {
+        assert_eq!(ask(method, &format!("/admin/{path}")), 403, "{method} {path}");
+        let nobody = browse(&admin, method, &format!("/admin/{path}"), "", Some(&own), "").with(303);
+        assert_eq!(nobody.header("location"), Some("/admin/sign-in"), "{method} {path}");
+    }
+    assert_eq!(ask("GET", &format!("/admin/tenants/acme/deliveries/{theirs}")), 404);
+    assert_eq!(ask("POST", &format!("/admin/tenants/acme/deliveries/{theirs}/redeliver")), 404);
+    assert_eq!(browse(&admin, "GET", "/admin", &session, None, "").header("location"), Some("/admin/tenants/acme"));
+    assert_eq!(setup.receiver.requests().len(), 1);
 }

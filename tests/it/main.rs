@@ -70,6 +70,7 @@ mod sealed;
 /// An operator's explicit second send.
 mod sends_again;
 /// What commands look like on a terminal.
+mod shows_in_a_browser;
 mod shows_on_a_terminal;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;

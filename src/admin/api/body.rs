@@ -15,7 +15,7 @@ use crate::admin::problem::{FieldFault, Problem};
 pub(in crate::admin) const MOST: usize = 256 * 1024;
 
 /// A JSON object. No body, and null, is an empty one.
-pub(super) struct Body(pub(super) Map<String, Value>);
+pub(in crate::admin) struct Body(pub(in crate::admin) Map<String, Value>);
 
 impl<S: Send + Sync> FromRequest<S> for Body {
     type Rejection = Problem;

@@ -40,21 +40,21 @@ const MOST: u32 = 500;
 
 /// Deliveries, the newest first.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Deliveries {
-    deliveries: Vec<DeliveryView>,
+pub(in crate::admin) struct Deliveries {
+    pub(in crate::admin) deliveries: Vec<DeliveryView>,
     /// What to give as `after` for the next ones; null: there are no more.
     #[schema(format = Uuid)]
-    next: Option<String>,
+    pub(in crate::admin) next: Option<String>,
 }
 
 /// One delivery, and what to know of it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Explained {
-    delivery: DeliveryView,
+pub(in crate::admin) struct Explained {
+    pub(in crate::admin) delivery: DeliveryView,
     /// What its status, failure or reason means.
-    meaning: Option<&'static str>,
+    pub(in crate::admin) meaning: Option<&'static str>,
     /// Others of the same event: what it was sent again by, or the first.
-    same_event: Vec<DeliveryView>,
+    pub(in crate::admin) same_event: Vec<DeliveryView>,
 }
 
 /// The words of the filter, as parameters of a query.
@@ -98,7 +98,11 @@ pub(super) async fn list_all(
 /// Lists a tenant's deliveries, the newest first.
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries", tag = "deliveries", params(super::TenantParam, FilterParams),
     responses((status = 200, body = Deliveries)))]
-pub(super) async fn list(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Deliveries>, Problem> {
+pub(in crate::admin) async fn list(
+    State(api): State<Api>,
+    tenant: Tenant,
+    query: Query,
+) -> Result<Json<Deliveries>, Problem> {
     let is_operator = tenant.is_operator();
     listed(&api, &query, Some(tenant.id), is_operator).await
 }
@@ -157,7 +161,7 @@ async fn listed(
     let has_more = rows.len() > limit as usize;
     let deliveries: Vec<_> =
         rows.into_iter().take(limit as usize).map(|row| DeliveryView::of(row, is_operator)).collect();
-    let next = deliveries.last().filter(|_| has_more).map(|last| last.id().to_owned());
+    let next = deliveries.last().filter(|_| has_more).map(|last| last.delivery_id.clone());
     Ok(Json(Deliveries { deliveries, next }))
 }
 
@@ -180,7 +184,7 @@ fn as_told(filter: &mut Filter) -> Result<(), Problem> {
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries/{delivery}", tag = "deliveries", params(
     super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Its id.")),
     responses((status = 200, body = Explained)))]
-pub(super) async fn show(
+pub(in crate::admin) async fn show(
     State(api): State<Api>,
     tenant: Tenant,
     Path((_, id)): Path<(String, String)>,
@@ -202,7 +206,7 @@ pub(super) async fn show(
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/deliveries/{delivery}/redeliver", tag = "deliveries", params(
     super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Any delivery of the event.")),
     responses((status = 201, body = DeliveryView)))]
-pub(super) async fn redeliver(
+pub(in crate::admin) async fn redeliver(
     State(api): State<Api>,
     tenant: Tenant,
     Path((_, id)): Path<(String, String)>,

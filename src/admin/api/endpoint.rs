@@ -7,6 +7,7 @@ use axum::{
     response::{IntoResponse, Response},
 };
 use serde::Serialize;
+use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
@@ -28,12 +29,12 @@ use crate::{
 
 /// An endpoint as it was saved, and what to know of it.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Saved {
-    endpoint: EndpointView,
+pub(in crate::admin) struct Saved {
+    pub(in crate::admin) endpoint: EndpointView,
     /// What may keep deliveries from arriving.
-    warnings: Vec<String>,
+    pub(in crate::admin) warnings: Vec<String>,
     /// What to know of the preset.
-    notes: Vec<String>,
+    pub(in crate::admin) notes: Vec<String>,
 }
 
 /// A draft without a fault.
@@ -45,19 +46,19 @@ pub(super) struct Valid {
 
 /// A new secret.
 #[derive(Serialize, ToSchema)]
-pub(super) struct NewSecret {
+pub(in crate::admin) struct NewSecret {
     /// Shown once: there is no way to read it back.
     #[schema(example = "whsec_…")]
-    secret: String,
-    endpoint: EndpointView,
+    pub(in crate::admin) secret: String,
+    pub(in crate::admin) endpoint: EndpointView,
 }
 
 /// Endpoints, by tenant.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Endpoints {
-    endpoints: Vec<EndpointView>,
+pub(in crate::admin) struct Endpoints {
+    pub(in crate::admin) endpoints: Vec<EndpointView>,
     /// The tenant to give as `after` for the next ones; null: there are no more.
-    next: Option<String>,
+    pub(in crate::admin) next: Option<String>,
 }
 
 /// Lists endpoints, by tenant. For the operator.
@@ -65,7 +66,11 @@ pub(super) struct Endpoints {
     ("after" = Option<String>, Query, description = "The tenant behind whose endpoint to begin."),
     ("limit" = Option<u32>, Query, description = "So many at most.", minimum = 1, maximum = 500),
 ), responses((status = 200, body = Endpoints)))]
-pub(super) async fn list(State(api): State<Api>, Who(bearer): Who, page: Page) -> Result<Json<Endpoints>, Problem> {
+pub(in crate::admin) async fn list(
+    State(api): State<Api>,
+    Who(bearer): Who,
+    page: Page,
+) -> Result<Json<Endpoints>, Problem> {
     super::operator_only(&bearer)?;
     let (after, limit) = page.read()?;
     let mut session = api.sessions.take().await?;
@@ -85,11 +90,16 @@ pub(super) async fn list(State(api): State<Api>, Who(bearer): Who, page: Page) -
 #[utoipa::path(get, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(super::TenantParam),
     responses((status = 200, body = EndpointView, headers(("ETag" = String)))))]
 pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
+    let row = read(&api, &tenant).await?.ok_or_else(none)?;
+    Ok(shown(StatusCode::OK, &row, EndpointView::of(&row, api.pipeline().timeout())))
+}
+
+/// The tenant's endpoint, where there is one.
+pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<EndpointRow>, Problem> {
     let mut session = api.sessions.take().await?;
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
     session.keep();
-    let row = row.ok_or_else(none)?;
-    Ok(shown(StatusCode::OK, &row, EndpointView::of(&row, api.pipeline().timeout())))
+    Ok(row)
 }
 
 /// Checks a draft as a save would, and saves nothing.
@@ -123,7 +133,17 @@ pub(super) async fn save(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let condition = Condition::read(&headers)?;
+    let (is_new, row, saved) = lay(&api, &tenant, &Condition::read(&headers)?, body).await?;
+    Ok(shown(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &row, saved))
+}
+
+/// Lays a draft over the tenant's endpoint and saves it; whether the endpoint is new, and what it is now.
+pub(in crate::admin) async fn lay(
+    api: &Api,
+    tenant: &Tenant,
+    condition: &Condition,
+    body: Map<String, Value>,
+) -> Result<(bool, EndpointRow, Saved), Problem> {
     let pipeline = api.pipeline();
     let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
     draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
@@ -136,7 +156,7 @@ pub(super) async fn save(
         let applied = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row));
         return Err(applied.map_or_else(not_applied, |_| Problem::invalid(faults)));
     }
-    vouch(&api, &mut session, &pipeline).await?;
+    vouch(api, &mut session, &pipeline).await?;
     let (warnings, preset, changed) =
         (draft.changes.warnings().to_vec(), draft.changes.preset(), draft.changes.named());
     let transaction = session.begin().await.map_err(|error| api.failed(&error))?;
@@ -153,8 +173,7 @@ pub(super) async fn save(
     let row = row.ok_or_else(none)?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     let notes = preset.map(|preset| notes(preset, &row)).unwrap_or_default();
-    let status = if is_new { StatusCode::CREATED } else { StatusCode::OK };
-    Ok(shown(status, &row, Saved { endpoint, warnings, notes }))
+    Ok((is_new, row, Saved { endpoint, warnings, notes }))
 }
 
 /// Removes a tenant's endpoint with its secret. What is queued is logged as skipped; the log stays.
@@ -182,20 +201,26 @@ pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: Head
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(super::TenantParam),
     responses((status = 201, body = NewSecret, headers(("ETag" = String)))))]
 pub(super) async fn generate_secret(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
+    let (row, new) = generate(&api, &tenant).await?;
+    Ok(shown(StatusCode::CREATED, &row, new))
+}
+
+/// Puts a new secret in force.
+pub(in crate::admin) async fn generate(api: &Api, tenant: &Tenant) -> Result<(EndpointRow, NewSecret), Problem> {
     let pipeline = api.pipeline();
     let (secret, sealed) = new_secret(pipeline.keyring(), &tenant.id).map_err(|error: GenerateError| {
         tracing::error!(%error, "no secret could be generated");
         Problem::internal("no secret could be generated; the daemon's log says why")
     })?;
     let mut session = api.sessions.take().await?;
-    vouch(&api, &mut session, &pipeline).await?;
+    vouch(api, &mut session, &pipeline).await?;
     endpoints::set_secret(&mut session, &tenant.id, &sealed).await.map_err(|error| api.failed(&error))?;
     audit(&tenant.bearer, &tenant.id, "secret generated", "secret");
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
     session.keep();
     let row = row.ok_or_else(none)?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
-    Ok(shown(StatusCode::CREATED, &row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
+    Ok((row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
 }
 
 /// Refuses to seal by another key file than the installation's.
@@ -223,7 +248,7 @@ pub(super) fn not_applied(error: NotApplied) -> Problem {
 }
 
 /// Another one whenever the endpoint was changed.
-fn version(row: &EndpointRow) -> String {
+pub(in crate::admin) fn version(row: &EndpointRow) -> String {
     format!("\"{:x}\"", row.updated_at.as_microsecond())
 }
 
@@ -233,7 +258,7 @@ fn shown(status: StatusCode, row: &EndpointRow, body: impl Serialize) -> Respons
 }
 
 /// What a change is under: nobody overwrites what they have not seen (RFC 9110, section 13.1).
-enum Condition {
+pub(in crate::admin) enum Condition {
     /// One of these versions; empty: any.
     Present(Vec<String>),
     /// None yet.

@@ -27,63 +27,63 @@ const SECONDS: [i64; 7] = [60, 300, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 8
 
 /// Deliveries in figures. Tests are not counted.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Stats {
+pub(in crate::admin) struct Stats {
     #[schema(format = DateTime)]
-    since: String,
+    pub(in crate::admin) since: String,
     #[schema(format = DateTime)]
-    until: String,
-    all: Figures,
+    pub(in crate::admin) until: String,
+    pub(in crate::admin) all: Figures,
     /// The busiest first; for the operator.
-    tenants: Vec<Figures>,
+    pub(in crate::admin) tenants: Vec<Figures>,
     /// The most frequent first.
-    failures: Vec<Alikes>,
+    pub(in crate::admin) failures: Vec<Alikes>,
     /// Seconds of each of `over_time`.
-    stretch_s: i64,
-    over_time: Vec<Point>,
+    pub(in crate::admin) stretch_s: i64,
+    pub(in crate::admin) over_time: Vec<Point>,
 }
 
 /// How many deliveries ended how.
 #[derive(Serialize, ToSchema)]
-struct Figures {
+pub(in crate::admin) struct Figures {
     /// null: of all.
-    tenant_id: Option<String>,
+    pub(in crate::admin) tenant_id: Option<String>,
     #[serde(flatten)]
-    counts: Ended,
+    pub(in crate::admin) counts: Ended,
     /// The part of what was to be sent that arrived, 0 to 1; null: nothing was.
-    success: Option<f64>,
+    pub(in crate::admin) success: Option<f64>,
     /// 50th, 95th and 99th percentile of the whole attempt, in microseconds.
-    latency_us: Option<Vec<i32>>,
+    pub(in crate::admin) latency_us: Option<Vec<i32>>,
 }
 
 #[derive(Serialize, ToSchema)]
-struct Ended {
-    delivered: i64,
-    failed: i64,
-    interrupted: i64,
-    skipped: i64,
+pub(in crate::admin) struct Ended {
+    pub(in crate::admin) delivered: i64,
+    pub(in crate::admin) failed: i64,
+    pub(in crate::admin) interrupted: i64,
+    pub(in crate::admin) skipped: i64,
 }
 
 /// Deliveries that failed alike.
 #[derive(Serialize, ToSchema)]
-struct Alikes {
-    failure: String,
-    http_status: Option<i16>,
-    response_error_code: Option<String>,
-    host: Option<String>,
-    deliveries: i64,
+pub(in crate::admin) struct Alikes {
+    pub(in crate::admin) failure: String,
+    pub(in crate::admin) http_status: Option<i16>,
+    pub(in crate::admin) response_error_code: Option<String>,
+    pub(in crate::admin) host: Option<String>,
+    pub(in crate::admin) deliveries: i64,
     /// Of so many tenants.
-    tenants: i64,
+    pub(in crate::admin) tenants: i64,
     #[schema(format = DateTime)]
-    latest: String,
+    pub(in crate::admin) latest: String,
 }
 
 /// One stretch of time.
 #[derive(Serialize, ToSchema)]
-struct Point {
+pub(in crate::admin) struct Point {
     #[schema(format = DateTime)]
-    since: String,
+    pub(in crate::admin) since: String,
     #[serde(flatten)]
-    counts: Ended,
+    pub(in crate::admin) counts: Ended,
 }
 
 /// Tells all tenants' deliveries in figures. For the operator.
@@ -91,7 +91,11 @@ struct Point {
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
-pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) -> Result<Json<Stats>, Problem> {
+pub(in crate::admin) async fn all(
+    State(api): State<Api>,
+    Who(bearer): Who,
+    query: Query,
+) -> Result<Json<Stats>, Problem> {
     operator_only(&bearer)?;
     told(&api, &query, None, true).await
 }
@@ -102,7 +106,11 @@ pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) 
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
-pub(super) async fn of_tenant(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Stats>, Problem> {
+pub(in crate::admin) async fn of_tenant(
+    State(api): State<Api>,
+    tenant: Tenant,
+    query: Query,
+) -> Result<Json<Stats>, Problem> {
     let is_operator = tenant.is_operator();
     told(&api, &query, Some(tenant.id), is_operator).await
 }

@@ -65,41 +65,45 @@ pub(super) struct PreviewSchema {
 
 /// How a Test ended.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Tried {
-    delivery: DeliveryView,
+pub(in crate::admin) struct Tried {
+    pub(in crate::admin) delivery: DeliveryView,
 }
 
 /// The bodies of the latest leads.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Previewed {
+pub(in crate::admin) struct Previewed {
     /// The latest lead first.
-    bodies: Vec<PreviewedBody>,
+    pub(in crate::admin) bodies: Vec<PreviewedBody>,
     /// Placeholders in use that came out empty somewhere or nowhere.
-    placeholders: Vec<Emptiness>,
+    pub(in crate::admin) placeholders: Vec<Emptiness>,
 }
 
 /// What a lead would be sent as.
 #[derive(Serialize, ToSchema)]
-pub(super) struct PreviewedBody {
-    lead_id: String,
+pub(in crate::admin) struct PreviewedBody {
+    pub(in crate::admin) lead_id: String,
     /// The JSON as it would be sent.
     #[schema(value_type = serde_json::Value)]
-    body: Box<RawValue>,
+    pub(in crate::admin) body: Box<RawValue>,
 }
 
 /// How often a placeholder came out empty.
 #[derive(Serialize, ToSchema)]
-pub(super) struct Emptiness {
-    name: &'static str,
+pub(in crate::admin) struct Emptiness {
+    pub(in crate::admin) name: &'static str,
     /// In so many of the bodies.
-    empty: usize,
+    pub(in crate::admin) empty: usize,
 }
 
 /// Tests a draft: one real request with a synthetic lead, logged as a Test. Ten a minute. Whether it was delivered says the
 /// delivery's `status`.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/test", tag = "endpoint", params(super::TenantParam),
     request_body = Option<TrialSchema>, responses((status = 200, body = Tried)))]
-pub(super) async fn test(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Tried>, Problem> {
+pub(in crate::admin) async fn test(
+    State(api): State<Api>,
+    tenant: Tenant,
+    Body(body): Body,
+) -> Result<Json<Tried>, Problem> {
     let (draft, mut members) = read(body);
     let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
     let pipeline = api.pipeline();
@@ -127,7 +131,7 @@ pub(super) async fn test(State(api): State<Api>, tenant: Tenant, Body(body): Bod
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/preview", tag = "endpoint", params(super::TenantParam),
     request_body = Option<PreviewSchema>, responses((status = 200, body = Previewed)))]
-pub(super) async fn preview(
+pub(in crate::admin) async fn preview(
     State(api): State<Api>,
     tenant: Tenant,
     Body(body): Body,

@@ -17,41 +17,41 @@ use crate::{
 /// A tenant's endpoint. Credentials are masked: a URL ends after its port, of headers only the names are told.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Endpoint)]
-pub(super) struct EndpointView {
-    tenant_id: String,
+pub(in crate::admin) struct EndpointView {
+    pub(in crate::admin) tenant_id: String,
     /// On or off.
-    enabled: bool,
+    pub(in crate::admin) enabled: bool,
     /// Whether its tenant's leads are sent.
-    takes_leads: bool,
+    pub(in crate::admin) takes_leads: bool,
     /// What keeps it from taking leads: `off`, `url` or `secret` (it has none).
-    lacks: Vec<&'static str>,
+    pub(in crate::admin) lacks: Vec<&'static str>,
     /// Masked after the port.
     #[schema(example = "https://hooks.example.com:443/…")]
-    url: Option<String>,
-    host: Option<String>,
-    port: Option<i32>,
+    pub(in crate::admin) url: Option<String>,
+    pub(in crate::admin) host: Option<String>,
+    pub(in crate::admin) port: Option<i32>,
     /// Names, each with a mask.
-    headers: BTreeMap<String, &'static str>,
+    pub(in crate::admin) headers: BTreeMap<String, &'static str>,
     /// The body's JSON, as text; null: the default body.
-    template: Option<String>,
+    pub(in crate::admin) template: Option<String>,
     /// Whether members are left out whose placeholders all came out empty.
-    omit_empty: bool,
+    pub(in crate::admin) omit_empty: bool,
     /// For a whole attempt.
-    timeout_ms: u64,
+    pub(in crate::admin) timeout_ms: u64,
     /// Whether the limit is the endpoint's own, not that of the configuration.
-    timeout_is_own: bool,
+    pub(in crate::admin) timeout_is_own: bool,
     /// When the present secret was generated.
     #[schema(value_type = Option<String>, format = DateTime)]
-    secret_set_at: Option<String>,
+    pub(in crate::admin) secret_set_at: Option<String>,
     #[schema(format = DateTime)]
-    created_at: String,
+    pub(in crate::admin) created_at: String,
     #[schema(format = DateTime)]
-    updated_at: String,
+    pub(in crate::admin) updated_at: String,
 }
 
 impl EndpointView {
     /// Of `row`, with the configuration's limit of time.
-    pub(super) fn of(row: &EndpointRow, default_timeout: Duration) -> Self {
+    pub(in crate::admin) fn of(row: &EndpointRow, default_timeout: Duration) -> Self {
         let EndpointRow { tenant_id, sealed, header_names, created_at, updated_at, secret_set_at } = row;
         let lacks = lacks(sealed);
         let word = |lack: &Lack| match lack {
@@ -87,58 +87,58 @@ pub(super) fn milliseconds(duration: Duration) -> u64 {
 /// A delivery, as the log has it. What a tenant is not told is null.
 #[derive(Debug, Serialize, ToSchema)]
 #[schema(as = Delivery)]
-pub(super) struct DeliveryView {
+pub(in crate::admin) struct DeliveryView {
     #[schema(format = Uuid)]
-    delivery_id: String,
+    pub(in crate::admin) delivery_id: String,
     /// The same in `webhook-id` and in a redelivery.
     #[schema(format = Uuid)]
-    event_id: String,
-    tenant_id: String,
-    lead_id: String,
+    pub(in crate::admin) event_id: String,
+    pub(in crate::admin) tenant_id: String,
+    pub(in crate::admin) lead_id: String,
     #[schema(value_type = EventWord)]
-    event: String,
+    pub(in crate::admin) event: String,
     #[schema(value_type = StatusWord)]
-    status: String,
+    pub(in crate::admin) status: String,
     /// A tenant is told `connect` for all that went wrong before an HTTP status.
     #[schema(value_type = Option<FailureWord>)]
-    failure: Option<String>,
+    pub(in crate::admin) failure: Option<String>,
     #[schema(value_type = Option<ReasonWord>)]
-    reason: Option<String>,
-    http_status: Option<i16>,
-    error: Option<String>,
-    response_content_type: Option<String>,
-    response_length: Option<i64>,
-    response_error_code: Option<String>,
-    response_excerpt: Option<String>,
-    host: Option<String>,
-    port: Option<i32>,
+    pub(in crate::admin) reason: Option<String>,
+    pub(in crate::admin) http_status: Option<i16>,
+    pub(in crate::admin) error: Option<String>,
+    pub(in crate::admin) response_content_type: Option<String>,
+    pub(in crate::admin) response_length: Option<i64>,
+    pub(in crate::admin) response_error_code: Option<String>,
+    pub(in crate::admin) response_excerpt: Option<String>,
+    pub(in crate::admin) host: Option<String>,
+    pub(in crate::admin) port: Option<i32>,
     /// Where the host led to; for the operator.
-    address: Option<String>,
+    pub(in crate::admin) address: Option<String>,
     #[schema(format = DateTime)]
-    captured_at: Option<String>,
+    pub(in crate::admin) captured_at: Option<String>,
     #[schema(format = DateTime)]
-    queued_at: String,
+    pub(in crate::admin) queued_at: String,
     #[schema(format = DateTime)]
-    sent_at: Option<String>,
+    pub(in crate::admin) sent_at: Option<String>,
     #[schema(format = DateTime)]
-    finished_at: String,
+    pub(in crate::admin) finished_at: String,
     /// Microseconds.
-    dns_us: Option<i32>,
+    pub(in crate::admin) dns_us: Option<i32>,
     /// Microseconds, the TLS handshake included.
-    connect_us: Option<i32>,
+    pub(in crate::admin) connect_us: Option<i32>,
     /// Microseconds from the beginning to the answer's first byte.
-    first_byte_us: Option<i32>,
+    pub(in crate::admin) first_byte_us: Option<i32>,
     /// Microseconds of the whole attempt.
-    total_us: Option<i32>,
-    is_test: bool,
+    pub(in crate::admin) total_us: Option<i32>,
+    pub(in crate::admin) is_test: bool,
     /// The first delivery of this event, where this is another.
     #[schema(format = Uuid)]
-    redelivery_of: Option<String>,
+    pub(in crate::admin) redelivery_of: Option<String>,
     #[schema(format = DateTime)]
-    last_conversation_at: Option<String>,
+    pub(in crate::admin) last_conversation_at: Option<String>,
     /// Whether more is known than is told here.
     #[serde(skip)]
-    is_veiled: bool,
+    pub(in crate::admin) is_veiled: bool,
 }
 
 /// What a tenant is told of everything that goes wrong before an HTTP status: else Test would be a port scanner.
@@ -149,11 +149,6 @@ pub(super) const OF_A_NETWORK: [Failure; 6] =
     [Failure::Timeout, Failure::Dns, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Blocked];
 
 impl DeliveryView {
-    /// Its id.
-    pub(super) fn id(&self) -> &str {
-        &self.delivery_id
-    }
-
     /// Of `delivery`, for the operator or for its tenant.
     pub(super) fn of(delivery: Delivery, is_operator: bool) -> Self {
         let mut shown = Self::whole(delivery);

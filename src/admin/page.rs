@@ -1,0 +1,222 @@
+//! The admin page: one tenant's settings with Test, preview and deliveries, and the operator's overview of all tenants. Rendered
+//! here, over the same code as the API; what stands in it is escaped by its templates.
+
+mod chart;
+mod delivery;
+mod form;
+mod overview;
+mod session;
+mod tenant;
+
+use askama::Template;
+use axum::{
+    Router,
+    body::Bytes,
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, RawPathParams, Request},
+    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    middleware,
+    response::{Html, IntoResponse, Redirect, Response},
+    routing::{get, post},
+};
+use jiff::Timestamp;
+use url::form_urlencoded;
+
+use self::session::cookie;
+use super::{
+    api::{Api, Tenant, body},
+    problem::Problem,
+};
+use crate::control::token::Bearer;
+
+const SIGN_IN: &str = "/admin/sign-in";
+
+/// Everything comes from here, and nothing is embedded anywhere.
+const GUARDS: [(HeaderName, &str); 6] = [
+    (
+        header::CONTENT_SECURITY_POLICY,
+        "default-src 'none'; style-src 'self'; script-src 'self'; connect-src 'self'; img-src 'self'; form-action 'self'; \
+         base-uri 'none'; frame-ancestors 'none'",
+    ),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    // With none at all a browser would not say where its own forms come from, either.
+    (header::REFERRER_POLICY, "same-origin"),
+    (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
+    (header::CACHE_CONTROL, "no-store"),
+];
+
+/// All of it, under `/admin`.
+pub(super) fn routes(api: Api) -> Router {
+    Router::new()
+        .route("/admin", get(overview::show))
+        .route("/admin/open", get(overview::open))
+        .route(SIGN_IN, get(session::ask).post(session::sign_in))
+        .route("/admin/sign-out", post(session::sign_out))
+        .route("/admin/tenants/{tenant}", get(tenant::show).post(tenant::submit))
+        .route("/admin/tenants/{tenant}/switch", post(tenant::switch))
+        .route("/admin/tenants/{tenant}/secret", post(tenant::generate_secret))
+        .route("/admin/tenants/{tenant}/preview", post(tenant::preview))
+        .route("/admin/tenants/{tenant}/deliveries/{delivery}", get(delivery::show))
+        .route("/admin/tenants/{tenant}/deliveries/{delivery}/redeliver", post(delivery::redeliver))
+        .route("/admin/style.css", get(|| async { asset("text/css", include_str!("page/style.css")) }))
+        .route("/admin/script.js", get(|| async { asset("text/javascript", include_str!("page/script.js")) }))
+        .route("/admin/icon.svg", get(|| async { asset("image/svg+xml", include_str!("page/icon.svg")) }))
+        .layer(DefaultBodyLimit::max(body::MOST))
+        .layer(middleware::map_response(guarded))
+        .with_state(api)
+}
+
+fn asset(media_type: &'static str, text: &'static str) -> Response {
+    ([(header::CONTENT_TYPE, media_type)], text).into_response()
+}
+
+async fn guarded(mut response: Response) -> Response {
+    let guards = GUARDS.into_iter().map(|(name, value)| (Some(name), HeaderValue::from_static(value)));
+    response.headers_mut().extend(guards);
+    response
+}
+
+/// A rendered page.
+fn page(status: StatusCode, template: &impl Template) -> Response {
+    match template.render() {
+        Ok(html) => (status, Html(html)).into_response(),
+        Err(error) => {
+            tracing::error!(%error, "a page could not be rendered");
+            StatusCode::INTERNAL_SERVER_ERROR.into_response()
+        }
+    }
+}
+
+#[derive(Template)]
+#[template(path = "problem.html", config = "src/admin/page/askama.toml")]
+struct ProblemPage<'a> {
+    title: &'a str,
+    detail: &'a str,
+}
+
+/// Why there is no page.
+struct Refused(Box<Response>);
+
+impl From<Problem> for Refused {
+    fn from(problem: Problem) -> Self {
+        let told = ProblemPage { title: problem.title(), detail: problem.detail() };
+        Self(Box::new(page(problem.status(), &told)))
+    }
+}
+
+impl IntoResponse for Refused {
+    fn into_response(self) -> Response {
+        *self.0
+    }
+}
+
+/// Who is signed in.
+struct Signed(Bearer);
+
+impl FromRequestParts<Api> for Signed {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
+        refuse_strangers(parts, api)?;
+        let session = cookie(&parts.headers).unwrap_or_default();
+        match api.access.tokens().of_session(session, Timestamp::now()) {
+            Ok(bearer) => {
+                api.access.count(&bearer)?;
+                Ok(Self(bearer))
+            }
+            Err(_) => Err(Refused(Box::new(Redirect::to(SIGN_IN).into_response()))),
+        }
+    }
+}
+
+/// A page of somebody else's neither reads nor changes anything here, whatever cookies go with it.
+fn refuse_strangers(parts: &Parts, api: &Api) -> Result<(), Problem> {
+    let (access, headers) = (&api.access, &parts.headers);
+    let is_ours =
+        if parts.method == Method::GET { access.is_under_our_name(headers) } else { access.is_our_own_page(headers) };
+    let detail = "this page answers under its own name alone: localhost, or admin.origin where that is set";
+    if is_ours { Ok(()) } else { Err(Problem::elsewhere(detail)) }
+}
+
+/// The path's tenant, which whoever is signed in may see.
+struct Visited(Tenant);
+
+impl FromRequestParts<Api> for Visited {
+    type Rejection = Refused;
+
+    async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
+        let Signed(bearer) = Signed::from_request_parts(parts, api).await?;
+        let params = RawPathParams::from_request_parts(parts, api).await;
+        let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
+        Ok(Self(Tenant::of(bearer, &params)?))
+    }
+}
+
+/// What a form sends.
+struct Fields(Vec<(String, String)>);
+
+impl FromRequest<Api> for Fields {
+    type Rejection = Refused;
+
+    async fn from_request(request: Request, api: &Api) -> Result<Self, Refused> {
+        let bytes = Bytes::from_request(request, api).await;
+        let bytes = bytes.map_err(|_| Problem::too_large(format!("a form has at most {} bytes", body::MOST)))?;
+        Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
+    }
+}
+
+impl Fields {
+    fn first(&self, name: &str) -> &str {
+        self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.0.iter().filter(move |(known, _)| known == name).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A line above a page.
+struct Message {
+    /// `good` or `bad`, which the words say as well.
+    tone: &'static str,
+    text: String,
+}
+
+impl Message {
+    fn good(text: impl Into<String>) -> Self {
+        Self { tone: "good", text: text.into() }
+    }
+
+    fn bad(text: impl Into<String>) -> Self {
+        Self { tone: "bad", text: text.into() }
+    }
+}
+
+/// A tenant's page.
+fn path_of(tenant: &str) -> String {
+    format!("/admin/tenants/{}", segment(tenant))
+}
+
+/// `text` as a part of a path.
+fn segment(text: &str) -> String {
+    form_urlencoded::byte_serialize(text.as_bytes()).collect::<String>().replace('+', "%20")
+}
+
+/// How a status looks; its word stands in it.
+fn tone(status: &str) -> &'static str {
+    match status {
+        "delivered" => "good",
+        "failed" | "interrupted" => "bad",
+        _ => "muted",
+    }
+}
+
+/// Microseconds as milliseconds.
+fn milliseconds(us: i32) -> String {
+    format!("{:.1} ms", f64::from(us) / 1_000.0)
+}
+
+/// RFC 3339 to the second, as people read it; UTC.
+fn readable(time: &str) -> String {
+    time.get(..19).unwrap_or(time).replace('T', " ")
+}

@@ -1,0 +1,385 @@
+//! One tenant's settings: what is in force, the form, Test, preview, the chart and the deliveries.
+
+use askama::Template;
+use axum::{
+    extract::{RawQuery, State},
+    http::StatusCode,
+    response::{Html, IntoResponse, Redirect, Response},
+};
+use jiff::Timestamp;
+use serde_json::{Map, json};
+use url::form_urlencoded;
+
+use super::{
+    Api, Fields, Message, Refused, Visited, chart, delivery, form::Form, milliseconds, page, path_of, readable,
+    segment, tone,
+};
+use crate::{
+    admin::{
+        api::{
+            Query, Tenant,
+            body::Body,
+            deliveries,
+            endpoint::{self, Condition},
+            stats,
+            trial::{self, Emptiness, Tried},
+            views::{DeliveryView, EndpointView},
+        },
+        problem::Problem,
+    },
+    delivery::{
+        presets::{self, Preset},
+        template::Placeholder,
+    },
+};
+
+/// Leads of the preview.
+const PREVIEWED: u32 = 2;
+
+/// Deliveries of a page.
+const LISTED: &str = "25";
+
+const STATUSES: [&str; 4] = ["delivered", "failed", "interrupted", "skipped"];
+
+const SPANS: [(&str, &str); 4] = [("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"), ("", "all")];
+
+#[derive(Template)]
+#[template(path = "tenant.html", config = "src/admin/page/askama.toml")]
+struct TenantPage {
+    is_operator: bool,
+    tenant: String,
+    path: String,
+    messages: Vec<Message>,
+    takes_leads: bool,
+    is_on: bool,
+    lacks: String,
+    version: Option<String>,
+    secret_set_at: Option<String>,
+    masked_url: Option<String>,
+    stored_headers: Vec<String>,
+    default_timeout: String,
+    form: Form,
+    presets: &'static [Preset],
+    notes: Vec<String>,
+    placeholders: Vec<String>,
+    tried: Option<TriedView>,
+    preview: String,
+    chart: String,
+    statuses: [&'static str; 4],
+    spans: [(&'static str, &'static str); 4],
+    filter: Filter,
+    deliveries: Vec<Row>,
+    next: Option<String>,
+}
+
+/// How a Test ended.
+struct TriedView {
+    tone: &'static str,
+    status: String,
+    text: String,
+    facts: Vec<(&'static str, String)>,
+}
+
+#[derive(Template)]
+#[template(path = "preview.html", config = "src/admin/page/askama.toml")]
+struct PreviewPart {
+    problem: Option<String>,
+    bodies: Vec<BodyView>,
+    empty: Vec<Emptiness>,
+}
+
+struct BodyView {
+    lead: String,
+    text: String,
+}
+
+#[derive(Template)]
+#[template(path = "secret.html", config = "src/admin/page/askama.toml")]
+struct SecretPage {
+    is_operator: bool,
+    tenant: String,
+    secret: String,
+    back: String,
+}
+
+/// The filter over the deliveries, as it stands in the address.
+#[derive(Default)]
+struct Filter {
+    status: String,
+    since: String,
+    lead: String,
+    after: String,
+}
+
+struct Row {
+    finished: String,
+    tone: &'static str,
+    status: String,
+    detail: String,
+    event: String,
+    lead: String,
+    http: String,
+    ms: String,
+    link: String,
+}
+
+/// What a page is made of beside what is stored.
+#[derive(Default)]
+struct Shown {
+    messages: Vec<Message>,
+    /// `None`: what is stored.
+    form: Option<Form>,
+    /// The version that the form was made of; `None`: the present one.
+    version: Option<String>,
+    notes: Vec<String>,
+    tried: Option<Tried>,
+    filter: Filter,
+    status: StatusCode,
+}
+
+/// The page, with the filter that stands in the address.
+pub(super) async fn show(
+    State(api): State<Api>,
+    Visited(tenant): Visited,
+    RawQuery(query): RawQuery,
+) -> Result<Response, Refused> {
+    let words = Fields(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect());
+    let is_new = words.0.is_empty();
+    let filter = Filter {
+        status: words.first("status").to_owned(),
+        since: if is_new { "7d" } else { words.first("since") }.to_owned(),
+        lead: words.first("lead").to_owned(),
+        after: words.first("after").to_owned(),
+    };
+    let saved = (words.first("saved") == "yes").then(|| Message::good("Saved."));
+    let filter = if saved.is_some() { Filter { since: "7d".to_owned(), ..filter } } else { filter };
+    shown(&api, &tenant, Shown { messages: saved.into_iter().collect(), filter, ..Shown::default() }).await
+}
+
+/// Preview, Test, a preset or Save: what was typed stays, unless it was saved.
+pub(super) async fn submit(
+    State(api): State<Api>,
+    Visited(tenant): Visited,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    let mut form = Form::sent(&fields);
+    let version = Some(fields.first("version").to_owned());
+    let mut shown_then = Shown { version: version.clone(), ..Shown::default() };
+    match fields.first("do") {
+        "preset" => match Preset::find(&form.preset) {
+            Some(preset) => {
+                form.take(preset);
+                shown_then.notes = [format!("URL: {}", preset.url)].into_iter().chain(header_notes(preset)).collect();
+                shown_then.notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));
+                shown_then.messages.push(Message::good(format!("{} is filled in, and not saved yet.", preset.name)));
+            }
+            None => shown_then.messages.push(Message::bad("Choose a destination first.")),
+        },
+        "test" => {
+            let mut body = Map::from_iter([("draft".to_owned(), form.draft().into())]);
+            body.extend((!form.event.is_empty()).then(|| ("event".to_owned(), form.event.clone().into())));
+            match trial::test(State(api.clone()), same(&tenant), Body(body)).await {
+                Ok(tried) => shown_then.tried = Some(tried.0),
+                Err(problem) => refuse(&mut form, &mut shown_then, &problem, "Nothing was sent"),
+            }
+        }
+        "save" => match save(&api, &tenant, version, &form).await {
+            Ok(warnings) if warnings.is_empty() => {
+                return Ok(Redirect::to(&format!("{}?saved=yes", path_of(&tenant.id))).into_response());
+            }
+            Ok(warnings) => {
+                let messages = warnings.into_iter().map(Message::bad);
+                let messages = [Message::good("Saved.")].into_iter().chain(messages).collect();
+                return shown(&api, &tenant, Shown { messages, ..Shown::default() }).await;
+            }
+            Err(problem) => refuse(&mut form, &mut shown_then, &problem, "Nothing was saved"),
+        },
+        // The preview is of the form in any case.
+        _ => {}
+    }
+    shown(&api, &tenant, Shown { form: Some(form), ..shown_then }).await
+}
+
+fn refuse(form: &mut Form, then: &mut Shown, problem: &Problem, what: &str) {
+    form.refuse(problem);
+    let why = if problem.errors().is_empty() { problem.detail() } else { "see below" };
+    then.messages.push(Message::bad(format!("{what}: {why}.")));
+    then.status = problem.status();
+}
+
+async fn save(api: &Api, tenant: &Tenant, version: Option<String>, form: &Form) -> Result<Vec<String>, Problem> {
+    let (_, _, saved) = endpoint::lay(api, tenant, &condition(version), form.draft()).await?;
+    Ok(saved.warnings)
+}
+
+/// What is changed is what the page showed; where it showed that there was none, there must be none.
+fn condition(version: Option<String>) -> Condition {
+    match version.filter(|version| !version.is_empty()) {
+        Some(version) => Condition::Present(vec![version]),
+        None => Condition::Absent,
+    }
+}
+
+/// Switches it on or off, at once.
+pub(super) async fn switch(
+    State(api): State<Api>,
+    Visited(tenant): Visited,
+    fields: Fields,
+) -> Result<Response, Refused> {
+    let draft = Map::from_iter([("enabled".to_owned(), json!(fields.first("enabled") == "true"))]);
+    match endpoint::lay(&api, &tenant, &condition(Some(fields.first("version").to_owned())), draft).await {
+        Ok(_) => Ok(Redirect::to(&path_of(&tenant.id)).into_response()),
+        Err(problem) => {
+            let messages = vec![Message::bad(format!("Nothing was changed: {}", problem.detail()))];
+            shown(&api, &tenant, Shown { messages, status: problem.status(), ..Shown::default() }).await
+        }
+    }
+}
+
+/// Generates a secret, and shows it this once.
+pub(super) async fn generate_secret(State(api): State<Api>, Visited(tenant): Visited) -> Result<Response, Refused> {
+    let (_, new) = endpoint::generate(&api, &tenant).await?;
+    let back = path_of(&tenant.id);
+    let shown = SecretPage { is_operator: tenant.is_operator(), tenant: tenant.id, secret: new.secret, back };
+    Ok(page(StatusCode::CREATED, &shown))
+}
+
+/// The preview alone, of what stands in the form just now.
+pub(super) async fn preview(State(api): State<Api>, Visited(tenant): Visited, fields: Fields) -> Response {
+    Html(previewed(&api, &tenant, &Form::sent(&fields)).await).into_response()
+}
+
+/// Only what a body depends on: a URL that is not finished keeps nobody from a look at it.
+async fn previewed(api: &Api, tenant: &Tenant, form: &Form) -> String {
+    let mut draft = form.draft();
+    draft.retain(|name, _| ["template", "omit_empty"].contains(&name.as_str()));
+    let mut body = Map::from_iter([("draft".to_owned(), draft.into()), ("last".to_owned(), PREVIEWED.into())]);
+    body.extend((!form.event.is_empty()).then(|| ("event".to_owned(), form.event.clone().into())));
+    let part = match trial::preview(State(api.clone()), same(tenant), Body(body)).await {
+        Err(problem) => {
+            let faults = problem.errors().iter().map(|fault| fault.detail.as_str());
+            let why =
+                faults.chain(problem.errors().is_empty().then(|| problem.detail())).collect::<Vec<_>>().join("; ");
+            PreviewPart { problem: Some(why), bodies: Vec::new(), empty: Vec::new() }
+        }
+        Ok(made) => {
+            let bodies = made.0.bodies.into_iter();
+            let bodies = bodies.map(|body| BodyView { lead: body.lead_id, text: indented(body.body.get()) }).collect();
+            let empty = made.0.placeholders.into_iter().filter(|one| one.empty > 0).collect();
+            PreviewPart { problem: None, bodies, empty }
+        }
+    };
+    part.render().unwrap_or_default()
+}
+
+/// For people; what is sent has no blanks.
+fn indented(json: &str) -> String {
+    let value = serde_json::from_str::<serde_json::Value>(json);
+    value.and_then(|value| serde_json::to_string_pretty(&value)).unwrap_or_else(|_| json.to_owned())
+}
+
+fn same(tenant: &Tenant) -> Tenant {
+    Tenant { id: tenant.id.clone(), bearer: tenant.bearer.clone() }
+}
+
+fn header_notes(preset: &Preset) -> impl Iterator<Item = String> {
+    preset.headers.iter().map(|(name, value)| format!("it needs the header {name}: {value}"))
+}
+
+async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refused> {
+    let row = endpoint::read(api, tenant).await?;
+    let default_timeout = api.pipeline().timeout();
+    let stored = row.as_ref().map(|row| EndpointView::of(row, default_timeout));
+    let Shown { mut messages, form, version, notes, tried, filter, status } = what;
+    let form = form.unwrap_or_else(|| Form::of(stored.as_ref()));
+    let now = Timestamp::now();
+    let since = Query(vec![("since".to_owned(), chart::since(now))]);
+    let told = stats::of_tenant(State(api.clone()), same(tenant), since).await?.0;
+    let (deliveries, next) = match list(api, tenant, &filter).await {
+        Ok(listed) => listed,
+        Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
+            let faults: Vec<_> = problem.errors().iter().map(|fault| fault.detail.as_str()).collect();
+            messages.push(Message::bad(format!("The filter is not understood: {}", faults.join("; "))));
+            (Vec::new(), None)
+        }
+        Err(problem) => return Err(problem.into()),
+    };
+    let lacks = stored.as_ref().map_or_else(|| vec!["url", "secret"], |stored| stored.lacks.clone());
+    let shown = TenantPage {
+        is_operator: tenant.is_operator(),
+        tenant: tenant.id.clone(),
+        path: path_of(&tenant.id),
+        messages,
+        takes_leads: lacks.is_empty(),
+        is_on: stored.as_ref().is_none_or(|stored| stored.enabled),
+        lacks: in_words(&lacks),
+        version: version.or_else(|| row.as_ref().map(endpoint::version)).filter(|version| !version.is_empty()),
+        secret_set_at: stored.as_ref().and_then(|stored| stored.secret_set_at.as_deref().map(readable)),
+        masked_url: stored.as_ref().and_then(|stored| stored.url.clone()),
+        stored_headers: stored.iter().flat_map(|stored| stored.headers.keys().cloned()).collect(),
+        default_timeout: humantime::format_duration(default_timeout).to_string(),
+        preview: previewed(api, tenant, &form).await,
+        form,
+        presets: &presets::ALL,
+        notes,
+        placeholders: Placeholder::ALL.iter().map(|placeholder| format!("{{{{{placeholder}}}}}")).collect(),
+        tried: tried.map(tried_view),
+        chart: chart::of(&told, now),
+        statuses: STATUSES,
+        spans: SPANS,
+        filter,
+        deliveries,
+        next,
+    };
+    Ok(page(status, &shown))
+}
+
+fn in_words(lacks: &[&str]) -> String {
+    let word = |lack: &&str| match *lack {
+        "off" => "it is off",
+        "url" => "it has no URL",
+        _ => "it has no secret",
+    };
+    lacks.iter().map(word).collect::<Vec<_>>().join(" and ")
+}
+
+fn tried_view(tried: Tried) -> TriedView {
+    let delivery = tried.delivery;
+    let text = match (delivery.http_status, delivery.error.clone()) {
+        (Some(code), _) if delivery.status == "delivered" => format!("The receiver answered {code}."),
+        (Some(code), _) => format!("The receiver answered {code}: put that right, and try again before saving."),
+        (None, error) => format!("{}: put that right, and try again before saving.", error.unwrap_or_default()),
+    };
+    TriedView { tone: tone(&delivery.status), status: delivery.status.clone(), text, facts: delivery::facts(&delivery) }
+}
+
+async fn list(api: &Api, tenant: &Tenant, filter: &Filter) -> Result<(Vec<Row>, Option<String>), Problem> {
+    let words =
+        [("status", &filter.status), ("since", &filter.since), ("lead", &filter.lead), ("after", &filter.after)];
+    let given: Vec<_> = words.iter().filter(|(_, value)| !value.is_empty()).collect();
+    let query = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
+    let query = query.chain([("limit".to_owned(), LISTED.to_owned())]).collect();
+    let listed = deliveries::list(State(api.clone()), same(tenant), Query(query)).await?.0;
+    let next = listed.next.map(|after| {
+        let kept = given.iter().filter(|(name, _)| *name != "after");
+        let words: String = kept.map(|(name, value)| format!("{name}={}&", segment(value))).collect();
+        format!("{}?{words}after={after}#deliveries", path_of(&tenant.id))
+    });
+    Ok((listed.deliveries.iter().map(|delivery| listed_row(&tenant.id, delivery)).collect(), next))
+}
+
+fn listed_row(tenant: &str, delivery: &DeliveryView) -> Row {
+    let detail = delivery.failure.as_deref().or(delivery.reason.as_deref()).unwrap_or_default();
+    let detail = if delivery.is_test { format!("{detail} (Test)") } else { detail.to_owned() };
+    Row {
+        finished: readable(&delivery.finished_at),
+        tone: tone(&delivery.status),
+        status: delivery.status.clone(),
+        detail: detail.trim().replace('_', " "),
+        event: delivery.event.clone(),
+        lead: delivery.lead_id.clone(),
+        http: delivery.http_status.map_or_else(|| "–".to_owned(), |status| status.to_string()),
+        ms: delivery.total_us.map_or_else(|| "–".to_owned(), |us| milliseconds(us).replace(" ms", "")),
+        link: delivery::link(tenant, &delivery.delivery_id),
+    }
+}
