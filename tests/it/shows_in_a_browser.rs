@@ -1,4 +1,5 @@
-//! The admin page in a real browser: the whole story of a tenant and of the operator, by what people see and press.
+//! The admin page in a real browser: the whole story of a tenant and of the operator, by what people see and press. With
+//! `LEAD_WEBHOOK_SCREENSHOTS` naming a folder, each page is kept there at three widths, light and dark: docs/screenshots.
 
 use std::{
     io::{BufRead as _, BufReader, Write as _},
