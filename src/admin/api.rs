@@ -53,7 +53,7 @@ use crate::{
 const QUICK: Duration = Duration::from_secs(30);
 
 /// For one that waits for a receiver: an attempt takes a minute at most.
-const SLOW: Duration = Duration::from_secs(90);
+pub(super) const SLOW: Duration = Duration::from_secs(90);
 
 /// Requests at once that wait for a receiver.
 const WAITING: usize = 16;
@@ -171,10 +171,22 @@ fn complete(description: &mut utoipa::openapi::OpenApi) {
 }
 
 /// Ends a request that takes too long.
-async fn within(limit: Duration, request: Request, next: Next) -> Response {
+pub(super) async fn within(limit: Duration, request: Request, next: Next) -> Response {
     timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
         Problem::slow("it was ended; a change may have been made all the same: read what is in force").into_response()
     })
+}
+
+/// Does it whether or not whoever asked is still there: what was sent is to have its outcome in the log.
+#[expect(
+    clippy::disallowed_methods,
+    reason = "its end is awaited by whoever asked, and where nobody does, it ends by itself"
+)]
+async fn to_the_end<T: Send + 'static>(
+    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
+) -> Result<T, Problem> {
+    let gone = |_| Problem::internal("it ended unexpectedly: the log stands for what became of it");
+    tokio::spawn(work).await.map_err(gone)?
 }
 
 /// What is told here is for whoever asked, just now.

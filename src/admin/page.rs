@@ -23,7 +23,7 @@ use url::form_urlencoded;
 
 use self::session::cookie;
 use super::{
-    api::{Api, Tenant, body},
+    api::{Api, SLOW, Tenant, body, within},
     problem::Problem,
 };
 use crate::control::token::Bearer;
@@ -47,7 +47,10 @@ const GUARDS: [(HeaderName, &str); 6] = [
 
 /// All of it, under `/admin`.
 pub(super) fn routes(api: Api) -> Router {
+    let to_the_beginning = || async { Redirect::to("/admin") };
     Router::new()
+        .route("/", get(to_the_beginning))
+        .route("/admin/", get(to_the_beginning))
         .route("/admin", get(overview::show))
         .route("/admin/open", get(overview::open))
         .route(SIGN_IN, get(session::ask).post(session::sign_in))
@@ -61,6 +64,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/admin/style.css", get(|| async { asset("text/css", include_str!("page/style.css")) }))
         .route("/admin/script.js", get(|| async { asset("text/javascript", include_str!("page/script.js")) }))
         .route("/admin/icon.svg", get(|| async { asset("image/svg+xml", include_str!("page/icon.svg")) }))
+        .layer(middleware::from_fn(|request, next| within(SLOW, request, next)))
         .layer(DefaultBodyLimit::max(body::MOST))
         .layer(middleware::map_response(guarded))
         .with_state(api)

@@ -4,7 +4,7 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Answer, Answered, Cluster, OPERATOR, Setup, Stop, environment, left_out, patiently};
+use crate::harness::{Admin, Answer, Answered, Cluster, Gate, OPERATOR, Setup, Stop, environment, left_out, patiently};
 
 const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
 
@@ -535,4 +535,19 @@ async fn on_the_page_a_tenant_sees_its_own_alone() {
     assert_eq!(ask("POST", &format!("/admin/tenants/acme/deliveries/{theirs}/redeliver")), 404);
     assert_eq!(browse(&admin, "GET", "/admin", &session, None, "").header("location"), Some("/admin/tenants/acme"));
     assert_eq!(setup.receiver.requests().len(), 1);
+}
+
+#[tokio::test]
+async fn whoever_goes_away_in_the_middle_of_a_test_leaves_its_outcome_in_the_log() {
+    let (setup, admin, _) = with_endpoint().await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(418).behind(&gate));
+    let mut stream = std::net::TcpStream::connect(("127.0.0.1", admin.port)).unwrap();
+    let head = format!("POST {ENDPOINT}/test HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n\r\n");
+    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
+    setup.receiver.arrival(1).await;
+    drop(stream);
+    gate.open();
+    let ended = async { while setup.db.log_rows().await.iter().all(|row| row.http_status != Some(418)) {} };
+    patiently("the Test's outcome in the log", ended).await;
 }

@@ -13,7 +13,7 @@ use uuid::Uuid;
 use super::{
     Api, Query, Tenant, Who, audit,
     endpoint::vouch,
-    operator_only,
+    operator_only, to_the_end,
     trial::unreadable,
     views::{DeliveryView, OF_A_NETWORK},
     words::{EventWord, FailureWord, StatusWord},
@@ -213,7 +213,7 @@ pub(in crate::admin) async fn redeliver(
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let id = read_id(&id)?;
     let pipeline = api.pipeline();
-    let _slot = api.slot()?;
+    let slot = api.slot()?;
     let mut session = api.sessions.take().await?;
     let one = found(&api, &mut session, &tenant.id, id).await?;
     if one.is_test {
@@ -236,12 +236,15 @@ pub(in crate::admin) async fn redeliver(
     let prepared = prepared.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
     session.keep();
     audit(&tenant.bearer, &tenant.id, "delivery sent again", "");
-    let entry = prepared.send(&pipeline, &endpoint).await;
-    let mut session = api.sessions.take().await?;
-    let sent = again::record(&mut session, &entry, &first).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    let sent = sent.ok_or_else(gone)?;
-    Ok((StatusCode::CREATED, Json(DeliveryView::of(sent, tenant.is_operator()))))
+    let sent = to_the_end(async move {
+        let _slot = slot;
+        let entry = prepared.send(&pipeline, &endpoint).await;
+        let mut session = api.sessions.take().await?;
+        let sent = again::record(&mut session, &entry, &first).await.map_err(|error| api.failed(&error))?;
+        session.keep();
+        sent.ok_or_else(gone)
+    });
+    Ok((StatusCode::CREATED, Json(DeliveryView::of(sent.await?, tenant.is_operator()))))
 }
 
 /// The tenant's delivery of this id.

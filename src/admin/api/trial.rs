@@ -11,6 +11,7 @@ use super::{
     deliveries::found,
     draft::{self, Draft},
     endpoint::{not_applied, vouch},
+    to_the_end,
     views::DeliveryView,
     words::EventWord,
 };
@@ -110,7 +111,7 @@ pub(in crate::admin) async fn test(
     let draft = Draft::read(&pipeline, &tenant.id, &["draft"], draft);
     refuse(members, &draft)?;
     // Counted before a session is taken: a Test waits for somebody's receiver.
-    let _slot = api.slot()?;
+    let slot = api.slot()?;
     let mut session = api.sessions.take().await?;
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
     vouch(&api, &mut session, &pipeline).await?;
@@ -120,12 +121,16 @@ pub(in crate::admin) async fn test(
     session.keep();
     let begun = begun.map_err(|wait| Problem::too_many("the endpoint was tested too often just now").wait(wait))?;
     audit(&tenant.bearer, &tenant.id, "endpoint tested", "");
-    let entry = begun.send(&pipeline, &endpoint).await;
-    let mut session = api.sessions.take().await?;
-    trial::record(&mut session, &entry).await.map_err(|error| api.failed(&error))?;
-    let delivery = found(&api, &mut session, &tenant.id, entry.delivery_id).await?;
-    session.keep();
-    Ok(Json(Tried { delivery: DeliveryView::of(delivery, tenant.is_operator()) }))
+    let delivery = to_the_end(async move {
+        let _slot = slot;
+        let entry = begun.send(&pipeline, &endpoint).await;
+        let mut session = api.sessions.take().await?;
+        trial::record(&mut session, &entry).await.map_err(|error| api.failed(&error))?;
+        let delivery = found(&api, &mut session, &entry.place.tenant_id, entry.delivery_id).await?;
+        session.keep();
+        Ok(delivery)
+    });
+    Ok(Json(Tried { delivery: DeliveryView::of(delivery.await?, tenant.is_operator()) }))
 }
 
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
