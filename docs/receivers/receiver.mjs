@@ -17,7 +17,10 @@ const secrets = () => readFileSync(process.env.SECRET_FILE, 'utf8').split('\n').
 const MOST = 1024 * 1024;
 const seen = new Set(); // In earnest: a unique index in the database that the lead goes into.
 
-const server = createServer(async (request, response) => {
+// A client that goes away in the middle is no reason to end.
+const server = createServer((request, response) => receive(request, response).catch(() => response.destroy()));
+
+async function receive(request, response) {
   const answer = (status) => response.writeHead(status, { Connection: 'close' }).end();
   const chunks = [];
   let length = 0;
@@ -34,6 +37,6 @@ const server = createServer(async (request, response) => {
   seen.add(key);
   answer(204); // At once; what takes longer comes afterwards.
   console.log(isNew ? event : 'again', leadId);
-});
+}
 
 server.listen(Number(process.env.PORT ?? 8080), '127.0.0.1', () => console.log(`listening on ${server.address().port}`));

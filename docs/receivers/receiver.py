@@ -31,7 +31,7 @@ def secrets() -> list[str]:
 class Receiver(BaseHTTPRequestHandler):
     def do_POST(self):
         length = self.headers.get("Content-Length", "")
-        if not length.isdigit():
+        if not (length.isascii() and length.isdigit()):
             return self.answer(411)
         if int(length) > MOST:
             return self.answer(413)

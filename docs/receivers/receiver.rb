@@ -48,7 +48,7 @@ def receive(client)
   is_new = SEEN.add?(lead)
   answer(client, '204 No Content') # At once; what takes longer comes afterwards.
   puts "#{is_new ? lead[1] : 'again'} #{lead[0]}"
-rescue SystemCallError, IOError
+rescue StandardError # A client that goes away in the middle, or sends what is no request.
   client.close
 end
 

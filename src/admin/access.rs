@@ -32,6 +32,9 @@ const GUESSES: f64 = 30.0;
 /// Guesses a second for ever.
 const GUESS_RATE: f64 = 1.0;
 
+/// Deliveries that a tenant may send again in a minute: as many as it may test.
+const SENDS: f64 = 10.0;
+
 /// Bearers that are counted at once; those that were still the longest are forgotten, which lets them off.
 const COUNTED: usize = 4_096;
 
@@ -41,6 +44,7 @@ pub(super) struct Access {
     origin: Option<Origin>,
     counted: Mutex<HashMap<Bearer, Bucket>>,
     guesses: Mutex<Bucket>,
+    sends: Mutex<HashMap<Bearer, Bucket>>,
 }
 
 impl Access {
@@ -51,6 +55,7 @@ impl Access {
             origin: config.origin.clone(),
             counted: Mutex::default(),
             guesses: Mutex::new(Bucket::full(GUESSES)),
+            sends: Mutex::default(),
         })
     }
 
@@ -105,13 +110,25 @@ impl Access {
 
     /// Counts a request of theirs.
     pub(super) fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
-        let mut counted = self.counted.lock().unwrap_or_else(PoisonError::into_inner);
+        let waited = counted(&self.counted, bearer, BURST, RATE);
+        waited.map_err(|wait| Problem::too_many("more requests than one token may make").wait(wait))
+    }
+
+    /// Counts a lead that they send again by hand.
+    pub(super) fn count_send(&self, bearer: &Bearer) -> Result<(), Problem> {
+        let waited = counted(&self.sends, bearer, SENDS, SENDS / 60.0);
+        waited.map_err(|wait| Problem::too_many("too much was sent again just now").wait(wait))
+    }
+}
+
+fn counted(buckets: &Mutex<HashMap<Bearer, Bucket>>, bearer: &Bearer, most: f64, rate: f64) -> Result<(), Duration> {
+    {
+        let mut counted = buckets.lock().unwrap_or_else(PoisonError::into_inner);
         if counted.len() >= COUNTED && !counted.contains_key(bearer) {
             let stillest = counted.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
             stillest.map(|bearer| counted.remove(&bearer));
         }
-        let bucket = counted.entry(bearer.clone()).or_insert_with(|| Bucket::full(BURST));
-        bucket.take(BURST, RATE).map_err(|wait| Problem::too_many("more requests than one token may make").wait(wait))
+        counted.entry(bearer.clone()).or_insert_with(|| Bucket::full(most)).take(most, rate)
     }
 }
 

@@ -11,7 +11,11 @@ pub(super) mod trial;
 pub(super) mod views;
 mod words;
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -55,8 +59,9 @@ const QUICK: Duration = Duration::from_secs(30);
 /// For one that waits for a receiver: an attempt takes a minute at most.
 pub(super) const SLOW: Duration = Duration::from_secs(90);
 
-/// Requests at once that wait for a receiver.
+/// Requests at once that wait for a receiver, and those of one tenant among them.
 const WAITING: usize = 16;
+const WAITING_OF_ONE: usize = 3;
 
 /// What every request needs.
 #[derive(Clone)]
@@ -66,6 +71,26 @@ pub(super) struct Api {
     pub(super) leads: Arc<Leads>,
     pub(super) access: Arc<Access>,
     waiting: Arc<Semaphore>,
+    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
+}
+
+/// Room for a request that waits for a receiver.
+struct Slot {
+    tenant: String,
+    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Drop for Slot {
+    fn drop(&mut self) {
+        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = waiting_of.get_mut(&self.tenant) {
+            *count -= 1;
+            if *count == 0 {
+                waiting_of.remove(&self.tenant);
+            }
+        }
+    }
 }
 
 #[derive(OpenApi)]
@@ -92,7 +117,14 @@ impl Api {
         leads: Arc<Leads>,
         access: Access,
     ) -> Self {
-        Self { sessions, pipeline, leads, access: Arc::new(access), waiting: Arc::new(Semaphore::new(WAITING)) }
+        Self {
+            sessions,
+            pipeline,
+            leads,
+            access: Arc::new(access),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            waiting_of: Arc::default(),
+        }
     }
 
     /// All of it, under `/v1`.
@@ -138,10 +170,17 @@ impl Api {
         Arc::clone(&self.pipeline.borrow())
     }
 
-    /// Room for a request that waits for a receiver.
-    fn slot(&self) -> Result<OwnedSemaphorePermit, Problem> {
-        let busy = |_| Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
-        self.waiting.clone().try_acquire_owned().map_err(busy)
+    /// Room for a request of `tenant`'s that waits for a receiver. One whose receiver hangs leaves room for the others.
+    fn slot(&self, tenant: &str) -> Result<Slot, Problem> {
+        let busy = || Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
+        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
+        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
+        let count = waiting_of.entry(tenant.to_owned()).or_default();
+        if *count >= WAITING_OF_ONE {
+            return Err(busy());
+        }
+        *count += 1;
+        Ok(Slot { tenant: tenant.to_owned(), waiting_of: Arc::clone(&self.waiting_of), _permit: permit })
     }
 
     /// A statement failed.

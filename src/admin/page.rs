@@ -170,6 +170,12 @@ impl FromRequest<Api> for Fields {
 }
 
 impl Fields {
+    /// The words of an address, without what PostgreSQL's texts cannot hold.
+    fn of_query(query: Option<&str>) -> Self {
+        let words = form_urlencoded::parse(query.unwrap_or_default().as_bytes());
+        Self(words.map(|(name, value)| (name.into_owned(), value.replace('\0', ""))).collect())
+    }
+
     fn first(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
     }

@@ -22,6 +22,9 @@ use crate::{
 /// Connections at once: those who look at a page are few, and the database is the application's.
 const MOST: usize = 4;
 
+/// What nobody waits for any more is not to go on at the server.
+const LIMIT: &str = "SET statement_timeout = '25s'";
+
 /// Nobody waits longer for a session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
@@ -67,7 +70,13 @@ impl Sessions {
             Some(session) => session,
             None => {
                 let opened = timeout(PATIENCE, connect::connect(&self.database.url, &self.database)).await;
-                Session::new(opened.map_err(|_| NoSession::Silent)??)
+                let mut session = Session::new(opened.map_err(|_| NoSession::Silent)??);
+                // Behind a pooler it would be somebody else's setting next.
+                if !session.shared().is_pooled() {
+                    let limited = session.client().batch_execute(LIMIT).await;
+                    limited.map_err(|_| NoSession::Silent)?;
+                }
+                session
             }
         };
         Ok(Taken { session, kept: Arc::clone(&self.idle), _permit: permit })

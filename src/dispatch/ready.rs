@@ -100,6 +100,12 @@ impl Dispatcher {
         }
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
         self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
+        // Also where nothing is to be claimed: what a standby that took over does not know of is for us to tell it.
+        if let Some(place) = &ready.claimer.place
+            && !self.ask(place.is_here(ready.session.shared())).await?
+        {
+            return Err("the pooler leads to another server, or to one that has taken over".to_owned());
+        }
         (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
         Ok(())
     }

@@ -186,6 +186,10 @@ async fn each_sample_takes_what_is_sent_and_refuses_everything_else() {
             continue;
         }
         let sample = Sample::start(file, &setup, &secrets).await;
+        for head in ["Content-Length: 100", "Content-Length: -5", "Content-Length: \u{b2}"] {
+            let mut aborted = TcpStream::connect(("127.0.0.1", sample.port)).unwrap();
+            let _ = aborted.write_all(format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\nabc").as_bytes());
+        }
         for (what, body, signature) in refused(&deliveries[0], &deliveries[1]) {
             let status = sample.post(&body, &headers(&deliveries[0], signature.as_deref()));
             assert_eq!(status, 401, "{file}, {what}");
@@ -268,6 +272,15 @@ async fn the_shell_verifies_what_was_kept_in_files() {
         fs::write(&body, &delivery.body).unwrap();
         assert!(verify(delivery.header("x-wilow-signature").unwrap()));
     }
+    let signature = deliveries[1].header("x-wilow-signature").unwrap();
+    let without_openssl = Command::new("/bin/sh")
+        .args([format!("{SAMPLES}/verify.sh").as_str(), secrets.to_str().unwrap(), body.to_str().unwrap(), signature])
+        .env("PATH", "/nowhere")
+        .output()
+        .unwrap();
+    assert_eq!(without_openssl.status.code(), Some(1), "what cannot be computed is not verified");
+    fs::remove_file(&body).unwrap();
+    assert!(!verify("sha256=") && !verify(signature), "without a body nothing is verified");
     for (what, changed, signature) in refused(&deliveries[0], &deliveries[1]) {
         fs::write(&body, &changed).unwrap();
         assert!(!verify(signature.as_deref().unwrap_or_default()), "{what}");

@@ -6,16 +6,17 @@ use axum::{
     http::StatusCode,
 };
 use jiff::Timestamp;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::{
     Api, Query, Tenant, Who, audit,
+    body::{Body, Members},
     endpoint::vouch,
     operator_only, to_the_end,
     trial::unreadable,
-    views::{DeliveryView, OF_A_NETWORK},
+    views::{DeliveryView, OF_A_NETWORK, UNUSABLE},
     words::{EventWord, FailureWord, StatusWord},
 };
 use crate::{
@@ -24,7 +25,7 @@ use crate::{
         sessions::Taken,
     },
     control::{
-        again::{self, Failed},
+        again::{self, Failed, Unsent},
         filter::{self, Words},
     },
     dispatch::guard,
@@ -79,6 +80,17 @@ pub(super) struct FilterParams {
     /// So many at most.
     #[param(minimum = 1, maximum = 500)]
     limit: Option<u32>,
+}
+
+/// How it is to be sent again.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = Redelivery)]
+#[serde(deny_unknown_fields)]
+#[expect(dead_code, reason = "it describes: what comes is read member by member, for every fault to be found")]
+pub(super) struct AgainSchema {
+    /// Also where it was sent again before.
+    #[schema(nullable = false)]
+    again: Option<bool>,
 }
 
 /// Lists all tenants' deliveries, the newest first. For the operator.
@@ -201,19 +213,30 @@ pub(in crate::admin) async fn show(
     Ok(Json(Explained { meaning: delivery.meaning(), delivery, same_event }))
 }
 
-/// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Also where it
-/// was sent again before.
+/// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Where it was sent
+/// again before and not refused, only with `again`. A tenant may do so ten times a minute.
 #[utoipa::path(post, path = "/v1/tenants/{tenant}/deliveries/{delivery}/redeliver", tag = "deliveries", params(
     super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Any delivery of the event.")),
+    request_body = Option<AgainSchema>,
     responses((status = 201, body = DeliveryView)))]
 pub(in crate::admin) async fn redeliver(
     State(api): State<Api>,
     tenant: Tenant,
     Path((_, id)): Path<(String, String)>,
+    Body(body): Body,
 ) -> Result<(StatusCode, Json<DeliveryView>), Problem> {
     let id = read_id(&id)?;
+    let mut members = Members::new(&[], body);
+    let insisted = members.boolean("again").unwrap_or(false);
+    let faults = members.end();
+    if !faults.is_empty() {
+        return Err(Problem::invalid(faults));
+    }
     let pipeline = api.pipeline();
-    let slot = api.slot()?;
+    let slot = api.slot(&tenant.id)?;
+    if !tenant.is_operator() {
+        api.access.count_send(&tenant.bearer)?;
+    }
     let mut session = api.sessions.take().await?;
     let one = found(&api, &mut session, &tenant.id, id).await?;
     if one.is_test {
@@ -227,9 +250,12 @@ pub(in crate::admin) async fn redeliver(
     let all = delivery_list::of_event(&mut session, &one).await.map_err(|error| api.failed(&error))?;
     let first = all.into_iter().find(|delivery| delivery.redelivery_of.is_none()).ok_or_else(gone)?;
     let endpoint = again::endpoint(&mut session, &pipeline, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    let endpoint = endpoint.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
+    let endpoint = endpoint.map_err(|unsent| match unsent {
+        Unsent::Unusable(_) if !tenant.is_operator() => Problem::conflict(UNUSABLE),
+        unsent => Problem::conflict(unsent.to_string()),
+    })?;
     let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
-    let prepared = again::prepare(&mut session, &mapped, &first, true).await.map_err(|error| match error {
+    let prepared = again::prepare(&mut session, &mapped, &first, insisted).await.map_err(|error| match error {
         Failed::Database(error) => api.failed(&error),
         Failed::Leads(error) => unreadable(&error),
     })?;

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
-use super::body::Members;
+use super::{Tenant, body::Members, views::UNUSABLE};
 use crate::{
     admin::problem::FieldFault,
     control::draft::{Changes, Fault, Input, Part, Refused, Sealed, Stored},
@@ -56,13 +56,14 @@ struct Place {
     /// The given headers' names, in their order.
     headers: Vec<String>,
     unread: Vec<FieldFault>,
+    is_operator: bool,
 }
 
 impl Draft {
     /// Reads and checks the draft of `tenant` that stands at `path` in the body.
     pub(super) fn read(
         pipeline: &Pipeline,
-        tenant: &str,
+        tenant: &Tenant,
         path: &'static [&'static str],
         body: Map<String, Value>,
     ) -> Self {
@@ -89,8 +90,8 @@ impl Draft {
                 members.fault(&["preset"], format!("is not known: it is one of {known}"));
             }
         }
-        let changes = Changes::check(tenant, input, pipeline.resolver().policy(), pipeline.header_prefix());
-        Self { changes, place: Place { path, headers, unread: members.end() } }
+        let changes = Changes::check(&tenant.id, input, pipeline.resolver().policy(), pipeline.header_prefix());
+        Self { changes, place: Place { path, headers, unread: members.end(), is_operator: tenant.is_operator() } }
     }
 
     /// Resolves a new URL's host, as a save does. Tenants are not told what names lead to.
@@ -152,6 +153,13 @@ fn read_headers(given: Map<String, Value>, input: &mut Input, members: &mut Memb
     names
 }
 
+/// Why a URL is refused, without what the operator has set or could set.
+fn without_settings(text: &str) -> String {
+    let why = text.split("; `egress").next().unwrap_or_default();
+    let is_ours = !why.contains("egress.");
+    if is_ours { why.to_owned() } else { "it is not sent there: the URL must lead to a public address".to_owned() }
+}
+
 impl Place {
     fn all(&self, faults: &[Fault]) -> Vec<FieldFault> {
         self.unread.iter().cloned().chain(faults.iter().map(|fault| self.field(fault))).collect()
@@ -161,11 +169,13 @@ impl Place {
         let at = |names: &[&str]| FieldFault::at(&[self.path, names].concat(), text.as_str());
         match part {
             Part::Tenant => FieldFault::of("tenant", text.as_str()),
-            Part::Url => at(&["url"]),
+            Part::Url if self.is_operator => at(&["url"]),
+            Part::Url => FieldFault::at(&[self.path, &["url"]].concat(), without_settings(text)),
             Part::Header(position) => match position.and_then(|position| self.headers.get(position - 1)) {
                 Some(name) => at(&["headers", name]),
                 None => at(&["headers"]),
             },
+            Part::StoredHeaders if !self.is_operator => FieldFault::at(&[self.path, &["headers"]].concat(), UNUSABLE),
             Part::StoredHeaders => {
                 let text =
                     format!("{text}: drop them all, by null in place of the object, and then give all of them again");

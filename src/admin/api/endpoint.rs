@@ -107,7 +107,7 @@ pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<
     request_body = Option<draft::Schema>, responses((status = 200, body = Valid)))]
 pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
     let pipeline = api.pipeline();
-    let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
+    let mut draft = Draft::read(&pipeline, &tenant, &[], body);
     draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
     let mut session = api.sessions.take().await?;
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
@@ -145,7 +145,7 @@ pub(in crate::admin) async fn lay(
     body: Map<String, Value>,
 ) -> Result<(bool, EndpointRow, Saved), Problem> {
     let pipeline = api.pipeline();
-    let mut draft = Draft::read(&pipeline, &tenant.id, &[], body);
+    let mut draft = Draft::read(&pipeline, tenant, &[], body);
     draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
     let mut session = api.sessions.take().await?;
     if draft.is_refused() {

@@ -14,10 +14,13 @@ use crate::{
 };
 
 /// Busiest tenants that are named.
-const TENANTS: u32 = 100;
+pub(in crate::admin) const TENANTS: u32 = 100;
 
 /// Kinds of failures that are named.
 const KINDS: i64 = 20;
+
+/// What is looked at at most.
+const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
 
 /// Stretches that a span is cut into at most.
 const STRETCHES: i64 = 60;
@@ -118,8 +121,8 @@ pub(in crate::admin) async fn of_tenant(
 async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: bool) -> Result<Json<Stats>, Problem> {
     let span = read(query, tenant_id)?;
     let length = span.until.duration_since(span.since).as_secs();
-    let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(365 * 86_400);
-    #[expect(clippy::cast_precision_loss, reason = "at most a year in seconds")]
+    let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(30 * 86_400);
+    #[expect(clippy::cast_precision_loss, reason = "at most 30 days in seconds")]
     let seconds = stretch_s as f64;
     let mut session = api.sessions.take().await?;
     let failed = |error| api.failed(&error);
@@ -156,6 +159,9 @@ fn read(query: &Query, tenant_id: Option<String>) -> Result<Span, Problem> {
     let since = at("since", now - SignedDuration::from_hours(24));
     // Up to the second, so that what has just ended counts.
     let until = at("until", now + SignedDuration::from_secs(1));
+    if faults.is_empty() && until.duration_since(since) > LONGEST {
+        faults.push(FieldFault::of("since", "is more than a year before until"));
+    }
     if faults.is_empty() && since >= until {
         faults.push(FieldFault::of("since", format!("{since} is not before until {until}")));
     }

@@ -12,7 +12,7 @@ use super::{
     draft::{self, Draft},
     endpoint::{not_applied, vouch},
     to_the_end,
-    views::DeliveryView,
+    views::{DeliveryView, UNUSABLE},
     words::EventWord,
 };
 use crate::{
@@ -108,15 +108,16 @@ pub(in crate::admin) async fn test(
     let (draft, mut members) = read(body);
     let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
     let pipeline = api.pipeline();
-    let draft = Draft::read(&pipeline, &tenant.id, &["draft"], draft);
+    let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
     // Counted before a session is taken: a Test waits for somebody's receiver.
-    let slot = api.slot()?;
+    let slot = api.slot(&tenant.id)?;
     let mut session = api.sessions.take().await?;
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
     vouch(&api, &mut session, &pipeline).await?;
     let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
-    let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint).map_err(|obstacles| untried(&obstacles))?;
+    let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint);
+    let endpoint = endpoint.map_err(|obstacles| untried(&obstacles, tenant.is_operator()))?;
     let begun = trial::begin(&mut session, &tenant.id, kind).await.map_err(|error| api.failed(&error))?;
     session.keep();
     let begun = begun.map_err(|wait| Problem::too_many("the endpoint was tested too often just now").wait(wait))?;
@@ -145,7 +146,7 @@ pub(in crate::admin) async fn preview(
     let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
     let last = members.count("last", MOST_LEADS).unwrap_or(3);
     let pipeline = api.pipeline();
-    let draft = Draft::read(&pipeline, &tenant.id, &["draft"], draft);
+    let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
     let mut session = api.sessions.take().await?;
     let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
@@ -178,7 +179,7 @@ fn refuse(members: Members<'_>, draft: &Draft) -> Result<(), Problem> {
 }
 
 /// Why a draft cannot be tried, as faults of its parts.
-fn untried(obstacles: &[Obstacle]) -> Problem {
+fn untried(obstacles: &[Obstacle], is_operator: bool) -> Problem {
     let at = |needed: &Needed, text: &str| match needed {
         Needed::Url => FieldFault::at(&["draft", "url"], text),
         Needed::Secret => FieldFault::at(&["draft"], format!("the secret: {text}")),
@@ -189,6 +190,7 @@ fn untried(obstacles: &[Obstacle]) -> Problem {
         Obstacle::Unopened(needed, _) => {
             at(needed, "what is stored cannot be opened: set it anew, or ask the operator")
         }
+        Obstacle::Unusable(_) if !is_operator => FieldFault::at(&["draft"], UNUSABLE),
         Obstacle::Unusable(unusable) => FieldFault::at(&["draft"], format!("cannot be used: {}", unusable.error)),
     };
     Problem::invalid(obstacles.iter().map(fault).collect())

@@ -144,6 +144,9 @@ pub(in crate::admin) struct DeliveryView {
 /// What a tenant is told of everything that goes wrong before an HTTP status: else Test would be a port scanner.
 const COULD_NOT_CONNECT: &str = "could not connect";
 
+/// What a tenant is told where what is stored cannot be used: why is the operator's.
+pub(super) const UNUSABLE: &str = "what is stored cannot be used: set it anew, or ask the operator";
+
 /// The failures that would tell of a network: where a name leads, what listens there, and what not.
 pub(super) const OF_A_NETWORK: [Failure; 6] =
     [Failure::Timeout, Failure::Dns, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Blocked];
@@ -154,11 +157,20 @@ impl DeliveryView {
         let mut shown = Self::whole(delivery);
         if !is_operator {
             shown.address = None;
+            if [Failure::Secret, Failure::Headers]
+                .iter()
+                .any(|sealed| shown.failure.as_deref() == Some(sealed.as_str()))
+            {
+                shown.error = Some(UNUSABLE.to_owned());
+            }
             let is_of_a_network = |word: &str| OF_A_NETWORK.iter().any(|failure| failure.as_str() == word);
             if shown.http_status.is_none() && shown.failure.as_deref().is_some_and(is_of_a_network) {
                 shown.is_veiled = true;
                 shown.failure = Some(Failure::Connect.as_str().to_owned());
                 shown.error = Some(COULD_NOT_CONNECT.to_owned());
+                // Nor how long it took, nor whether it got so far as to be sent.
+                shown.sent_at = None;
+                shown.finished_at = shown.finished_at.get(..19).map_or_else(String::new, |second| format!("{second}Z"));
                 (shown.dns_us, shown.connect_us, shown.first_byte_us, shown.total_us) = (None, None, None, None);
             }
         }

@@ -6,9 +6,10 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
+use serde_json::Map;
 
-use super::{Api, Message, Refused, Visited, milliseconds, page, path_of, readable, segment, tone};
-use crate::admin::api::{Tenant, deliveries, views::DeliveryView};
+use super::{Api, Fields, Message, Refused, Visited, milliseconds, page, path_of, readable, segment, tone};
+use crate::admin::api::{Tenant, body::Body, deliveries, views::DeliveryView};
 
 #[derive(Template)]
 #[template(path = "delivery.html", config = "src/admin/page/askama.toml")]
@@ -22,6 +23,7 @@ struct DeliveryPage {
     facts: Vec<(&'static str, String)>,
     others: Vec<Other>,
     is_test: bool,
+    was_sent_again: bool,
     here: String,
     back: String,
 }
@@ -46,10 +48,13 @@ pub(super) async fn redeliver(
     State(api): State<Api>,
     Visited(tenant): Visited,
     Path((name, id)): Path<(String, String)>,
+    fields: Fields,
 ) -> Result<Response, Refused> {
     let path = Path((name.clone(), id.clone()));
+    // Whoever saw that it was sent again means it.
+    let body = Body(Map::from_iter([("again".to_owned(), (fields.first("again") == "yes").into())]));
     let same = Tenant { id: tenant.id.clone(), bearer: tenant.bearer.clone() };
-    match deliveries::redeliver(State(api.clone()), same, path).await {
+    match deliveries::redeliver(State(api.clone()), same, path, body).await {
         Ok((_, sent)) => Ok(Redirect::to(&link(&tenant.id, &sent.0.delivery_id)).into_response()),
         Err(problem) => {
             let message = Message::bad(format!("Nothing was sent: {}", problem.detail()));
@@ -81,6 +86,8 @@ async fn shown(
         facts: facts(&explained.delivery),
         others: explained.same_event.iter().map(other).collect(),
         is_test: explained.delivery.is_test,
+        was_sent_again: explained.delivery.redelivery_of.is_some()
+            || explained.same_event.iter().any(|other| other.redelivery_of.is_some()),
         here: link(&tenant_id, &id),
         back: path_of(&tenant_id),
         tenant: tenant_id,

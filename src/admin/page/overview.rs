@@ -8,7 +8,6 @@ use axum::{
     http::StatusCode,
     response::{IntoResponse, Redirect, Response},
 };
-use url::form_urlencoded;
 
 use super::{Api, Fields, Refused, Signed, page, path_of, segment};
 use crate::{
@@ -45,28 +44,31 @@ pub(super) async fn show(
     if let Bearer::Tenant(tenant) = &bearer {
         return Ok(Redirect::to(&path_of(tenant)).into_response());
     }
-    let words = form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect();
+    let words = Fields::of_query(query.as_deref()).0;
     let listed = endpoint::list(State(api.clone()), Who(bearer.clone()), Page(Query(words))).await?.0;
     let told = stats::all(State(api), Who(bearer), Query(Vec::new())).await?.0;
+    let is_cut = told.tenants.len() >= stats::TENANTS as usize;
     let figures: HashMap<_, _> =
         told.tenants.into_iter().filter_map(|one| Some((one.tenant_id.clone()?, one))).collect();
-    let rows = listed.endpoints.iter().map(|endpoint| row(endpoint, figures.get(&endpoint.tenant_id))).collect();
+    let rows =
+        listed.endpoints.iter().map(|endpoint| row(endpoint, figures.get(&endpoint.tenant_id), is_cut)).collect();
     let next = listed.next.map(|tenant| format!("/admin?after={}", segment(&tenant)));
     Ok(page(StatusCode::OK, &Overview { is_operator: true, all: told.all.counts, rows, next }))
 }
 
 /// A tenant that has no endpoint yet is in no list.
 pub(super) async fn open(_: Signed, RawQuery(query): RawQuery) -> Redirect {
-    let fields = Fields(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect());
+    let fields = Fields::of_query(query.as_deref());
     Redirect::to(&path_of(fields.first("tenant")))
 }
 
-fn row(endpoint: &EndpointView, figures: Option<&stats::Figures>) -> Row {
+fn row(endpoint: &EndpointView, figures: Option<&stats::Figures>, is_cut: bool) -> Row {
     let counts = figures.map(|figures| (figures.counts.delivered, figures.counts.failed + figures.counts.interrupted));
     let (delivered, failed) = counts.unwrap_or_default();
     let (health, tone) = match (endpoint.takes_leads, endpoint.enabled, delivered, failed) {
         (false, false, ..) => ("off", "muted"),
         (false, true, ..) => ("not set up", "muted"),
+        (true, _, 0, 0) if is_cut && figures.is_none() => ("not among the busiest", "muted"),
         (true, _, 0, 0) => ("nothing yet", "muted"),
         (true, _, _, 0) => ("well", "good"),
         (true, _, 0, _) => ("failing", "bad"),

@@ -7,9 +7,10 @@ if (signIn) {
   // An application's link: /admin/sign-in#TOKEN. What follows the # is sent to nobody; it leaves the address at once.
   const take = () => {
     if (location.hash.length < 2) return;
-    signIn.elements.token.value = decodeURIComponent(location.hash.slice(1));
+    signIn.elements.token.value = location.hash.slice(1);
     history.replaceState(null, '', location.pathname);
-    signIn.submit();
+    // Whoever is signed in already is asked first: a link of somebody's would else put them into another tenant's settings.
+    if (!signIn.dataset.signedIn) signIn.submit();
   };
   take();
   addEventListener('hashchange', take);
@@ -36,17 +37,21 @@ if (form) {
     });
   }
 
+  // What a body depends on; credentials stay where they are.
+  const FOLLOWED = ['template', 'omit_empty', 'event'];
   let waiting;
   let asked = 0;
   const follow = () => {
     clearTimeout(waiting);
     waiting = setTimeout(async () => {
       const mine = ++asked;
-      const answer = await fetch(form.dataset.preview, { method: 'POST', body: new URLSearchParams(new FormData(form)) });
+      const sent = new URLSearchParams();
+      for (const [name, value] of new FormData(form)) if (FOLLOWED.includes(name)) sent.append(name, value);
+      const answer = await fetch(form.dataset.preview, { method: 'POST', body: sent });
       const text = await answer.text();
-      // A newer one is on its way, or the session is over.
-      if (mine === asked && answer.ok) document.getElementById('preview').innerHTML = text;
+      // A newer one is on its way, or the session is over and this is the page to sign in.
+      if (mine === asked && answer.ok && !answer.redirected) document.getElementById('preview').innerHTML = text;
     }, 400);
   };
-  for (const name of ['template', 'omit_empty', 'event']) form.elements[name].addEventListener('input', follow);
+  for (const name of FOLLOWED) form.elements[name].addEventListener('input', follow);
 }

@@ -17,11 +17,17 @@ const COOKIE: &str = "lead_webhook_session";
 #[template(path = "sign_in.html", config = "src/admin/page/askama.toml")]
 struct SignIn<'a> {
     problem: Option<&'a str>,
+    signed_in: Option<String>,
 }
 
 /// The form.
-pub(super) async fn ask() -> Response {
-    page(StatusCode::OK, &SignIn { problem: None })
+pub(super) async fn ask(State(api): State<Api>, headers: HeaderMap) -> Response {
+    let session = cookie(&headers).and_then(|session| api.access.tokens().of_session(session, Timestamp::now()).ok());
+    let signed_in = session.map(|bearer| match bearer {
+        Bearer::Operator => "the operator".to_owned(),
+        Bearer::Tenant(tenant) => format!("tenant {tenant}"),
+    });
+    page(StatusCode::OK, &SignIn { problem: None, signed_in })
 }
 
 /// Whoever has a token gets in; what the browser keeps is for this page alone.
@@ -33,7 +39,10 @@ pub(super) async fn sign_in(State(api): State<Api>, request: Request) -> Result<
     let token = fields.first("token").trim();
     let bearer = match api.access.of_token(token) {
         Ok(bearer) => bearer,
-        Err(problem) => return Ok(page(problem.status(), &SignIn { problem: Some(problem.detail()) })),
+        Err(problem) => {
+            let asked = SignIn { problem: Some(problem.detail()), signed_in: None };
+            return Ok(page(problem.status(), &asked));
+        }
     };
     let (session, kept) = api.access.tokens().session(token, &bearer, Timestamp::now());
     let to = match &bearer {

@@ -8,7 +8,6 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde_json::{Map, json};
-use url::form_urlencoded;
 
 use super::{
     Api, Fields, Message, Refused, Visited, chart, delivery, form::Form, milliseconds, page, path_of, readable,
@@ -143,7 +142,7 @@ pub(super) async fn show(
     Visited(tenant): Visited,
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
-    let words = Fields(form_urlencoded::parse(query.unwrap_or_default().as_bytes()).into_owned().collect());
+    let words = Fields::of_query(query.as_deref());
     let is_new = words.0.is_empty();
     let filter = Filter {
         status: words.first("status").to_owned(),
