@@ -215,11 +215,12 @@ impl Loop {
         self.daemons[one].signal("CONT");
     }
 
+    /// One that has ended by itself meanwhile is as good as well: nobody takes it for dead for another 30 s. (To ask for its
+    /// end would be the end of its process id, which a fault may still name.)
     fn look_who_is_well(&mut self) {
         let now = Timestamp::now();
-        for daemon in &mut self.daemons {
-            if !daemon.has_ended()
-                && !self.frozen_for_long.contains(&daemon.id())
+        for daemon in &self.daemons {
+            if !self.frozen_for_long.contains(&daemon.id())
                 && let Some(instance) = instance_of(daemon)
             {
                 self.well_until.insert(instance, now);
