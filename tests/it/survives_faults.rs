@@ -215,8 +215,7 @@ impl Loop {
         self.daemons[one].signal("CONT");
     }
 
-    /// One that has ended by itself meanwhile is as good as well: nobody takes it for dead for another 30 s. (To ask for its
-    /// end would be the end of its process id, which a fault may still name.)
+    /// One that has ended by itself since it was asked for is as good as well: nobody takes it for dead for another 30 s.
     fn look_who_is_well(&mut self) {
         let now = Timestamp::now();
         for daemon in &self.daemons {
@@ -242,6 +241,8 @@ impl Loop {
         for _ in 0..rounds {
             self.insert().await;
             sleep(Duration::from_millis(self.dice.roll(PEACE))).await;
+            // First those that have ended by themselves, which may be half a minute ago.
+            self.revive().await;
             self.look_who_is_well();
             self.fault(server_too).await;
             self.revive().await;
