@@ -20,20 +20,14 @@ use crate::{
     control::token::{Bearer, Tokens},
 };
 
-/// Requests that one bearer may have made at once, after it was still for a while.
-const BURST: f64 = 60.0;
+/// Requests of one bearer.
+const REQUESTS: Limit = Limit { most: 60.0, rate: 20.0 };
 
-/// Requests a second that each may make for ever.
-const RATE: f64 = 20.0;
+/// Tokens that are not valid, from all sides together: guesses are many.
+const GUESSES: Limit = Limit { most: 30.0, rate: 1.0 };
 
-/// Tokens that were not valid, from all sides together: guesses are many.
-const GUESSES: f64 = 30.0;
-
-/// Guesses a second for ever.
-const GUESS_RATE: f64 = 1.0;
-
-/// Deliveries that a tenant may send again in a minute: as many as it may test.
-const SENDS: f64 = 10.0;
+/// Deliveries that one bearer sends again: as many as it may test.
+const SENDS: Limit = Limit { most: 10.0, rate: 10.0 / 60.0 };
 
 /// Bearers that are counted at once; those that were still the longest are forgotten, which lets them off.
 const COUNTED: usize = 4_096;
@@ -42,8 +36,8 @@ const COUNTED: usize = 4_096;
 pub(super) struct Access {
     tokens: Tokens,
     origin: Option<Origin>,
-    counted: Mutex<HashMap<Bearer, Bucket>>,
     guesses: Mutex<Bucket>,
+    requests: Mutex<HashMap<Bearer, Bucket>>,
     sends: Mutex<HashMap<Bearer, Bucket>>,
 }
 
@@ -53,8 +47,8 @@ impl Access {
         Some(Self {
             tokens: Tokens::new(config.token.as_ref()?),
             origin: config.origin.clone(),
-            counted: Mutex::default(),
-            guesses: Mutex::new(Bucket::full(GUESSES)),
+            guesses: Mutex::new(Bucket::full(&GUESSES)),
+            requests: Mutex::default(),
             sends: Mutex::default(),
         })
     }
@@ -101,7 +95,7 @@ impl Access {
     /// Whose token it is; whoever guesses is slowed down.
     pub(super) fn of_token(&self, token: &str) -> Result<Bearer, Problem> {
         self.tokens.bearer(token, Timestamp::now()).map_err(|invalid| {
-            match self.guesses.lock().unwrap_or_else(PoisonError::into_inner).take(GUESSES, GUESS_RATE) {
+            match self.guesses.lock().unwrap_or_else(PoisonError::into_inner).take(&GUESSES) {
                 Ok(()) => Problem::challenge(invalid.to_string()),
                 Err(wait) => Problem::too_many("too many tokens were not valid").wait(wait),
             }
@@ -110,26 +104,25 @@ impl Access {
 
     /// Counts a request of theirs.
     pub(super) fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
-        let waited = counted(&self.counted, bearer, BURST, RATE);
+        let waited = counted(&self.requests, bearer, &REQUESTS);
         waited.map_err(|wait| Problem::too_many("more requests than one token may make").wait(wait))
     }
 
     /// Counts a lead that they send again by hand.
     pub(super) fn count_send(&self, bearer: &Bearer) -> Result<(), Problem> {
-        let waited = counted(&self.sends, bearer, SENDS, SENDS / 60.0);
+        let waited = counted(&self.sends, bearer, &SENDS);
         waited.map_err(|wait| Problem::too_many("too much was sent again just now").wait(wait))
     }
 }
 
-fn counted(buckets: &Mutex<HashMap<Bearer, Bucket>>, bearer: &Bearer, most: f64, rate: f64) -> Result<(), Duration> {
-    {
-        let mut counted = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-        if counted.len() >= COUNTED && !counted.contains_key(bearer) {
-            let stillest = counted.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
-            stillest.map(|bearer| counted.remove(&bearer));
-        }
-        counted.entry(bearer.clone()).or_insert_with(|| Bucket::full(most)).take(most, rate)
+/// Takes one from the bearer's bucket, or says how long to wait for it.
+fn counted(buckets: &Mutex<HashMap<Bearer, Bucket>>, bearer: &Bearer, limit: &Limit) -> Result<(), Duration> {
+    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
+    if buckets.len() >= COUNTED && !buckets.contains_key(bearer) {
+        let stillest = buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
+        stillest.map(|bearer| buckets.remove(&bearer));
     }
+    buckets.entry(bearer.clone()).or_insert_with(|| Bucket::full(limit)).take(limit)
 }
 
 /// Whether `host`, a Host header, is one of this host's own names.
@@ -159,21 +152,27 @@ pub(super) async fn let_in(State(access): State<Arc<Access>>, mut request: Reque
     next.run(request).await
 }
 
-/// So many at once, and then so many a second.
+/// So many at once, after it was still for a while, and then so many a second.
+struct Limit {
+    most: f64,
+    rate: f64,
+}
+
+/// What is left of a [`Limit`].
 struct Bucket {
     left: f64,
     at: Instant,
 }
 
 impl Bucket {
-    fn full(most: f64) -> Self {
-        Self { left: most, at: Instant::now() }
+    fn full(limit: &Limit) -> Self {
+        Self { left: limit.most, at: Instant::now() }
     }
 
     /// Takes one, or says how long to wait for it.
-    fn take(&mut self, most: f64, rate: f64) -> Result<(), Duration> {
+    fn take(&mut self, Limit { most, rate }: &Limit) -> Result<(), Duration> {
         let now = Instant::now();
-        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * rate).min(most);
+        self.left = (self.left + now.duration_since(self.at).as_secs_f64() * rate).min(*most);
         self.at = now;
         if self.left < 1.0 {
             return Err(Duration::from_secs_f64((1.0 - self.left) / rate));
@@ -249,7 +248,7 @@ mod tests {
         for n in 0..COUNTED + 10 {
             assert!(ours.count(&Bearer::Tenant(n.to_string())).is_ok());
         }
-        assert_eq!(ours.counted.lock().unwrap().len(), COUNTED);
+        assert_eq!(ours.requests.lock().unwrap().len(), COUNTED);
     }
 
     #[test]

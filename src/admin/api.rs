@@ -257,6 +257,7 @@ fn operator_only(bearer: &Bearer) -> Result<(), Problem> {
 }
 
 /// The path's tenant, which the bearer may ask of: no handler has it otherwise.
+#[derive(Clone)]
 pub(super) struct Tenant {
     pub(super) id: String,
     pub(super) bearer: Bearer,
@@ -273,7 +274,9 @@ struct TenantParam {
 
 impl Tenant {
     /// The path's tenant, where the bearer may ask of it.
-    pub(super) fn of(bearer: Bearer, params: &RawPathParams) -> Result<Self, Problem> {
+    pub(super) async fn of(bearer: Bearer, parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, api).await;
+        let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
         let tenant = params.iter().find(|(name, _)| *name == "tenant").map(|(_, value)| value.to_owned());
         let id = tenant.unwrap_or_default();
         if matches!(&bearer, Bearer::Tenant(own) if *own != id) {
@@ -295,9 +298,7 @@ impl FromRequestParts<Api> for Tenant {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Problem> {
         let Who(bearer) = Who::from_request_parts(parts, api).await?;
-        let params = RawPathParams::from_request_parts(parts, api).await;
-        let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
-        Self::of(bearer, &params)
+        Self::of(bearer, parts, api).await
     }
 }
 

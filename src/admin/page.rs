@@ -12,7 +12,7 @@ use askama::Template;
 use axum::{
     Router,
     body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, RawPathParams, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
     middleware,
     response::{Html, IntoResponse, Redirect, Response},
@@ -150,9 +150,7 @@ impl FromRequestParts<Api> for Visited {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
         let Signed(bearer) = Signed::from_request_parts(parts, api).await?;
-        let params = RawPathParams::from_request_parts(parts, api).await;
-        let params = params.map_err(|_| Problem::malformed("the path is no UTF-8"))?;
-        Ok(Self(Tenant::of(bearer, &params)?))
+        Ok(Self(Tenant::of(bearer, parts, api).await?))
     }
 }
 

@@ -245,11 +245,6 @@ impl Changes {
         }
     }
 
-    /// Takes faults up that the caller found.
-    pub fn refuse(&mut self, faults: impl IntoIterator<Item = Fault>) {
-        self.faults.extend(faults);
-    }
-
     /// Whether anything is wrong already: nothing will be saved then.
     pub fn are_refused(&self) -> bool {
         !self.faults.is_empty()

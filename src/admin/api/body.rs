@@ -78,61 +78,48 @@ impl<'a> Members<'a> {
         self.members.remove(name)
     }
 
+    /// As `read` has it; what it does not take is refused with what it `must` be.
+    fn read<T>(&mut self, name: &'static str, must: &str, read: impl FnOnce(Value) -> Option<T>) -> Option<T> {
+        let value = read(self.take(name)?);
+        if value.is_none() {
+            self.fault(&[name], format!("must be {must}"));
+        }
+        value
+    }
+
     /// A text; `Some(None)`: null, where that means something.
     pub(super) fn text_or_null(&mut self, name: &'static str) -> Option<Option<String>> {
-        match self.take(name)? {
+        self.read(name, "a string, or null", |value| match value {
             Value::String(text) => Some(Some(text)),
             Value::Null => Some(None),
-            _ => {
-                self.fault(&[name], "must be a string, or null");
-                None
-            }
-        }
+            _ => None,
+        })
     }
 
     /// A text.
     pub(super) fn text(&mut self, name: &'static str) -> Option<String> {
-        match self.take(name)? {
-            Value::String(text) => Some(text),
-            _ => {
-                self.fault(&[name], "must be a string");
-                None
-            }
-        }
+        self.read(name, "a string", |value| if let Value::String(text) = value { Some(text) } else { None })
     }
 
     /// True or false.
     pub(super) fn boolean(&mut self, name: &'static str) -> Option<bool> {
-        match self.take(name)? {
-            Value::Bool(value) => Some(value),
-            _ => {
-                self.fault(&[name], "must be true or false");
-                None
-            }
-        }
+        self.read(name, "true or false", |value| value.as_bool())
     }
 
     /// A whole number of milliseconds; `Some(None)`: null.
     pub(super) fn milliseconds_or_null(&mut self, name: &'static str) -> Option<Option<Duration>> {
-        match self.take(name)? {
+        self.read(name, "a whole number of milliseconds, or null", |value| match value {
             Value::Null => Some(None),
-            Value::Number(number) if number.as_u64().is_some() => number.as_u64().map(Duration::from_millis).map(Some),
-            _ => {
-                self.fault(&[name], "must be a whole number of milliseconds, or null");
-                None
-            }
-        }
+            value => value.as_u64().map(Duration::from_millis).map(Some),
+        })
     }
 
     /// A whole number from 1 to `most`.
     pub(super) fn count(&mut self, name: &'static str, most: u32) -> Option<u32> {
-        let value = self.take(name)?;
-        let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
-        let number = number.filter(|number| (1..=most).contains(number));
-        if number.is_none() {
-            self.fault(&[name], format!("must be a whole number from 1 to {most}"));
-        }
-        number
+        self.read(name, &format!("a whole number from 1 to {most}"), |value| {
+            let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+            number.filter(|number| (1..=most).contains(number))
+        })
     }
 
     /// One of `words`.
@@ -148,14 +135,8 @@ impl<'a> Members<'a> {
 
     /// An object; without it an empty one.
     pub(super) fn object(&mut self, name: &'static str) -> Map<String, Value> {
-        match self.take(name) {
-            None => Map::new(),
-            Some(Value::Object(members)) => members,
-            Some(_) => {
-                self.fault(&[name], "must be an object");
-                Map::new()
-            }
-        }
+        let read = |value| if let Value::Object(members) = value { Some(members) } else { None };
+        self.read(name, "an object", read).unwrap_or_default()
     }
 
     /// Everything that is wrong, members that nobody knows included.

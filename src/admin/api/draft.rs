@@ -95,8 +95,8 @@ impl Draft {
     }
 
     /// Resolves a new URL's host, as a save does. Tenants are not told what names lead to.
-    pub(super) async fn resolve(&mut self, resolver: &Resolver, is_operator: bool) {
-        self.changes.resolve(resolver, is_operator).await;
+    pub(super) async fn resolve(&mut self, resolver: &Resolver) {
+        self.changes.resolve(resolver, self.place.is_operator).await;
     }
 
     /// Whether anything is wrong already.
@@ -166,28 +166,25 @@ impl Place {
     }
 
     fn field(&self, Fault { part, text }: &Fault) -> FieldFault {
-        let at = |names: &[&str]| FieldFault::at(&[self.path, names].concat(), text.as_str());
+        let at = |names: &[&str], text: &str| FieldFault::at(&[self.path, names].concat(), text);
         match part {
             Part::Tenant => FieldFault::of("tenant", text.as_str()),
-            Part::Url if self.is_operator => at(&["url"]),
-            Part::Url => FieldFault::at(&[self.path, &["url"]].concat(), without_settings(text)),
+            Part::Url if self.is_operator => at(&["url"], text),
+            Part::Url => at(&["url"], &without_settings(text)),
             Part::Header(position) => match position.and_then(|position| self.headers.get(position - 1)) {
-                Some(name) => at(&["headers", name]),
-                None => at(&["headers"]),
+                Some(name) => at(&["headers", name], text),
+                None => at(&["headers"], text),
             },
-            Part::StoredHeaders if !self.is_operator => FieldFault::at(&[self.path, &["headers"]].concat(), UNUSABLE),
+            Part::StoredHeaders if !self.is_operator => at(&["headers"], UNUSABLE),
             Part::StoredHeaders => {
-                let text =
-                    format!("{text}: drop them all, by null in place of the object, and then give all of them again");
-                FieldFault::at(&[self.path, &["headers"]].concat(), text)
+                let remedy = "drop them all, by null in place of the object, and then give all of them again";
+                at(&["headers"], &format!("{text}: {remedy}"))
             }
-            Part::AllHeaders => {
-                FieldFault::at(&[self.path, &["headers"]].concat(), format!("{text}: drop some of them"))
-            }
-            Part::Template => at(&["template"]),
-            Part::Preset => at(&["preset"]),
-            Part::Timeout => at(&["timeout_ms"]),
-            Part::Whole => at(&[]),
+            Part::AllHeaders => at(&["headers"], &format!("{text}: drop some of them")),
+            Part::Template => at(&["template"], text),
+            Part::Preset => at(&["preset"], text),
+            Part::Timeout => at(&["timeout_ms"], text),
+            Part::Whole => at(&[], text),
         }
     }
 }

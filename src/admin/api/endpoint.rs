@@ -108,10 +108,8 @@ pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<
 pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
     let pipeline = api.pipeline();
     let mut draft = Draft::read(&pipeline, &tenant, &[], body);
-    draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
-    let mut session = api.sessions.take().await?;
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    session.keep();
+    draft.resolve(pipeline.resolver()).await;
+    let row = read(&api, &tenant).await?;
     let warnings = draft.changes.warnings().to_vec();
     draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
     Ok(Json(Valid { warnings }))
@@ -146,7 +144,7 @@ pub(in crate::admin) async fn lay(
 ) -> Result<(bool, EndpointRow, Saved), Problem> {
     let pipeline = api.pipeline();
     let mut draft = Draft::read(&pipeline, tenant, &[], body);
-    draft.resolve(pipeline.resolver(), tenant.is_operator()).await;
+    draft.resolve(pipeline.resolver()).await;
     let mut session = api.sessions.take().await?;
     if draft.is_refused() {
         // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.

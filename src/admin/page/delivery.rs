@@ -53,8 +53,7 @@ pub(super) async fn redeliver(
     let path = Path((name.clone(), id.clone()));
     // Whoever saw that it was sent again means it.
     let body = Body(Map::from_iter([("again".to_owned(), (fields.first("again") == "yes").into())]));
-    let same = Tenant { id: tenant.id.clone(), bearer: tenant.bearer.clone() };
-    match deliveries::redeliver(State(api.clone()), same, path, body).await {
+    match deliveries::redeliver(State(api.clone()), tenant.clone(), path, body).await {
         Ok((_, sent)) => Ok(Redirect::to(&link(&tenant.id, &sent.0.delivery_id)).into_response()),
         Err(problem) => {
             let message = Message::bad(format!("Nothing was sent: {}", problem.detail()));

@@ -177,7 +177,7 @@ pub(super) async fn submit(
         "test" => {
             let mut body = Map::from_iter([("draft".to_owned(), form.draft().into())]);
             body.extend((!form.event.is_empty()).then(|| ("event".to_owned(), form.event.clone().into())));
-            match trial::test(State(api.clone()), same(&tenant), Body(body)).await {
+            match trial::test(State(api.clone()), tenant.clone(), Body(body)).await {
                 Ok(tried) => shown_then.tried = Some(tried.0),
                 Err(problem) => refuse(&mut form, &mut shown_then, &problem, "Nothing was sent"),
             }
@@ -254,7 +254,7 @@ async fn previewed(api: &Api, tenant: &Tenant, form: &Form) -> String {
     draft.retain(|name, _| ["template", "omit_empty"].contains(&name.as_str()));
     let mut body = Map::from_iter([("draft".to_owned(), draft.into()), ("last".to_owned(), PREVIEWED.into())]);
     body.extend((!form.event.is_empty()).then(|| ("event".to_owned(), form.event.clone().into())));
-    let part = match trial::preview(State(api.clone()), same(tenant), Body(body)).await {
+    let part = match trial::preview(State(api.clone()), tenant.clone(), Body(body)).await {
         Err(problem) => {
             let faults = problem.errors().iter().map(|fault| fault.detail.as_str());
             let why =
@@ -277,10 +277,6 @@ fn indented(json: &str) -> String {
     value.and_then(|value| serde_json::to_string_pretty(&value)).unwrap_or_else(|_| json.to_owned())
 }
 
-fn same(tenant: &Tenant) -> Tenant {
-    Tenant { id: tenant.id.clone(), bearer: tenant.bearer.clone() }
-}
-
 fn header_notes(preset: &Preset) -> impl Iterator<Item = String> {
     preset.headers.iter().map(|(name, value)| format!("it needs the header {name}: {value}"))
 }
@@ -293,7 +289,7 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
     let form = form.unwrap_or_else(|| Form::of(stored.as_ref()));
     let now = Timestamp::now();
     let since = Query(vec![("since".to_owned(), chart::since(now))]);
-    let told = stats::of_tenant(State(api.clone()), same(tenant), since).await?.0;
+    let told = stats::of_tenant(State(api.clone()), tenant.clone(), since).await?.0;
     let (deliveries, next) = match list(api, tenant, &filter).await {
         Ok(listed) => listed,
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
@@ -358,7 +354,7 @@ async fn list(api: &Api, tenant: &Tenant, filter: &Filter) -> Result<(Vec<Row>, 
     let given: Vec<_> = words.iter().filter(|(_, value)| !value.is_empty()).collect();
     let query = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
     let query = query.chain([("limit".to_owned(), LISTED.to_owned())]).collect();
-    let listed = deliveries::list(State(api.clone()), same(tenant), Query(query)).await?.0;
+    let listed = deliveries::list(State(api.clone()), tenant.clone(), Query(query)).await?.0;
     let next = listed.next.map(|after| {
         let kept = given.iter().filter(|(name, _)| *name != "after");
         let words: String = kept.map(|(name, value)| format!("{name}={}&", segment(value))).collect();
