@@ -10,7 +10,7 @@ use crate::{
     admin::problem::{FieldFault, Problem},
     control::time,
     outcome::Failure,
-    store::delivery_stats::{self, Alike, Counts, OfTenant, Span},
+    store::delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
 };
 
 /// Busiest tenants that are named.
@@ -21,6 +21,9 @@ const KINDS: i64 = 20;
 
 /// What is looked at at most.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// Seconds of a day.
+const DAY: f64 = 86_400.0;
 
 /// Stretches that a span is cut into at most.
 const STRETCHES: i64 = 60;
@@ -109,11 +112,7 @@ pub(in crate::admin) async fn all(
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
-pub(in crate::admin) async fn of_tenant(
-    State(api): State<Api>,
-    tenant: Tenant,
-    query: Query,
-) -> Result<Json<Stats>, Problem> {
+pub(super) async fn of_tenant(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Stats>, Problem> {
     let is_operator = tenant.is_operator();
     told(&api, &query, Some(tenant.id), is_operator).await
 }
@@ -130,7 +129,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
     let failures = delivery_stats::failures(&mut session, &span, KINDS).await.map_err(failed)?;
     let over_time = delivery_stats::over_time(&mut session, &span, seconds).await.map_err(failed)?;
     session.keep();
-    let point = |stretch: delivery_stats::Stretch| Point {
+    let point = |stretch: Stretch| Point {
         since: (span.since + SignedDuration::from_secs(stretch.number * stretch_s)).to_string(),
         counts: stretch.counts.into(),
     };
@@ -144,6 +143,16 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
         stretch_s,
         over_time: over_time.into_iter().map(point).collect(),
     }))
+}
+
+/// How a tenant's deliveries ended since a midnight, by day; days without one are left out. For the page's chart.
+pub(in crate::admin) async fn by_day(api: &Api, tenant: &str, since: Timestamp) -> Result<Vec<Stretch>, Problem> {
+    let span =
+        Span { tenant_id: Some(tenant.to_owned()), since, until: Timestamp::now() + SignedDuration::from_secs(1) };
+    let mut session = api.sessions.take().await?;
+    let days = delivery_stats::over_time(&mut session, &span, DAY).await.map_err(|error| api.failed(&error))?;
+    session.keep();
+    Ok(days)
 }
 
 fn read(query: &Query, tenant_id: Option<String>) -> Result<Span, Problem> {

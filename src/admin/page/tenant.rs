@@ -287,9 +287,8 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
     let stored = row.as_ref().map(|row| EndpointView::of(row, default_timeout));
     let Shown { mut messages, form, version, notes, tried, filter, status } = what;
     let form = form.unwrap_or_else(|| Form::of(stored.as_ref()));
-    let now = Timestamp::now();
-    let since = Query(vec![("since".to_owned(), chart::since(now))]);
-    let told = stats::of_tenant(State(api.clone()), tenant.clone(), since).await?.0;
+    let since = chart::since(Timestamp::now());
+    let days = stats::by_day(api, &tenant.id, since).await?;
     let (deliveries, next) = match list(api, tenant, &filter).await {
         Ok(listed) => listed,
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {
@@ -319,7 +318,7 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
         notes,
         placeholders: Placeholder::ALL.iter().map(|placeholder| format!("{{{{{placeholder}}}}}")).collect(),
         tried: tried.map(tried_view),
-        chart: chart::of(&told, now),
+        chart: chart::of(&days, since),
         statuses: STATUSES,
         spans: SPANS,
         filter,
