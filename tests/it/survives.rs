@@ -236,13 +236,7 @@ async fn a_standby_that_has_the_claim_and_lacks_the_outcome_sends_nothing_again(
     cluster.fail_over().await;
     setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
     // A look that a pooler keeps waiting for a server that is gone has a minute; then it is made anew.
-    for _ in 0..900 {
-        if daemon.log().iter().any(|line| line.contains("another server has taken over")) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
+    daemon.wait_longer_for_log(3, |line| line.contains("another server has taken over")).await;
     assert_eq!(setup.db.wait_for_log(1).await[0].status, "interrupted");
     daemon.signal("TERM");
     daemon.wait().await;

@@ -64,9 +64,14 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// Panics after [`PATIENCE`].
 pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(PATIENCE, event).await {
+    within(PATIENCE, what, event).await
+}
+
+/// The same, after `limit`.
+async fn within<T>(limit: Duration, what: &str, event: impl Future<Output = T>) -> T {
+    match tokio::time::timeout(limit, event).await {
         Ok(value) => value,
-        Err(_) => panic!("waited {} s in vain for {what}", PATIENCE.as_secs()),
+        Err(_) => panic!("waited {} s in vain for {what}", limit.as_secs()),
     }
 }
 
