@@ -6,6 +6,7 @@ pub mod draft;
 pub mod endpoint;
 pub mod filter;
 pub mod keys;
+pub mod preset;
 pub mod preview;
 pub mod time;
 pub mod token;

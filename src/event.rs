@@ -15,6 +15,9 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Created, Self::ReEngaged];
+
     /// The word in bodies, headers, SQL and logs.
     pub fn as_str(self) -> &'static str {
         match self {

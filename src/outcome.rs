@@ -134,6 +134,9 @@ pub enum Status {
 }
 
 impl Status {
+    /// Every word in column `status`.
+    pub const WORDS: [&'static str; 4] = ["delivered", "failed", "interrupted", "skipped"];
+
     /// The word in column `status`.
     pub fn as_str(self) -> &'static str {
         match self {

@@ -4,7 +4,7 @@ pub(super) mod body;
 pub(super) mod deliveries;
 mod draft;
 pub(super) mod endpoint;
-pub(super) mod presets;
+mod presets;
 pub(super) mod stats;
 mod token;
 pub(super) mod trial;

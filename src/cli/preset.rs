@@ -1,9 +1,10 @@
 //! `lead-webhook preset`: what `endpoint set --preset` knows. It needs neither configuration nor database.
 
-use serde_json::json;
-
 use super::{Failure, args::PresetCommand, fields::aligned, output};
-use crate::delivery::presets::{ALL, Preset};
+use crate::{
+    control::preset::PresetView,
+    delivery::presets::{ALL, Preset},
+};
 
 /// Lists them, or shows one.
 pub(super) fn run(command: PresetCommand) -> Result<(), Failure> {
@@ -11,10 +12,10 @@ pub(super) fn run(command: PresetCommand) -> Result<(), Failure> {
         PresetCommand::List { json: false } => {
             output::data(&aligned(&ALL.map(|preset| (preset.name, preset.does.to_owned()))))
         }
-        PresetCommand::List { json: true } => ALL.iter().try_for_each(|preset| output::json(&as_json(preset))),
+        PresetCommand::List { json: true } => ALL.iter().try_for_each(|preset| output::json(&PresetView::from(preset))),
         PresetCommand::Show { name, json } => {
             let preset = Preset::find(&name).ok_or_else(|| Failure::Arguments(unknown(&name)))?;
-            if json { output::json(&as_json(preset)) } else { show(preset) }
+            if json { output::json(&PresetView::from(preset)) } else { show(preset) }
         }
     }
 }
@@ -39,18 +40,4 @@ fn show(preset: &Preset) -> Result<(), Failure> {
     fields.push(("body", body.to_owned()));
     output::data(&aligned(&fields))?;
     template.map_or(Ok(()), |template| output::data(&format!("\n{}", template.trim_end())))
-}
-
-fn as_json(preset: &Preset) -> serde_json::Value {
-    let Preset { name, does, url, headers, template, omit_empty, timeout, notes, .. } = preset;
-    json!({
-        "name": name,
-        "does": does,
-        "url": url,
-        "headers": headers.iter().map(|(name, value)| format!("{name}: {value}")).collect::<Vec<_>>(),
-        "template": template,
-        "omit_empty": omit_empty,
-        "timeout_ms": timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok()),
-        "notes": notes,
-    })
 }

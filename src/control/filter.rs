@@ -38,16 +38,9 @@ pub struct Problem {
 /// Every problem.
 pub fn read(words: &Words<'_>, now: Timestamp) -> Result<Filter, Vec<Problem>> {
     let mut problems = Vec::new();
-    let statuses = [
-        Status::Delivered,
-        Status::Failed(outcome::Failure::HttpStatus),
-        Status::Interrupted,
-        Status::Skipped(outcome::SkipReason::Disabled),
-    ]
-    .map(Status::as_str);
     let failures = outcome::Failure::ALL.map(outcome::Failure::as_str);
-    let events = [EventKind::Created, EventKind::ReEngaged].map(EventKind::as_str);
-    let status = one_of("status", words.status, &statuses, &mut problems);
+    let events = EventKind::ALL.map(EventKind::as_str);
+    let status = one_of("status", words.status, &Status::WORDS, &mut problems);
     let failure = one_of("failure", words.failure, &failures, &mut problems);
     if let (Some(word), None) = (words.failure, failure)
         && let Some(problem) = problems.last_mut()

@@ -30,9 +30,6 @@ use crate::{
 /// Leads at most.
 const MOST_LEADS: u32 = 20;
 
-const EVENTS: [(&str, EventKind); 2] =
-    [("lead.created", EventKind::Created), ("lead.re_engaged", EventKind::ReEngaged)];
-
 /// What is to be tried.
 #[derive(Deserialize, ToSchema)]
 #[schema(as = Trial)]
@@ -106,7 +103,7 @@ pub(in crate::admin) async fn test(
     Body(body): Body,
 ) -> Result<Json<Tried>, Problem> {
     let (draft, mut members) = read(body);
-    let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
+    let kind = kind(&mut members);
     let pipeline = api.pipeline();
     let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
@@ -143,7 +140,7 @@ pub(in crate::admin) async fn preview(
     Body(body): Body,
 ) -> Result<Json<Previewed>, Problem> {
     let (draft, mut members) = read(body);
-    let kind = members.word("event", &EVENTS).unwrap_or(EventKind::Created);
+    let kind = kind(&mut members);
     let last = members.count("last", MOST_LEADS).unwrap_or(3);
     let pipeline = api.pipeline();
     let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
@@ -164,6 +161,12 @@ pub(in crate::admin) async fn preview(
     };
     let placeholders = made.empty.into_iter().map(|(one, empty)| Emptiness { name: one.as_str(), empty }).collect();
     Ok(Json(Previewed { bodies: made.bodies.into_iter().filter_map(body).collect(), placeholders }))
+}
+
+/// What is tried goes as that event.
+fn kind(members: &mut Members<'_>) -> EventKind {
+    let words = EventKind::ALL.map(|kind| (kind.as_str(), kind));
+    members.word("event", &words).unwrap_or(EventKind::Created)
 }
 
 fn read(

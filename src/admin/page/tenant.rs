@@ -30,6 +30,7 @@ use crate::{
         presets::{self, Preset},
         template::Placeholder,
     },
+    outcome::Status,
 };
 
 /// Leads of the preview.
@@ -37,8 +38,6 @@ const PREVIEWED: u32 = 2;
 
 /// Deliveries of a page.
 const LISTED: &str = "25";
-
-const STATUSES: [&str; 4] = ["delivered", "failed", "interrupted", "skipped"];
 
 const SPANS: [(&str, &str); 4] = [("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"), ("", "all")];
 
@@ -319,7 +318,7 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
         placeholders: Placeholder::ALL.iter().map(|placeholder| format!("{{{{{placeholder}}}}}")).collect(),
         tried: tried.map(tried_view),
         chart: chart::of(&days, since),
-        statuses: STATUSES,
+        statuses: Status::WORDS,
         spans: SPANS,
         filter,
         deliveries,
