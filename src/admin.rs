@@ -7,8 +7,9 @@ mod page;
 mod probes;
 mod problem;
 mod sessions;
+mod work;
 
-use std::{io, os::unix::fs::FileTypeExt as _, path::Path, sync::Arc};
+use std::{io, os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::Duration};
 
 use axum::{
     extract::Request,
@@ -19,6 +20,7 @@ use axum::{
 use tokio::{
     net::{TcpListener, UnixListener},
     sync::watch,
+    time::sleep,
 };
 
 pub use self::{probes::Probes, sessions::Sessions};
@@ -29,6 +31,7 @@ use crate::{
 };
 use access::{Access, is_local};
 use api::Api;
+use work::Work;
 
 /// Where it listens.
 pub enum Bound {
@@ -75,36 +78,45 @@ pub struct Admin {
     pub pipeline: watch::Receiver<Arc<Pipeline>>,
     /// Whose leads are previewed and sent again.
     pub leads: Arc<Leads>,
+    /// For what is under way when it is told to stop.
+    pub drain_timeout: Duration,
 }
 
 impl Admin {
-    /// Answers until it is told to stop.
-    pub async fn serve(self, bound: Bound, mut stop: watch::Receiver<bool>) {
-        let Self { probes, config, pipeline, leads } = self;
+    /// Answers until it is told to stop, and what was asked by then to its end: a Test, say, and its line in the log.
+    pub async fn serve(self, bound: Bound, stop: watch::Receiver<bool>) {
+        let Self { probes, config, pipeline, leads, drain_timeout } = self;
         let sessions = probes.sessions.clone();
         let mut told = probes::routes(probes);
         // A socket's clients are no browsers, and name it as they like.
         if matches!(bound, Bound::Tcp(_)) {
             told = told.layer(middleware::from_fn(only_here));
         }
-        let api = Access::new(&config).map(|access| Api::new(sessions, pipeline, leads, access));
+        let work = Work::new();
+        let api = Access::new(&config).map(|access| Api::new(sessions, pipeline, leads, access, work.clone()));
         let routes = match api {
             Some(api) => told.merge(page::routes(api.clone())).merge(api.routes()),
             None => told,
         };
-        let stopped = async move {
+        let stopped = |mut stop: watch::Receiver<bool>| async move {
             // The sender outlives us; if it did not, that were a stop too.
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let served = async {
+            let stopped = stopped(stop.clone());
             match bound {
-                Bound::Tcp(listener) => http_server::serve(listener, routes, ready_at_once).await,
-                Bound::Unix(listener) => http_server::serve(listener, routes, ready_at_once).await,
+                Bound::Tcp(listener) => http_server::serve(listener, routes, ready_at_once, stopped).await,
+                Bound::Unix(listener) => http_server::serve(listener, routes, ready_at_once, stopped).await,
             }
+            work.end().await;
+        };
+        let too_long = async {
+            stopped(stop.clone()).await;
+            sleep(drain_timeout).await;
         };
         tokio::select! {
-            () = stopped => {}
-            never = served => match never {},
+            () = served => {}
+            () = too_long => {}
         }
     }
 }

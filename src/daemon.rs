@@ -71,12 +71,13 @@ pub struct Daemon {
     pub level: LevelSwitch,
 }
 
-/// The four tasks, and what they share with the daemon's own loop.
+/// The four tasks and the admin listener, and what they share with the daemon's own loop.
 struct Tasks {
     recorder: JoinHandle<()>,
     listener: JoinHandle<()>,
     dispatcher: JoinHandle<()>,
     sweeper: JoinHandle<()>,
+    admin: Option<JoinHandle<()>>,
     flight: Arc<Flight>,
     metrics: Arc<Metrics>,
     wake_up: WakeUp,
@@ -174,6 +175,7 @@ impl Daemon {
             listener: tokio::spawn(listener),
             dispatcher: tokio::spawn(dispatcher.run()),
             sweeper: tokio::spawn(sweeper.run()),
+            admin: None,
             flight,
             metrics,
             wake_up,
@@ -254,8 +256,8 @@ impl Daemon {
 
 impl Tasks {
     /// Lets the admin listener tell of them.
-    #[expect(clippy::disallowed_methods, reason = "it holds nothing that anybody must wait for at the end")]
-    fn tell(&self, bound: Bound, config: &Config) {
+    #[expect(clippy::disallowed_methods, reason = "its end is awaited with the tasks'")]
+    fn tell(&mut self, bound: Bound, config: &Config) {
         let probes = Probes {
             metrics: Arc::clone(&self.metrics),
             flight: Arc::clone(&self.flight),
@@ -268,19 +270,25 @@ impl Tasks {
             config: config.admin.clone(),
             pipeline: self.pipeline.subscribe(),
             leads: Arc::new(config.leads.clone()),
+            drain_timeout: config.delivery.drain_timeout,
         };
-        tokio::spawn(admin.serve(bound, self.stop.subscribe()));
+        self.admin = Some(tokio::spawn(admin.serve(bound, self.stop.subscribe())));
     }
 
     /// Stops the tasks in order: no more claims, what is in flight ends, outcomes are written.
     async fn end(self, requests: &mut Requests, watchdog: &mut Interval) -> Ended {
-        let Self { recorder, listener, dispatcher, sweeper, flight, stop, .. } = self;
+        let Self { recorder, listener, dispatcher, sweeper, admin, flight, stop, .. } = self;
         tracing::info!(in_flight = flight.len(), "stopping");
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
         stop.send_replace(true);
         let end = async {
             // A task's own panic is its end as well.
-            let _ = tokio::join!(dispatcher, listener, sweeper);
+            let admin = async {
+                if let Some(admin) = admin {
+                    let _ = admin.await;
+                }
+            };
+            let _ = tokio::join!(dispatcher, listener, sweeper, admin);
             tokio::time::timeout(LAST_WRITES, recorder).await.is_ok()
         };
         tokio::pin!(end);

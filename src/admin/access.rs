@@ -96,7 +96,10 @@ impl Access {
     pub(super) fn of_token(&self, token: &str) -> Result<Bearer, Problem> {
         self.tokens.bearer(token, Timestamp::now()).map_err(|invalid| {
             match self.guesses.lock().unwrap_or_else(PoisonError::into_inner).take(&GUESSES) {
-                Ok(()) => Problem::challenge(invalid.to_string()),
+                Ok(()) => {
+                    tracing::warn!(why = %invalid, "admin: a token was refused");
+                    Problem::challenge(invalid.to_string())
+                }
                 Err(wait) => Problem::too_many("too many tokens were not valid").wait(wait),
             }
         })

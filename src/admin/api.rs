@@ -11,24 +11,17 @@ pub(super) mod trial;
 pub(super) mod views;
 mod words;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::sync::Arc;
 
 use axum::{
     Router,
-    extract::{DefaultBodyLimit, FromRequestParts, RawPathParams, Request},
+    extract::{DefaultBodyLimit, FromRequestParts, RawPathParams, Request, State},
     http::{HeaderValue, header, request::Parts},
     middleware::{self, Next},
-    response::{IntoResponse, Response},
+    response::Response,
     routing::get,
 };
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::timeout,
-};
+use tokio::sync::watch;
 use url::form_urlencoded;
 use utoipa::{
     IntoParams, OpenApi,
@@ -45,23 +38,14 @@ use super::{
     access::{self, Access},
     problem::{Details, FieldFault, Problem},
     sessions::Sessions,
+    work::{QUICK, SLOW, Work},
 };
 use crate::{
     config::Leads,
     control::{draft::tenant_fault, token::Bearer},
     pipeline::Pipeline,
-    store::Error,
+    store::{Error, client::Transaction},
 };
-
-/// For a request that asks the database alone.
-const QUICK: Duration = Duration::from_secs(30);
-
-/// For one that waits for a receiver: an attempt takes a minute at most.
-pub(super) const SLOW: Duration = Duration::from_secs(90);
-
-/// Requests at once that wait for a receiver, and those of one tenant among them.
-const WAITING: usize = 16;
-const WAITING_OF_ONE: usize = 3;
 
 /// What every request needs.
 #[derive(Clone)]
@@ -70,27 +54,7 @@ pub(super) struct Api {
     pub(super) pipeline: watch::Receiver<Arc<Pipeline>>,
     pub(super) leads: Arc<Leads>,
     pub(super) access: Arc<Access>,
-    waiting: Arc<Semaphore>,
-    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
-}
-
-/// Room for a request that waits for a receiver.
-struct Slot {
-    tenant: String,
-    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = waiting_of.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                waiting_of.remove(&self.tenant);
-            }
-        }
-    }
+    pub(super) work: Work,
 }
 
 #[derive(OpenApi)]
@@ -116,15 +80,9 @@ impl Api {
         pipeline: watch::Receiver<Arc<Pipeline>>,
         leads: Arc<Leads>,
         access: Access,
+        work: Work,
     ) -> Self {
-        Self {
-            sessions,
-            pipeline,
-            leads,
-            access: Arc::new(access),
-            waiting: Arc::new(Semaphore::new(WAITING)),
-            waiting_of: Arc::default(),
-        }
+        Self { sessions, pipeline, leads, access: Arc::new(access), work }
     }
 
     /// All of it, under `/v1`.
@@ -143,11 +101,11 @@ impl Api {
             .routes(routes!(stats::all))
             .routes(routes!(stats::of_tenant))
             .routes(routes!(token::mint))
-            .layer(middleware::from_fn(|request, next| within(QUICK, request, next)));
+            .layer(middleware::from_fn_with_state(self.work.clone(), quickly));
         let slow = OpenApiRouter::new()
             .routes(routes!(trial::test))
             .routes(routes!(deliveries::redeliver))
-            .layer(middleware::from_fn(|request, next| within(SLOW, request, next)));
+            .layer(middleware::from_fn_with_state(self.work.clone(), slowly));
         let (router, mut description) =
             OpenApiRouter::with_openapi(Description::openapi()).merge(quick).merge(slow).split_for_parts();
         complete(&mut description);
@@ -168,24 +126,6 @@ impl Api {
     /// What opens, checks and sends just now.
     pub(super) fn pipeline(&self) -> Arc<Pipeline> {
         Arc::clone(&self.pipeline.borrow())
-    }
-
-    /// Room for a request of `tenant`'s that waits for a receiver. One whose receiver hangs leaves room for the others.
-    fn slot(&self, tenant: &str) -> Result<Slot, Problem> {
-        let busy = || Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
-        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
-        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting_of.entry(tenant.to_owned()).or_default();
-        if *count >= WAITING_OF_ONE {
-            return Err(busy());
-        }
-        *count += 1;
-        Ok(Slot { tenant: tenant.to_owned(), waiting_of: Arc::clone(&self.waiting_of), _permit: permit })
-    }
-
-    /// A statement failed.
-    fn failed(&self, error: &Error) -> Problem {
-        Problem::database(error, &self.sessions.database().daemon_role)
     }
 }
 
@@ -209,23 +149,12 @@ fn complete(description: &mut utoipa::openapi::OpenApi) {
     }
 }
 
-/// Ends a request that takes too long.
-pub(super) async fn within(limit: Duration, request: Request, next: Next) -> Response {
-    timeout(limit, next.run(request)).await.unwrap_or_else(|_| {
-        Problem::slow("it was ended; a change may have been made all the same: read what is in force").into_response()
-    })
+async fn quickly(State(work): State<Work>, request: Request, next: Next) -> Result<Response, Problem> {
+    work.carry_out(QUICK, request, next).await
 }
 
-/// Does it whether or not whoever asked is still there: what was sent is to have its outcome in the log.
-#[expect(
-    clippy::disallowed_methods,
-    reason = "its end is awaited by whoever asked, and where nobody does, it ends by itself"
-)]
-async fn to_the_end<T: Send + 'static>(
-    work: impl Future<Output = Result<T, Problem>> + Send + 'static,
-) -> Result<T, Problem> {
-    let gone = |_| Problem::internal("it ended unexpectedly: the log stands for what became of it");
-    tokio::spawn(work).await.map_err(gone)?
+async fn slowly(State(work): State<Work>, request: Request, next: Next) -> Result<Response, Problem> {
+    work.carry_out(SLOW, request, next).await
 }
 
 /// What is told here is for whoever asked, just now.
@@ -290,6 +219,11 @@ impl Tenant {
 
     pub(super) fn is_operator(&self) -> bool {
         self.bearer == Bearer::Operator
+    }
+
+    /// Whoever asks, in the log's words.
+    fn by(&self) -> &'static str {
+        if self.is_operator() { "operator" } else { "tenant" }
     }
 }
 
@@ -371,11 +305,22 @@ impl Page {
     }
 }
 
-/// A line in the log for each change: who, what, and never a value.
-fn audit(bearer: &Bearer, tenant_id: &str, action: &'static str, changed: &str) {
-    let by = match bearer {
-        Bearer::Operator => "operator",
-        Bearer::Tenant(_) => "tenant",
-    };
-    tracing::info!(by, tenant_id, action, changed, "admin");
+/// A line in the log for each change: who, what (names of settings, a delivery's id), and never a value.
+fn audit(tenant: &Tenant, action: &'static str, subject: &str) {
+    tracing::info!(by = tenant.by(), tenant_id = tenant.id, action, subject, "admin");
+}
+
+/// Commits a change, with its line in the log; also where the answer is lost, which leaves open what is in force.
+async fn commit(
+    transaction: Transaction<'_>,
+    tenant: &Tenant,
+    action: &'static str,
+    subject: &str,
+) -> Result<(), Error> {
+    let committed = transaction.commit().await;
+    match &committed {
+        Ok(()) => audit(tenant, action, subject),
+        Err(_) => tracing::warn!(by = tenant.by(), tenant_id = tenant.id, action, subject, "admin, and not confirmed"),
+    }
+    committed
 }

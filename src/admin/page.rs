@@ -5,26 +5,27 @@ mod chart;
 mod delivery;
 mod form;
 mod overview;
+mod secret;
 mod session;
 mod tenant;
 
 use askama::Template;
 use axum::{
     Router,
-    body::Bytes,
-    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request},
+    extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State},
     http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
-    middleware,
+    middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
-    routing::{get, post},
+    routing::{any, get, post},
 };
 use jiff::Timestamp;
 use url::form_urlencoded;
 
 use self::session::cookie;
 use super::{
-    api::{Api, SLOW, Tenant, body, within},
+    api::{Api, Tenant, body},
     problem::Problem,
+    work::SLOW,
 };
 use crate::control::token::Bearer;
 
@@ -57,17 +58,23 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/admin/sign-out", post(session::sign_out))
         .route("/admin/tenants/{tenant}", get(tenant::show).post(tenant::submit))
         .route("/admin/tenants/{tenant}/switch", post(tenant::switch))
-        .route("/admin/tenants/{tenant}/secret", post(tenant::generate_secret))
+        .route("/admin/tenants/{tenant}/secret", get(secret::ask).post(secret::generate))
         .route("/admin/tenants/{tenant}/preview", post(tenant::preview))
         .route("/admin/tenants/{tenant}/deliveries/{delivery}", get(delivery::show))
         .route("/admin/tenants/{tenant}/deliveries/{delivery}/redeliver", post(delivery::redeliver))
         .route("/admin/style.css", get(|| async { asset("text/css", include_str!("page/style.css")) }))
         .route("/admin/script.js", get(|| async { asset("text/javascript", include_str!("page/script.js")) }))
         .route("/admin/icon.svg", get(|| async { asset("image/svg+xml", include_str!("page/icon.svg")) }))
-        .layer(middleware::from_fn(|request, next| within(SLOW, request, next)))
+        .route("/admin/{*rest}", any(async || Refused::from(Problem::not_found("there is no such page"))))
+        .method_not_allowed_fallback(async || Refused::from(Problem::not_allowed("there is a page, and no such form")))
+        .layer(middleware::from_fn_with_state(api.clone(), carried_out))
         .layer(DefaultBodyLimit::max(body::MOST))
         .layer(middleware::map_response(guarded))
         .with_state(api)
+}
+
+async fn carried_out(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Refused> {
+    Ok(api.work.carry_out(SLOW, request, next).await?)
 }
 
 fn asset(media_type: &'static str, text: &'static str) -> Response {
@@ -103,8 +110,16 @@ struct Refused(Box<Response>);
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        let told = ProblemPage { title: problem.title(), detail: problem.detail() };
-        Self(Box::new(page(problem.status(), &told)))
+        Self::with(&problem, &ProblemPage { title: problem.title(), detail: problem.detail() })
+    }
+}
+
+impl Refused {
+    /// A page of the problem.
+    fn with(problem: &Problem, template: &impl Template) -> Self {
+        let mut response = page(problem.status(), template);
+        response.headers_mut().extend(problem.header().map(|(name, value)| (Some(name), value)));
+        Self(Box::new(response))
     }
 }
 
@@ -122,7 +137,7 @@ impl FromRequestParts<Api> for Signed {
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
         refuse_strangers(parts, api)?;
-        let session = cookie(&parts.headers).unwrap_or_default();
+        let session = cookie(api, &parts.headers).unwrap_or_default();
         match api.access.tokens().of_session(session, Timestamp::now()) {
             Ok(bearer) => {
                 api.access.count(&bearer)?;
@@ -161,8 +176,7 @@ impl FromRequest<Api> for Fields {
     type Rejection = Refused;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refused> {
-        let bytes = Bytes::from_request(request, api).await;
-        let bytes = bytes.map_err(|_| Problem::too_large(format!("a form has at most {} bytes", body::MOST)))?;
+        let bytes = body::arrived(request, api).await?;
         Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
     }
 }

@@ -50,13 +50,8 @@ impl Probes {
 
     /// What waits, where the database tells in time.
     async fn backlog(&self) -> Option<Backlog> {
-        let asked = async {
-            let mut session = self.sessions.take().await.ok()?;
-            let backlog = outbox::backlog(&mut session).await.ok()?;
-            session.keep();
-            Some(backlog)
-        };
-        timeout(PATIENCE, asked).await.ok().flatten()
+        let asked = self.sessions.within(async |session| Ok(outbox::backlog(session).await?));
+        timeout(PATIENCE, asked).await.ok()?.ok()
     }
 }
 

@@ -99,6 +99,7 @@ kinds! {
     not_allowed METHOD_NOT_ALLOWED "method-not-allowed" "The method is not known here"
     conflict CONFLICT "conflict" "It cannot be done as things are"
     changed PRECONDITION_FAILED "changed" "It was changed by somebody else"
+    late REQUEST_TIMEOUT "late" "The request did not arrive in time"
     too_large PAYLOAD_TOO_LARGE "too-large" "The body is too large"
     media_type UNSUPPORTED_MEDIA_TYPE "media-type" "The body is of another type"
     invalid_draft UNPROCESSABLE_ENTITY "invalid" "What was given is not valid"
@@ -154,6 +155,11 @@ impl Problem {
         self.0.status
     }
 
+    /// What stands beside it, as a header.
+    pub(super) fn header(&self) -> Option<(header::HeaderName, HeaderValue)> {
+        self.0.header.clone()
+    }
+
     /// Everything that is wrong with what was given.
     pub(super) fn errors(&self) -> &[FieldFault] {
         &self.0.errors
@@ -172,7 +178,7 @@ impl Problem {
     /// A statement failed.
     pub(super) fn database(error: &Error, daemon_role: &str) -> Self {
         let said = explain(error, daemon_role);
-        tracing::warn!(error = said, "a request to the admin API failed");
+        tracing::warn!(error = said, "the admin listener has no answer from its database");
         Self::unavailable("the database did not do its part; the daemon's log says why").wait(Duration::from_secs(5))
     }
 }
@@ -180,7 +186,7 @@ impl Problem {
 impl From<NoSession> for Problem {
     fn from(error: NoSession) -> Self {
         if !matches!(error, NoSession::Busy) {
-            tracing::warn!(%error, "a request to the admin API failed");
+            tracing::warn!(%error, "the admin listener has no session with its database");
         }
         Self::unavailable("the daemon has no session with its database just now").wait(Duration::from_secs(5))
     }
@@ -188,9 +194,8 @@ impl From<NoSession> for Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let Self(mut details) = self;
-        let header = details.header.take();
-        let mut response = (details.status, Json(details)).into_response();
+        let header = self.header();
+        let mut response = (self.status(), Json(self.0)).into_response();
         let typed = (header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         response.headers_mut().extend(header.into_iter().chain([typed]).map(|(name, value)| (Some(name), value)));
         response

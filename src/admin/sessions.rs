@@ -1,19 +1,18 @@
 //! A few sessions with the database, opened when they are needed and used again.
 
 use std::{
-    ops::{Deref, DerefMut},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
-use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore},
-    time::timeout,
-};
+use tokio::{sync::Semaphore, time::timeout};
 
+use super::problem::Problem;
 use crate::{
     config::Database,
     store::{
+        Error,
+        client::Setting,
         connect::{self, ConnectError},
         session::Session,
     },
@@ -23,7 +22,7 @@ use crate::{
 const MOST: usize = 4;
 
 /// What nobody waits for any more is not to go on at the server.
-const LIMIT: &str = "SET statement_timeout = '25s'";
+const LIMIT: [Setting; 1] = [("statement_timeout", "25s")];
 
 /// Nobody waits longer for a session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -42,6 +41,26 @@ pub(super) enum NoSession {
     Refused(#[from] ConnectError),
 }
 
+/// Why work in a session came to nothing.
+pub(super) enum Trouble {
+    /// The database did not do its part, or the connection is lost.
+    Database(Error),
+    /// It is refused.
+    Refused(Problem),
+}
+
+impl From<Error> for Trouble {
+    fn from(error: Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+impl From<Problem> for Trouble {
+    fn from(problem: Problem) -> Self {
+        Self::Refused(problem)
+    }
+}
+
 /// Hands sessions out.
 #[derive(Clone)]
 pub struct Sessions {
@@ -56,62 +75,35 @@ impl Sessions {
         Self { database, free: Arc::new(Semaphore::new(MOST)), idle: Arc::default() }
     }
 
-    /// The configuration of their database.
-    pub(super) fn database(&self) -> &Database {
-        &self.database
-    }
-
-    /// A session for one request.
-    pub(super) async fn take(&self) -> Result<Taken, NoSession> {
-        let permit = timeout(PATIENCE, self.free.clone().acquire_owned()).await;
-        let Ok(Ok(permit)) = permit else { return Err(NoSession::Busy) };
-        let idle = std::iter::from_fn(|| self.idle().pop()).find(|session| !session.is_closed());
-        let session = match idle {
-            Some(session) => session,
-            None => {
-                let opened = timeout(PATIENCE, connect::connect(&self.database.url, &self.database)).await;
-                let mut session = Session::new(opened.map_err(|_| NoSession::Silent)??);
-                // Behind a pooler it would be somebody else's setting next.
-                if !session.shared().is_pooled() {
-                    let limited = session.client().batch_execute(LIMIT).await;
-                    limited.map_err(|_| NoSession::Silent)?;
-                }
-                session
-            }
+    /// Does `work` in a session, which the next one may have: not where the work was left in the middle, or the database did not
+    /// do its part.
+    pub(super) async fn within<T>(
+        &self,
+        work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
+    ) -> Result<T, Problem> {
+        let permit = timeout(PATIENCE, self.free.acquire()).await;
+        let Ok(Ok(_permit)) = permit else { return Err(NoSession::Busy.into()) };
+        let mut session = self.take().await?;
+        let done = match work(&mut session).await {
+            Err(Trouble::Database(error)) => return Err(Problem::database(&error, &self.database.daemon_role)),
+            Err(Trouble::Refused(problem)) => Err(problem),
+            Ok(done) => Ok(done),
         };
-        Ok(Taken { session, kept: Arc::clone(&self.idle), _permit: permit })
+        self.idle().push(session);
+        done
     }
 
-    fn idle(&self) -> std::sync::MutexGuard<'_, Vec<Session>> {
+    async fn take(&self) -> Result<Session, NoSession> {
+        if let Some(session) = std::iter::from_fn(|| self.idle().pop()).find(|session| !session.is_closed()) {
+            return Ok(session);
+        }
+        let opened = timeout(PATIENCE, connect::connect(&self.database.url, &self.database)).await;
+        let session = Session::new(opened.map_err(|_| NoSession::Silent)??);
+        session.shared().set("sessions::limit", &LIMIT).await.map_err(|_| NoSession::Silent)?;
+        Ok(session)
+    }
+
+    fn idle(&self) -> MutexGuard<'_, Vec<Session>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A session that is in use. It is closed when it is dropped: somebody may have gone in the middle of a statement.
-pub(super) struct Taken {
-    session: Session,
-    kept: Arc<Mutex<Vec<Session>>>,
-    _permit: OwnedSemaphorePermit,
-}
-
-impl Taken {
-    /// Nothing is under way in it any more: the next one may have it.
-    pub(super) fn keep(self) {
-        let Self { session, kept, _permit } = self;
-        kept.lock().unwrap_or_else(PoisonError::into_inner).push(session);
-    }
-}
-
-impl Deref for Taken {
-    type Target = Session;
-
-    fn deref(&self) -> &Session {
-        &self.session
-    }
-}
-
-impl DerefMut for Taken {
-    fn deref_mut(&mut self) -> &mut Session {
-        &mut self.session
     }
 }

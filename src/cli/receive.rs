@@ -6,6 +6,7 @@ mod inspection;
 
 use std::{
     collections::HashSet,
+    future::pending,
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::{Path, PathBuf},
@@ -56,12 +57,13 @@ pub(super) async fn receive(options: Options) -> Result<(), Failure> {
     let mut signals = shutdown::Requests::new().map_err(|error| Failure::of_the_system("signals", &error))?;
     let desk = Arc::new(Desk { secret, status, options, count: AtomicU64::new(0), seen: Mutex::default() });
     let routes = Router::new().fallback(answer).with_state(desk.clone());
-    let served = http_server::serve(listener, routes, |stream| {
+    let open = |stream| {
         let opening = tls.accept(stream);
         async { opening.await.inspect_err(tell_handshake) }
-    });
+    };
+    // Whoever stops it waits for nobody's answer.
     tokio::select! {
-        never = served => match never {},
+        () = http_server::serve(listener, routes, open, pending()) => {}
         _ = signals.next() => {}
     }
     let count = desk.count.load(Ordering::Relaxed);

@@ -28,7 +28,9 @@ async fn generate(context: &Context, tenant: &str) -> Result<(), Failure> {
     let (secret, sealed) = new_secret(&keyring, tenant).map_err(Failure::operation)?;
     let mut session = context.session().await?;
     vouch_for_keys(context, &mut session, &keyring).await?;
-    endpoints::set_secret(&mut session, tenant, &sealed).await.map_err(&failed)?;
+    let transaction = session.begin().await.map_err(&failed)?;
+    let row = endpoints::set_secret(&transaction, tenant, &sealed).await.map_err(&failed)?;
+    transaction.commit().await.map_err(&failed)?;
 
     print(&secret).map_err(|error| {
         Failure::Operation(format!(
@@ -40,9 +42,7 @@ async fn generate(context: &Context, tenant: &str) -> Result<(), Failure> {
          with it; the secret before it, if there was one, is gone.",
         tenant
     ));
-    if let Some(row) = endpoints::find(&mut session, tenant).await.map_err(&failed)? {
-        endpoint::say_obstacles(&row);
-    }
+    endpoint::say_obstacles(&row);
     Ok(())
 }
 

@@ -106,8 +106,10 @@ async fn lead(session: &mut Session, mapped: &MappedSql, first: &Delivery) -> Re
     let client = session.shared();
     client.begin("BEGIN").await?;
     let wanted = [(first.lead_id.as_str(), Some(first.tenant_id.as_str()))];
-    let loaded: Leads = leads::load(client, &statement, &wanted).await?;
+    let loaded = leads::load(client, &statement, &wanted).await;
+    // Of one that has failed it is a rollback.
     client.commit().await?;
+    let loaded: Leads = loaded?;
     Ok(match loaded.of(&first.tenant_id, &first.lead_id) {
         Loaded::Found(lead) => Ok(lead.clone()),
         Loaded::Broken(why) => Err(Unsent::LeadUnreadable(why.to_string())),

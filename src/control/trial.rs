@@ -86,6 +86,11 @@ pub async fn begin(session: &mut Session, tenant: &str, kind: EventKind) -> Resu
 }
 
 impl Begun {
+    /// Its id in the log.
+    pub fn delivery_id(&self) -> Uuid {
+        self.delivery_id
+    }
+
     /// The one attempt.
     pub async fn send(self, pipeline: &Pipeline, endpoint: &Endpoint) -> Entry {
         let Self { event, delivery_id, queued_at } = self;

@@ -227,9 +227,11 @@ const SAVE: &str = "\
 UPDATE lead_webhook.endpoints SET
     url_sealed = $2, host = $3, port = $4, headers_sealed = $5, header_names = $6, template = $7, omit_empty = $8,
     timeout_ms = $9, enabled = $10, updated_at = clock_timestamp()
-WHERE tenant_id = $1";
+WHERE tenant_id = $1
+RETURNING tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+          header_names, created_at, updated_at, secret_set_at";
 
-/// Replaces everything of a locked endpoint but its secret.
+/// Replaces everything of a locked endpoint but its secret; the endpoint as it is now.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -238,9 +240,9 @@ pub async fn save(
     tenant_id: &str,
     sealed: &SealedEndpoint,
     header_names: &[String],
-) -> Result<(), Error> {
-    transaction
-        .execute(
+) -> Result<EndpointRow, Error> {
+    let row = transaction
+        .query_one(
             SAVE,
             &[
                 &tenant_id,
@@ -256,7 +258,7 @@ pub async fn save(
             ],
         )
         .await?;
-    Ok(())
+    EndpointRow::from_row(&row)
 }
 
 const SET_SECRET: &str = "\
@@ -264,15 +266,20 @@ const SET_SECRET: &str = "\
 INSERT INTO lead_webhook.endpoints AS e (tenant_id, secret_sealed, secret_set_at)
 VALUES ($1, $2, clock_timestamp())
 ON CONFLICT (tenant_id) DO UPDATE SET
-    secret_sealed = excluded.secret_sealed, secret_set_at = clock_timestamp(), updated_at = clock_timestamp()";
+    secret_sealed = excluded.secret_sealed, secret_set_at = clock_timestamp(), updated_at = clock_timestamp()
+RETURNING tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+          header_names, created_at, updated_at, secret_set_at";
 
-/// Replaces the secret, at once.
+/// Replaces the secret, at the transaction's end; the endpoint as it is now.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn set_secret(session: &mut Session, tenant_id: &str, secret_sealed: &[u8]) -> Result<(), Error> {
-    session.execute(SET_SECRET, &[&tenant_id, &secret_sealed]).await?;
-    Ok(())
+pub async fn set_secret(
+    transaction: &Transaction<'_>,
+    tenant_id: &str,
+    secret_sealed: &[u8],
+) -> Result<EndpointRow, Error> {
+    EndpointRow::from_row(&transaction.query_one(SET_SECRET, &[&tenant_id, &secret_sealed]).await?)
 }
 
 const SWITCH: &str = "\

@@ -4,24 +4,10 @@ use std::{process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
-use crate::harness::{Admin, Answer, Answered, Cluster, Gate, OPERATOR, Setup, Stop, environment, left_out, patiently};
-
-const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
-
-/// An installation with the API; nobody has an endpoint yet.
-async fn administered() -> (Setup, Admin) {
-    let setup = Setup::new().await;
-    let admin = Admin::start(&setup).await;
-    (setup, admin)
-}
-
-/// The same, with an endpoint of `acme` that takes leads; its version.
-async fn with_endpoint() -> (Setup, Admin, String) {
-    let (setup, admin) = administered().await;
-    setup.endpoint("acme").await;
-    let version = admin.operator("GET", ENDPOINT, None).with(200).header("etag").unwrap().to_owned();
-    (setup, admin, version)
-}
+use crate::harness::{
+    Admin, Answer, Cluster, ENDPOINT, Gate, OPERATOR, Sent, Setup, Stop, administered, environment, left_out,
+    patiently, with_endpoint,
+};
 
 #[tokio::test]
 async fn a_tenant_configures_tests_saves_and_sees_its_leads_arrive() {
@@ -146,6 +132,36 @@ async fn nobody_overwrites_what_they_have_not_seen() {
     save(&[("If-Match", "*")], 2_000).with(412);
     admin.operator("GET", ENDPOINT, None).with(404);
     save(&[("If-None-Match", "*")], 4_000).with(201);
+}
+
+#[tokio::test]
+async fn a_version_is_known_again_as_proxies_hand_it_on() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let save = |condition: &[(&str, &str)], timeout: u32| {
+        admin.ask(OPERATOR, "PATCH", ENDPOINT, condition, Some(&json!({ "timeout_ms": timeout })))
+    };
+    let next = save(&[("If-Match", &format!("W/{version}"))], 2_000).with(200);
+    let next = next.header("etag").unwrap();
+    let next = save(&[("If-Match", &format!("\"1\", {next}"))], 3_000).with(200);
+    let next = next.header("etag").unwrap();
+    save(&[("If-Match", "\"1\""), ("If-Match", next)], 4_000).with(200);
+    save(&[("If-Match", "\"1\""), ("If-Match", "\"2\"")], 5_000).with(412);
+}
+
+#[tokio::test]
+async fn a_secret_is_generated_over_what_was_read_where_that_is_asked_for() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let secret = format!("{ENDPOINT}/secret");
+    let generate = |condition: &[(&str, &str)]| admin.ask(OPERATOR, "POST", &secret, condition, None);
+    generate(&[("If-None-Match", "*")]).with(412);
+    let first = generate(&[("If-Match", &version)]).with(201);
+    generate(&[("If-Match", &version)]).with(412);
+    assert_eq!(admin.operator("GET", ENDPOINT, None).body, first.body["endpoint"]);
+    generate(&[]).with(201);
+    let fresh = "/v1/tenants/fresh/endpoint/secret";
+    admin.ask(OPERATOR, "POST", fresh, &[("If-Match", "*")], None).with(412);
+    admin.operator("GET", "/v1/tenants/fresh/endpoint", None).with(404);
+    admin.ask(OPERATOR, "POST", fresh, &[("If-None-Match", "*")], None).with(201);
 }
 
 #[tokio::test]
@@ -369,7 +385,7 @@ async fn each_change_leaves_a_line_that_says_who_and_what_and_never_a_value() {
     let log = admin.daemon.log();
     let lines: Vec<Value> = log.iter().filter_map(|line| serde_json::from_str(line).ok()).collect();
     let audit: Vec<_> = lines.iter().filter(|line| line["message"] == "admin").collect();
-    let told = audit.iter().map(|line| ["by", "tenant_id", "action", "changed"].map(|key| line[key].as_str().unwrap()));
+    let told = audit.iter().map(|line| ["by", "tenant_id", "action", "subject"].map(|key| line[key].as_str().unwrap()));
     assert_eq!(
         told.collect::<Vec<_>>(),
         [
@@ -449,105 +465,71 @@ async fn the_api_is_as_its_description_says() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout));
 }
 
-/// What a browser would send to the page.
-fn browse(admin: &Admin, method: &str, path: &str, session: &str, origin: Option<&str>, form: &str) -> Answered {
-    let mut headers = vec![("Cookie", format!("other=1; lead_webhook_session={session}"))];
-    headers.extend(origin.map(|origin| ("Origin", origin.to_owned())));
-    headers.push(("Content-Type", "application/x-www-form-urlencoded".to_owned()));
-    admin.raw(method, path, &headers, form.as_bytes())
-}
-
-/// Signs in by a token; the cookie's value, and its attributes.
-fn sign_in(admin: &Admin, token: &str) -> (String, String) {
-    let own = format!("http://localhost:{}", admin.port);
-    let answer = browse(admin, "POST", "/admin/sign-in", "", Some(&own), &format!("token={token}")).with(303);
-    let cookie = answer.header("set-cookie").unwrap();
-    let (pair, attributes) = cookie.split_once("; ").unwrap();
-    (pair.strip_prefix("lead_webhook_session=").unwrap().to_owned(), attributes.to_owned())
-}
-
-#[tokio::test]
-async fn the_page_is_changed_by_its_own_forms_alone_and_embedded_nowhere() {
-    let (_setup, admin, version) = with_endpoint().await;
-    let own = format!("http://localhost:{}", admin.port);
-    let (session, attributes) = sign_in(&admin, OPERATOR);
-    assert_eq!(attributes, "Max-Age=28800; Path=/admin; HttpOnly; SameSite=Strict");
-    assert!(!session.contains(OPERATOR));
-    let form = format!("enabled=false&version={}", version.replace('"', "%22"));
-    let switch = |session: &str, origin: Option<&str>| {
-        browse(&admin, "POST", "/admin/tenants/acme/switch", session, origin, &form).status
-    };
-    for origin in [None, Some("null"), Some("https://evil.example"), Some("http://localhost:1")] {
-        assert_eq!(switch(&session, origin), 403, "{origin:?}");
-    }
-    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], true);
-    assert_eq!(switch("guess", Some(&own)), 303, "to sign in");
-    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], true);
-    assert_eq!(switch(&session, Some(&own)), 303);
-    assert_eq!(admin.operator("GET", ENDPOINT, None).body["enabled"], false);
-    // The session is the page's, and the page's alone.
-    admin.ask(&session, "GET", ENDPOINT, &[], None).with(401);
-    admin.raw("GET", ENDPOINT, &[("Cookie", format!("lead_webhook_session={session}"))], b"").with(401);
-    let shown = browse(&admin, "GET", "/admin/tenants/acme", &session, None, "").with(200);
-    let policy = shown.header("content-security-policy").unwrap();
-    assert!(policy.contains("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{policy}");
-    assert!(!policy.contains("unsafe"), "{policy}");
-    assert_eq!(shown.header("cache-control"), Some("no-store"));
-    let elsewhere = [("Host", "evil.example".to_owned()), ("Cookie", format!("lead_webhook_session={session}"))];
-    assert_eq!(admin.raw("GET", "/admin", &elsewhere, b"").status, 403);
-}
-
-#[tokio::test]
-async fn over_tls_the_session_goes_over_nothing_else() {
-    let setup = Setup::new().await;
-    setup.edit_config(&[("admin.origin", json!("https://webhooks.example.com"))]);
-    let admin = Admin::start(&setup).await;
-    let headers = [("Host", "webhooks.example.com".to_owned()), ("Origin", "https://webhooks.example.com".to_owned())];
-    let answer = admin.raw("POST", "/admin/sign-in", &headers, format!("token={OPERATOR}").as_bytes()).with(303);
-    assert!(answer.header("set-cookie").unwrap().ends_with("; Secure"), "{answer:?}");
-}
-
-#[tokio::test]
-async fn on_the_page_a_tenant_sees_its_own_alone() {
-    let (setup, admin) = administered().await;
-    for tenant in ["acme", "bolt"] {
-        setup.endpoint(tenant).await;
-    }
-    setup.db.insert_leads("bolt", 1).await;
-    let theirs = setup.db.wait_for_log(1).await[0].delivery_id;
-    let own = format!("http://localhost:{}", admin.port);
-    let (session, _) = sign_in(&admin, &admin.token("acme"));
-    let ask = |method: &str, path: &str| browse(&admin, method, path, &session, Some(&own), "").status;
-    for (method, path) in [
-        ("GET", "tenants/bolt".to_owned()),
-        ("POST", "tenants/bolt".to_owned()),
-        ("POST", "tenants/bolt/switch".to_owned()),
-        ("POST", "tenants/bolt/secret".to_owned()),
-        ("POST", "tenants/bolt/preview".to_owned()),
-        ("GET", format!("tenants/bolt/deliveries/{theirs}")),
-        ("POST", format!("tenants/bolt/deliveries/{theirs}/redeliver")),
-    ] {
-        assert_eq!(ask(method, &format!("/admin/{path}")), 403, "{method} {path}");
-        let nobody = browse(&admin, method, &format!("/admin/{path}"), "", Some(&own), "").with(303);
-        assert_eq!(nobody.header("location"), Some("/admin/sign-in"), "{method} {path}");
-    }
-    assert_eq!(ask("GET", &format!("/admin/tenants/acme/deliveries/{theirs}")), 404);
-    assert_eq!(ask("POST", &format!("/admin/tenants/acme/deliveries/{theirs}/redeliver")), 404);
-    assert_eq!(browse(&admin, "GET", "/admin", &session, None, "").header("location"), Some("/admin/tenants/acme"));
-    assert_eq!(setup.receiver.requests().len(), 1);
+/// A Test whose receiver has got it, and holds its 418 back.
+async fn held_test(setup: &Setup, admin: &Admin) -> (Sent, Gate) {
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(418).behind(&gate));
+    let token = [("Authorization", format!("Bearer {OPERATOR}"))];
+    let sent = admin.send("POST", &format!("{ENDPOINT}/test"), &token, b"");
+    setup.receiver.arrival(1).await;
+    (sent, gate)
 }
 
 #[tokio::test]
 async fn whoever_goes_away_in_the_middle_of_a_test_leaves_its_outcome_in_the_log() {
     let (setup, admin, _) = with_endpoint().await;
-    let gate = Gate::closed();
-    setup.receiver.answer(Answer::status(418).behind(&gate));
-    let mut stream = std::net::TcpStream::connect(("127.0.0.1", admin.port)).unwrap();
-    let head = format!("POST {ENDPOINT}/test HTTP/1.1\r\nHost: localhost\r\nAuthorization: Bearer {OPERATOR}\r\n\r\n");
-    std::io::Write::write_all(&mut stream, head.as_bytes()).unwrap();
-    setup.receiver.arrival(1).await;
-    drop(stream);
+    let (sent, gate) = held_test(&setup, &admin).await;
+    drop(sent);
     gate.open();
     let ended = async { while setup.db.log_rows().await.iter().all(|row| row.http_status != Some(418)) {} };
     patiently("the Test's outcome in the log", ended).await;
+}
+
+#[tokio::test]
+async fn a_test_that_is_under_way_at_the_stop_is_answered_and_logged() {
+    let (setup, mut admin, _) = with_endpoint().await;
+    let (sent, gate) = held_test(&setup, &admin).await;
+    admin.daemon.signal("TERM");
+    admin.daemon.wait_for_log(|line| line.contains("stopping")).await;
+    gate.open();
+    assert!(admin.daemon.wait().await.success());
+    assert_eq!(sent.answer().with(200).body["delivery"]["http_status"], 418);
+    assert_eq!(setup.db.log_rows().await[0].http_status, Some(418));
+}
+
+#[tokio::test]
+async fn a_test_whose_database_goes_away_meanwhile_is_logged_when_it_is_back() {
+    let cluster = Cluster::start(&[]);
+    let setup = Setup::on(&cluster).await;
+    setup.endpoint("acme").await;
+    let admin = Admin::start(&setup).await;
+    let (sent, gate) = held_test(&setup, &admin).await;
+    cluster.stop(Stop::Fast).await;
+    gate.open();
+    admin.daemon.wait_for_log(|line| line.contains("the admin listener has no")).await;
+    cluster.start_again().await;
+    assert_eq!(sent.answer().with(200).body["delivery"]["http_status"], 418);
+}
+
+/// The server's processes for the daemon's connections.
+async fn backends(setup: &Setup) -> Vec<i32> {
+    let pids =
+        "SELECT pid FROM pg_stat_activity WHERE datname = current_database() AND usename <> current_user ORDER BY pid";
+    setup.db.admin().await.query(pids, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn who_is_refused_costs_the_database_no_connection() {
+    let (setup, admin, _) = with_endpoint().await;
+    let before = backends(&setup).await;
+    let nowhere = "/v1/tenants/acme/deliveries/00000000-0000-4000-8000-000000000000";
+    for _ in 0..5 {
+        admin.operator("GET", "/v1/tenants/nobody/endpoint", None).with(404);
+        admin.operator("GET", nowhere, None).with(404);
+        admin.operator("POST", &format!("{nowhere}/redeliver"), None).with(404);
+        admin.ask(OPERATOR, "DELETE", ENDPOINT, &[("If-Match", "\"1\"")], None).with(412);
+        admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", "\"1\"")], Some(&json!({}))).with(412);
+        admin.operator("POST", "/v1/tenants/nobody/endpoint/test", None).with(422);
+    }
+    assert_eq!(backends(&setup).await, before);
 }

@@ -69,8 +69,11 @@ mod runs_under_its_unit;
 mod sealed;
 /// An operator's explicit second send.
 mod sends_again;
-/// What commands look like on a terminal.
+/// The admin page: whose forms change something, and what a browser keeps.
+mod serves_the_page;
+/// The admin page in a real browser.
 mod shows_in_a_browser;
+/// What commands look like on a terminal.
 mod shows_on_a_terminal;
 /// What is not sent is accounted for.
 mod skips_what_must_not_be_sent;

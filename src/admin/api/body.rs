@@ -5,14 +5,18 @@ use std::time::Duration;
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
-    http::header,
+    http::{StatusCode, header},
 };
 use serde_json::{Map, Value};
+use tokio::time::timeout;
 
 use crate::admin::problem::{FieldFault, Problem};
 
 /// Bytes of a body: four times what the longest template has.
 pub(in crate::admin) const MOST: usize = 256 * 1024;
+
+/// For a body to arrive.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON object. No body, and null, is an empty one.
 pub(in crate::admin) struct Body(pub(in crate::admin) Map<String, Value>);
@@ -28,13 +32,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Some(_) => return Err(Problem::media_type("send `Content-Type: application/json`")),
             None => false,
         };
-        let bytes = Bytes::from_request(request, state).await.map_err(|rejection| {
-            if rejection.status() == axum::http::StatusCode::PAYLOAD_TOO_LARGE {
-                Problem::too_large(format!("at most {MOST} bytes are taken"))
-            } else {
-                Problem::malformed("the body did not arrive as a whole")
-            }
-        })?;
+        let bytes = arrived(request, state).await?;
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }
@@ -51,6 +49,19 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             }
         }
     }
+}
+
+/// The whole of a body.
+pub(in crate::admin) async fn arrived<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
+    let arrived = timeout(PATIENCE, Bytes::from_request(request, state)).await;
+    let arrived = arrived.map_err(|_| Problem::late(format!("send the body within {} seconds", PATIENCE.as_secs())))?;
+    arrived.map_err(|rejection| {
+        if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
+            Problem::too_large(format!("at most {MOST} bytes are taken"))
+        } else {
+            Problem::malformed("the body did not arrive as a whole")
+        }
+    })
 }
 
 /// An object's members: each is taken once, and what is left over is unknown.
@@ -147,5 +158,23 @@ impl<'a> Members<'a> {
             self.fault(&[&name], format!("is not known: members are {known}"));
         }
         self.faults
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use axum::body::Body as Stream;
+    use futures_util::stream;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_ends_is_not_waited_for() {
+        let never = Stream::from_stream(stream::pending::<io::Result<Bytes>>());
+        // The clock moves on by itself where everything waits.
+        let problem = arrived(Request::new(never), &()).await.unwrap_err();
+        assert_eq!(problem.status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -14,7 +14,7 @@ use super::{
     Api, Query, Tenant, Who, audit,
     body::{Body, Members},
     endpoint::vouch,
-    operator_only, to_the_end,
+    operator_only,
     trial::unreadable,
     views::{DeliveryView, OF_A_NETWORK, UNUSABLE},
     words::{EventWord, FailureWord, StatusWord},
@@ -22,7 +22,8 @@ use super::{
 use crate::{
     admin::{
         problem::{FieldFault, Problem},
-        sessions::Taken,
+        sessions::Trouble,
+        work::Patience,
     },
     control::{
         again::{self, Failed, Unsent},
@@ -31,8 +32,10 @@ use crate::{
     dispatch::guard,
     outcome::Failure,
     store::{
+        Error,
         delivery_list::{self, Delivery, Filter, Ids},
         mapping::MappedSql,
+        session::Session,
     },
 };
 
@@ -157,19 +160,16 @@ async fn listed(
     if !is_operator {
         as_told(&mut filter)?;
     }
-    let mut session = api.sessions.take().await?;
-    if let Some(id) = after {
-        let ids = Ids { first: id, last: id };
-        let rows = delivery_list::find(&mut session, &ids, 2).await.map_err(|error| api.failed(&error))?;
-        let one = rows
-            .into_iter()
-            .find(|row| row.delivery_id == id && tenant.as_ref().is_none_or(|own| *own == row.tenant_id));
-        let one =
-            one.ok_or_else(|| Problem::query(vec![FieldFault::of("after", "there is no such delivery any more")]))?;
-        filter.after = Some((one.finished_at, one.delivery_id));
-    }
-    let rows = delivery_list::list(&mut session, &filter).await.map_err(|error| api.failed(&error))?;
-    session.keep();
+    let list = async |session: &mut Session| {
+        if let Some(id) = after {
+            let one = find(session, tenant.as_deref(), id).await?;
+            let gone = || Problem::query(vec![FieldFault::of("after", "there is no such delivery any more")]);
+            let one = one.ok_or_else(gone)?;
+            filter.after = Some((one.finished_at, one.delivery_id));
+        }
+        Ok(delivery_list::list(session, &filter).await?)
+    };
+    let rows = api.sessions.within(list).await?;
     let has_more = rows.len() > limit as usize;
     let deliveries: Vec<_> =
         rows.into_iter().take(limit as usize).map(|row| DeliveryView::of(row, is_operator)).collect();
@@ -202,10 +202,12 @@ pub(in crate::admin) async fn show(
     Path((_, id)): Path<(String, String)>,
 ) -> Result<Json<Explained>, Problem> {
     let id = read_id(&id)?;
-    let mut session = api.sessions.take().await?;
-    let one = found(&api, &mut session, &tenant.id, id).await?;
-    let all = delivery_list::of_event(&mut session, &one).await.map_err(|error| api.failed(&error))?;
-    session.keep();
+    let read = async |session: &mut Session| {
+        let one = found(session, &tenant.id, id).await?;
+        let all = delivery_list::of_event(session, &one).await?;
+        Ok((one, all))
+    };
+    let (one, all) = api.sessions.within(read).await?;
     let is_operator = tenant.is_operator();
     let same_event = all.into_iter().filter(|other| other.delivery_id != id);
     let same_event = same_event.map(|other| DeliveryView::of(other, is_operator)).collect();
@@ -233,51 +235,58 @@ pub(in crate::admin) async fn redeliver(
         return Err(Problem::invalid(faults));
     }
     let pipeline = api.pipeline();
-    let slot = api.slot(&tenant.id)?;
+    let _slot = api.work.slot(&tenant.id)?;
     if !tenant.is_operator() {
         api.access.count_send(&tenant.bearer)?;
     }
-    let mut session = api.sessions.take().await?;
-    let one = found(&api, &mut session, &tenant.id, id).await?;
-    if one.is_test {
-        return Err(Problem::conflict("it is a Test, of no lead: test the endpoint again"));
+    let prepare = async |session: &mut Session| {
+        let one = found(session, &tenant.id, id).await?;
+        if one.is_test {
+            return Err(Problem::conflict("it is a Test, of no lead: test the endpoint again").into());
+        }
+        vouch(session, &pipeline).await?;
+        guard::look(session, pipeline.keyring()).await?.map_err(|_| {
+            Problem::unavailable("this database is not the installation's: `lead-webhook check` tells more")
+        })?;
+        let all = delivery_list::of_event(session, &one).await?;
+        let first = all.into_iter().find(|delivery| delivery.redelivery_of.is_none()).ok_or_else(gone)?;
+        let endpoint = again::endpoint(session, &pipeline, &tenant.id).await?.map_err(|unsent| match unsent {
+            Unsent::Unusable(_) if !tenant.is_operator() => Problem::conflict(UNUSABLE),
+            unsent => Problem::conflict(unsent.to_string()),
+        })?;
+        let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
+        let prepared = again::prepare(session, &mapped, &first, insisted).await.map_err(|error| match error {
+            Failed::Database(error) => Trouble::from(error),
+            Failed::Leads(error) => unreadable(&error).into(),
+        })?;
+        let prepared = prepared.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
+        audit(&tenant, "delivery sent again", &first.delivery_id.to_string());
+        Ok((first, endpoint, prepared))
+    };
+    let (first, endpoint, prepared) = api.sessions.within(prepare).await?;
+    let entry = prepared.send(&pipeline, &endpoint).await;
+    let patience = Patience::new();
+    loop {
+        match api.sessions.within(async |session| Ok(again::record(session, &entry, &first).await?)).await {
+            Err(problem) if patience.lasts(&problem).await => {}
+            recorded => {
+                let sent = recorded?.ok_or_else(gone)?;
+                return Ok((StatusCode::CREATED, Json(DeliveryView::of(sent, tenant.is_operator()))));
+            }
+        }
     }
-    vouch(&api, &mut session, &pipeline).await?;
-    let guarded = guard::look(&mut session, pipeline.keyring()).await.map_err(|error| api.failed(&error))?;
-    guarded.map_err(|_| {
-        Problem::unavailable("this database is not the installation's: `lead-webhook check` tells more")
-    })?;
-    let all = delivery_list::of_event(&mut session, &one).await.map_err(|error| api.failed(&error))?;
-    let first = all.into_iter().find(|delivery| delivery.redelivery_of.is_none()).ok_or_else(gone)?;
-    let endpoint = again::endpoint(&mut session, &pipeline, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    let endpoint = endpoint.map_err(|unsent| match unsent {
-        Unsent::Unusable(_) if !tenant.is_operator() => Problem::conflict(UNUSABLE),
-        unsent => Problem::conflict(unsent.to_string()),
-    })?;
-    let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
-    let prepared = again::prepare(&mut session, &mapped, &first, insisted).await.map_err(|error| match error {
-        Failed::Database(error) => api.failed(&error),
-        Failed::Leads(error) => unreadable(&error),
-    })?;
-    let prepared = prepared.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
-    session.keep();
-    audit(&tenant.bearer, &tenant.id, "delivery sent again", "");
-    let sent = to_the_end(async move {
-        let _slot = slot;
-        let entry = prepared.send(&pipeline, &endpoint).await;
-        let mut session = api.sessions.take().await?;
-        let sent = again::record(&mut session, &entry, &first).await.map_err(|error| api.failed(&error))?;
-        session.keep();
-        sent.ok_or_else(gone)
-    });
-    Ok((StatusCode::CREATED, Json(DeliveryView::of(sent.await?, tenant.is_operator()))))
 }
 
 /// The tenant's delivery of this id.
-pub(super) async fn found(api: &Api, session: &mut Taken, tenant: &str, id: Uuid) -> Result<Delivery, Problem> {
-    let ids = Ids { first: id, last: id };
-    let rows = delivery_list::find(session, &ids, 2).await.map_err(|error| api.failed(&error))?;
-    rows.into_iter().find(|row| row.delivery_id == id && row.tenant_id == tenant).ok_or_else(gone)
+pub(super) async fn found(session: &mut Session, tenant: &str, id: Uuid) -> Result<Delivery, Trouble> {
+    Ok(find(session, Some(tenant), id).await?.ok_or_else(gone)?)
+}
+
+/// The delivery of this id, of the tenant's or of anybody's.
+async fn find(session: &mut Session, tenant: Option<&str>, id: Uuid) -> Result<Option<Delivery>, Error> {
+    let rows = delivery_list::find(session, &Ids { first: id, last: id }, 2).await?;
+    let is_meant = |row: &Delivery| row.delivery_id == id && tenant.is_none_or(|tenant| tenant == row.tenant_id);
+    Ok(rows.into_iter().find(is_meant))
 }
 
 fn read_id(text: &str) -> Result<Uuid, Problem> {

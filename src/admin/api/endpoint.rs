@@ -11,20 +11,24 @@ use serde_json::{Map, Value};
 use utoipa::ToSchema;
 
 use super::{
-    Api, Page, Tenant, Who, audit,
+    Api, Page, Tenant, Who,
     body::Body,
+    commit,
     draft::{self, Draft, NotApplied},
     views::EndpointView,
 };
 use crate::{
-    admin::{problem::Problem, sessions::Taken},
+    admin::{problem::Problem, sessions::Trouble},
     control::{
         draft::Stored,
         endpoint::{GenerateError, new_secret, notes},
         keys,
     },
     pipeline::Pipeline,
-    store::endpoints::{self, EndpointRow},
+    store::{
+        endpoints::{self, EndpointRow},
+        session::Session,
+    },
 };
 
 /// An endpoint as it was saved, and what to know of it.
@@ -73,10 +77,9 @@ pub(in crate::admin) async fn list(
 ) -> Result<Json<Endpoints>, Problem> {
     super::operator_only(&bearer)?;
     let (after, limit) = page.read()?;
-    let mut session = api.sessions.take().await?;
-    let rows = endpoints::page(&mut session, after.as_deref(), i64::from(limit) + 1).await;
-    let mut rows = rows.map_err(|error| api.failed(&error))?;
-    session.keep();
+    let (after, one_more) = (after.as_deref(), i64::from(limit) + 1);
+    let rows = api.sessions.within(async |session| Ok(endpoints::page(session, after, one_more).await?));
+    let mut rows = rows.await?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
     let default = api.pipeline().timeout();
@@ -96,10 +99,7 @@ pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Respo
 
 /// The tenant's endpoint, where there is one.
 pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<EndpointRow>, Problem> {
-    let mut session = api.sessions.take().await?;
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    Ok(row)
+    api.sessions.within(async |session| Ok(endpoints::find(session, &tenant.id).await?)).await
 }
 
 /// Checks a draft as a save would, and saves nothing.
@@ -131,7 +131,7 @@ pub(super) async fn save(
     headers: HeaderMap,
     Body(body): Body,
 ) -> Result<Response, Problem> {
-    let (is_new, row, saved) = lay(&api, &tenant, &Condition::read(&headers)?, body).await?;
+    let (is_new, row, saved) = lay(&api, &tenant, &Condition::read(&headers)?.ok_or_else(unconditional)?, body).await?;
     Ok(shown(if is_new { StatusCode::CREATED } else { StatusCode::OK }, &row, saved))
 }
 
@@ -145,30 +145,26 @@ pub(in crate::admin) async fn lay(
     let pipeline = api.pipeline();
     let mut draft = Draft::read(&pipeline, tenant, &[], body);
     draft.resolve(pipeline.resolver()).await;
-    let mut session = api.sessions.take().await?;
     if draft.is_refused() {
         // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.
-        let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-        session.keep();
+        let row = read(api, tenant).await?;
         let faults = draft.faults();
         let applied = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row));
         return Err(applied.map_or_else(not_applied, |_| Problem::invalid(faults)));
     }
-    vouch(api, &mut session, &pipeline).await?;
     let (warnings, preset, changed) =
         (draft.changes.warnings().to_vec(), draft.changes.preset(), draft.changes.named());
-    let transaction = session.begin().await.map_err(|error| api.failed(&error))?;
-    let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    condition.holds((!is_new).then_some(&row))?;
-    let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, Some(row))).map_err(not_applied)?;
-    let saved = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await;
-    saved.map_err(|error| api.failed(&error))?;
-    transaction.commit().await.map_err(|error| api.failed(&error))?;
-    audit(&tenant.bearer, &tenant.id, "endpoint saved", &changed.join(", "));
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    // Somebody may have removed it at once.
-    let row = row.ok_or_else(none)?;
+    let save = async |session: &mut Session| {
+        vouch(session, &pipeline).await?;
+        let transaction = session.begin().await?;
+        let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
+        condition.holds((!is_new).then_some(&row))?;
+        let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, Some(row))).map_err(not_applied)?;
+        let row = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await?;
+        commit(transaction, tenant, "endpoint saved", &changed.join(", ")).await?;
+        Ok((is_new, row))
+    };
+    let (is_new, row) = api.sessions.within(save).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     let notes = preset.map(|preset| notes(preset, &row)).unwrap_or_default();
     Ok((is_new, row, Saved { endpoint, warnings, notes }))
@@ -180,53 +176,68 @@ pub(in crate::admin) async fn lay(
     ("If-Match" = Option<String>, Header, description = "The ETag of what is to be removed, or `*`."),
 ), responses((status = 204)))]
 pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: HeaderMap) -> Result<StatusCode, Problem> {
-    let condition = Condition::read(&headers)?;
-    let mut session = api.sessions.take().await?;
-    let transaction = session.begin().await.map_err(|error| api.failed(&error))?;
-    let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    if is_new {
-        return Err(none());
-    }
-    condition.holds(Some(&row))?;
-    endpoints::remove_locked(&transaction, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    transaction.commit().await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    audit(&tenant.bearer, &tenant.id, "endpoint removed", "");
+    let condition = Condition::read(&headers)?.ok_or_else(unconditional)?;
+    let remove = async |session: &mut Session| {
+        let transaction = session.begin().await?;
+        let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
+        if is_new {
+            return Err(none().into());
+        }
+        condition.holds(Some(&row))?;
+        endpoints::remove_locked(&transaction, &tenant.id).await?;
+        Ok(commit(transaction, &tenant, "endpoint removed", "").await?)
+    };
+    api.sessions.within(remove).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Generates a secret and shows it, once. It is in force at once, and the one before is gone.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(super::TenantParam),
-    responses((status = 201, body = NewSecret, headers(("ETag" = String)))))]
-pub(super) async fn generate_secret(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
-    let (row, new) = generate(&api, &tenant).await?;
+/// Generates a secret and shows it, once. It is in force at once, and the one before is gone. With `If-Match` only over what was
+/// read.
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(
+    super::TenantParam,
+    ("If-Match" = Option<String>, Header, description = "The ETag of what is to have it."),
+    ("If-None-Match" = Option<String>, Header, description = "`*`: there must be no endpoint yet."),
+), responses((status = 201, body = NewSecret, headers(("ETag" = String)))))]
+pub(super) async fn generate_secret(
+    State(api): State<Api>,
+    tenant: Tenant,
+    headers: HeaderMap,
+) -> Result<Response, Problem> {
+    let (row, new) = generate(&api, &tenant, Condition::read(&headers)?).await?;
     Ok(shown(StatusCode::CREATED, &row, new))
 }
 
 /// Puts a new secret in force.
-pub(in crate::admin) async fn generate(api: &Api, tenant: &Tenant) -> Result<(EndpointRow, NewSecret), Problem> {
+pub(in crate::admin) async fn generate(
+    api: &Api,
+    tenant: &Tenant,
+    condition: Option<Condition>,
+) -> Result<(EndpointRow, NewSecret), Problem> {
     let pipeline = api.pipeline();
     let (secret, sealed) = new_secret(pipeline.keyring(), &tenant.id).map_err(|error: GenerateError| {
         tracing::error!(%error, "no secret could be generated");
         Problem::internal("no secret could be generated; the daemon's log says why")
     })?;
-    let mut session = api.sessions.take().await?;
-    vouch(api, &mut session, &pipeline).await?;
-    endpoints::set_secret(&mut session, &tenant.id, &sealed).await.map_err(|error| api.failed(&error))?;
-    audit(&tenant.bearer, &tenant.id, "secret generated", "secret");
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    let row = row.ok_or_else(none)?;
+    let put = async |session: &mut Session| {
+        vouch(session, &pipeline).await?;
+        let transaction = session.begin().await?;
+        if let Some(condition) = condition {
+            let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
+            condition.holds((!is_new).then_some(&row))?;
+        }
+        let row = endpoints::set_secret(&transaction, &tenant.id, &sealed).await?;
+        commit(transaction, tenant, "secret generated", "secret").await?;
+        Ok(row)
+    };
+    let row = api.sessions.within(put).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     Ok((row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
 }
 
 /// Refuses to seal by another key file than the installation's.
-pub(super) async fn vouch(api: &Api, session: &mut Taken, pipeline: &Pipeline) -> Result<(), Problem> {
-    let vouched = keys::vouch(session, pipeline.keyring()).await.map_err(|error| api.failed(&error))?;
-    vouched.map_err(|_| {
-        Problem::unavailable("the daemon's key file is not the installation's: `lead-webhook check` tells the remedy")
-    })
+pub(super) async fn vouch(session: &mut Session, pipeline: &Pipeline) -> Result<(), Trouble> {
+    let refused = "the daemon's key file is not the installation's: `lead-webhook check` tells the remedy";
+    keys::vouch(session, pipeline.keyring()).await?.map_err(|_| Problem::unavailable(refused).into())
 }
 
 /// That there is none.
@@ -255,6 +266,10 @@ fn shown(status: StatusCode, row: &EndpointRow, body: impl Serialize) -> Respons
     (status, [(header::ETAG, version)], Json(body)).into_response()
 }
 
+fn unconditional() -> Problem {
+    Problem::unconditional("send `If-Match` with the ETag that GET told, or `If-None-Match: *` where there is none yet")
+}
+
 /// What a change is under: nobody overwrites what they have not seen (RFC 9110, section 13.1).
 pub(in crate::admin) enum Condition {
     /// One of these versions; empty: any.
@@ -264,16 +279,22 @@ pub(in crate::admin) enum Condition {
 }
 
 impl Condition {
-    fn read(headers: &HeaderMap) -> Result<Self, Problem> {
-        let text =
-            |name| headers.get(name).map(|value: &HeaderValue| value.to_str().unwrap_or_default().trim().to_owned());
+    /// `None`: whatever there is.
+    fn read(headers: &HeaderMap) -> Result<Option<Self>, Problem> {
+        // Lines of one name are one list (RFC 9110, section 5.3).
+        let text = |name| {
+            let lines: Vec<_> = headers.get_all(name).iter().map(|value| value.to_str().unwrap_or_default()).collect();
+            (!lines.is_empty()).then(|| lines.join(",").trim().to_owned())
+        };
         match (text(header::IF_MATCH), text(header::IF_NONE_MATCH)) {
-            (Some(versions), None) if versions == "*" => Ok(Self::Present(Vec::new())),
-            (Some(versions), None) => Ok(Self::Present(versions.split(',').map(|one| one.trim().to_owned()).collect())),
-            (None, Some(versions)) if versions == "*" => Ok(Self::Absent),
-            (None, None) => Err(Problem::unconditional(
-                "send `If-Match` with the ETag that GET told, or `If-None-Match: *` where there is none yet",
-            )),
+            (Some(versions), None) if versions == "*" => Ok(Some(Self::Present(Vec::new()))),
+            (Some(versions), None) => {
+                // A proxy that compresses makes tags weak, and the body of ours is no other by that.
+                let tag = |one: &str| one.trim().trim_start_matches("W/").to_owned();
+                Ok(Some(Self::Present(versions.split(',').map(tag).collect())))
+            }
+            (None, Some(versions)) if versions == "*" => Ok(Some(Self::Absent)),
+            (None, None) => Ok(None),
             _ => Err(Problem::malformed("send either `If-Match`, or `If-None-Match: *`")),
         }
     }

@@ -1,5 +1,7 @@
 //! The log in figures.
 
+use std::cmp::Reverse;
+
 use axum::{Json, extract::State};
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
@@ -10,7 +12,10 @@ use crate::{
     admin::problem::{FieldFault, Problem},
     control::time,
     outcome::Failure,
-    store::delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
+    store::{
+        delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
+        session::Session,
+    },
 };
 
 /// Busiest tenants that are named.
@@ -123,12 +128,12 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
     let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(30 * 86_400);
     #[expect(clippy::cast_precision_loss, reason = "at most 30 days in seconds")]
     let seconds = stretch_s as f64;
-    let mut session = api.sessions.take().await?;
-    let failed = |error| api.failed(&error);
-    let (all, tenants) = delivery_stats::by_tenant(&mut session, &span, i64::from(TENANTS)).await.map_err(failed)?;
-    let failures = delivery_stats::failures(&mut session, &span, KINDS).await.map_err(failed)?;
-    let over_time = delivery_stats::over_time(&mut session, &span, seconds).await.map_err(failed)?;
-    session.keep();
+    let read = async |session: &mut Session| {
+        let (all, tenants) = delivery_stats::by_tenant(session, &span, i64::from(TENANTS)).await?;
+        let failures = delivery_stats::failures(session, &span, KINDS).await?;
+        Ok((all, tenants, failures, delivery_stats::over_time(session, &span, seconds).await?))
+    };
+    let (all, tenants, failures, over_time) = api.sessions.within(read).await?;
     let point = |stretch: Stretch| Point {
         since: (span.since + SignedDuration::from_secs(stretch.number * stretch_s)).to_string(),
         counts: stretch.counts.into(),
@@ -149,10 +154,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
 pub(in crate::admin) async fn by_day(api: &Api, tenant: &str, since: Timestamp) -> Result<Vec<Stretch>, Problem> {
     let span =
         Span { tenant_id: Some(tenant.to_owned()), since, until: Timestamp::now() + SignedDuration::from_secs(1) };
-    let mut session = api.sessions.take().await?;
-    let days = delivery_stats::over_time(&mut session, &span, DAY).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    Ok(days)
+    api.sessions.within(async |session| Ok(delivery_stats::over_time(session, &span, DAY).await?)).await
 }
 
 fn read(query: &Query, tenant_id: Option<String>) -> Result<Span, Problem> {
@@ -195,6 +197,8 @@ fn veiled(failures: Vec<Alike>) -> Vec<Alike> {
         }
         told.push(one);
     }
+    // Those that came together may be more than others now.
+    told.sort_by_key(|one| Reverse(one.deliveries));
     told
 }
 

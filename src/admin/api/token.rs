@@ -52,7 +52,7 @@ pub(super) async fn mint(
         return Err(Problem::invalid(faults));
     }
     let (token, until) = api.access.tokens().mint(&tenant.id, ttl, Timestamp::now());
-    audit(&tenant.bearer, &tenant.id, "token minted", "");
+    audit(&tenant, "token minted", "");
     let (token, expires_at) = (token.expose().clone(), until.to_string());
     Ok((StatusCode::CREATED, Json(Minted { tenant_id: tenant.id, token, expires_at })))
 }

@@ -11,12 +11,14 @@ use super::{
     deliveries::found,
     draft::{self, Draft},
     endpoint::{not_applied, vouch},
-    to_the_end,
     views::{DeliveryView, UNUSABLE},
     words::EventWord,
 };
 use crate::{
-    admin::problem::{FieldFault, Problem},
+    admin::{
+        problem::{FieldFault, Problem},
+        work::Patience,
+    },
     control::{
         draft::Stored,
         preview,
@@ -24,7 +26,7 @@ use crate::{
     },
     delivery::template::Template,
     event::EventKind,
-    store::{endpoints, leads, mapping::MappedSql},
+    store::{endpoints, leads, mapping::MappedSql, session::Session},
 };
 
 /// Leads at most.
@@ -107,28 +109,31 @@ pub(in crate::admin) async fn test(
     let pipeline = api.pipeline();
     let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
-    // Counted before a session is taken: a Test waits for somebody's receiver.
-    let slot = api.slot(&tenant.id)?;
-    let mut session = api.sessions.take().await?;
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    vouch(&api, &mut session, &pipeline).await?;
-    let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
-    let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint);
-    let endpoint = endpoint.map_err(|obstacles| untried(&obstacles, tenant.is_operator()))?;
-    let begun = trial::begin(&mut session, &tenant.id, kind).await.map_err(|error| api.failed(&error))?;
-    session.keep();
-    let begun = begun.map_err(|wait| Problem::too_many("the endpoint was tested too often just now").wait(wait))?;
-    audit(&tenant.bearer, &tenant.id, "endpoint tested", "");
-    let delivery = to_the_end(async move {
-        let _slot = slot;
-        let entry = begun.send(&pipeline, &endpoint).await;
-        let mut session = api.sessions.take().await?;
-        trial::record(&mut session, &entry).await.map_err(|error| api.failed(&error))?;
-        let delivery = found(&api, &mut session, &entry.place.tenant_id, entry.delivery_id).await?;
-        session.keep();
-        Ok(delivery)
-    });
-    Ok(Json(Tried { delivery: DeliveryView::of(delivery.await?, tenant.is_operator()) }))
+    let _slot = api.work.slot(&tenant.id)?;
+    let begin = async |session: &mut Session| {
+        let row = endpoints::find(session, &tenant.id).await?;
+        vouch(session, &pipeline).await?;
+        let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
+        let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint);
+        let endpoint = endpoint.map_err(|obstacles| untried(&obstacles, tenant.is_operator()))?;
+        let refused = |wait| Problem::too_many("the endpoint was tested too often just now").wait(wait);
+        let begun = trial::begin(session, &tenant.id, kind).await?.map_err(refused)?;
+        audit(&tenant, "endpoint tested", &begun.delivery_id().to_string());
+        Ok((endpoint, begun))
+    };
+    let (endpoint, begun) = api.sessions.within(begin).await?;
+    let entry = begun.send(&pipeline, &endpoint).await;
+    let patience = Patience::new();
+    loop {
+        let record = async |session: &mut Session| {
+            trial::record(session, &entry).await?;
+            found(session, &tenant.id, entry.delivery_id).await
+        };
+        match api.sessions.within(record).await {
+            Err(problem) if patience.lasts(&problem).await => {}
+            recorded => return Ok(Json(Tried { delivery: DeliveryView::of(recorded?, tenant.is_operator()) })),
+        }
+    }
 }
 
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
@@ -145,15 +150,15 @@ pub(in crate::admin) async fn preview(
     let pipeline = api.pipeline();
     let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
-    let mut session = api.sessions.take().await?;
-    let row = endpoints::find(&mut session, &tenant.id).await.map_err(|error| api.failed(&error))?;
-    let stored = row.map(|row| row.sealed);
-    let (template, omit_empty): (Option<Template>, bool) =
-        draft.changes.body(stored).map_err(|error| Problem::conflict(format!("the stored {error}")))?;
-    let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
-    let leads = leads::latest(&mut session, &mapped, &tenant.id, i64::from(last)).await;
-    let leads = leads.map_err(|error| unreadable(&error))?;
-    session.keep();
+    let read = async |session: &mut Session| {
+        let row = endpoints::find(session, &tenant.id).await?;
+        let body = draft.changes.body(row.map(|row| row.sealed));
+        let body = body.map_err(|error| Problem::conflict(format!("the stored {error}")))?;
+        let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
+        let leads = leads::latest(session, &mapped, &tenant.id, i64::from(last)).await;
+        Ok((body, leads.map_err(|error| unreadable(&error))?))
+    };
+    let ((template, omit_empty), leads): ((Option<Template>, bool), _) = api.sessions.within(read).await?;
     let made = preview::of(&tenant.id, leads, kind, template.as_ref(), omit_empty);
     let body = |(lead_id, body): (String, Vec<u8>)| {
         let body = String::from_utf8(body).ok().and_then(|body| RawValue::from_string(body).ok())?;
@@ -200,6 +205,6 @@ fn untried(obstacles: &[Obstacle], is_operator: bool) -> Problem {
 }
 
 pub(super) fn unreadable(error: &dyn std::error::Error) -> Problem {
-    tracing::warn!(error = %error, "a request to the admin API failed");
+    tracing::warn!(error = %error, "the admin listener cannot read the leads");
     Problem::unavailable("the leads table cannot be read; the daemon's log says why")
 }

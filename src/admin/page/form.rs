@@ -1,5 +1,7 @@
 //! The settings as a form has them: to a draft and back, each fault beside its field.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value, json};
 
 use super::Fields;
@@ -111,6 +113,15 @@ impl Form {
         seconds.map_or_else(|| self.timeout.clone().into(), |seconds| ((seconds * 1_000.0).round() as u64).into())
     }
 
+    /// Whether it can be a draft: of two new headers of one name one would be lost.
+    pub(super) fn check(&mut self) -> bool {
+        let mut names = HashSet::new();
+        let mut named = self.headers.iter().map(|row| row.name.to_ascii_lowercase()).filter(|name| !name.is_empty());
+        let twice = !named.all(|name| names.insert(name));
+        self.faults.extend(twice.then(|| ("headers", "a name is given twice: one value each".to_owned())));
+        !twice
+    }
+
     /// Takes over what is wrong; `whole` is what is wrong with none of its fields.
     pub(super) fn refuse(&mut self, problem: &Problem) {
         self.faults.extend(problem.errors().iter().map(|fault| (field_of(fault), words(fault))));
@@ -190,6 +201,17 @@ mod tests {
         assert_eq!(Value::Object(sent.draft()), expected);
         let empty = json!({ "template": null, "omit_empty": false, "timeout_ms": null });
         assert_eq!(Value::Object(Form::sent(&fields(&[])).draft()), empty);
+    }
+
+    #[test]
+    fn of_two_new_headers_of_one_name_none_is_lost_unseen() {
+        let header = |name: &str| HeaderRow { name: name.to_owned(), value: "v".to_owned() };
+        let form =
+            |names: &[&str]| Form { headers: names.iter().map(|name| header(name)).collect(), ..Form::default() };
+        assert!(form(&["X-A", "X-B", "", ""]).check());
+        let mut twice = form(&["X-A", "x-a"]);
+        assert!(!twice.check());
+        assert!(twice.is_faulty("headers"));
     }
 
     #[test]

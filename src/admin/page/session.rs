@@ -1,5 +1,7 @@
 //! Signing in by a token, and what the browser keeps of it.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::{
     extract::{FromRequestParts, Request, State},
@@ -11,6 +13,8 @@ use jiff::Timestamp;
 use super::{Api, Fields, Refused, SIGN_IN, page, path_of, refuse_strangers};
 use crate::control::token::Bearer;
 
+/// Over TLS no other host may set one of this name, and it goes over nothing else (RFC 6265bis, section 4.1.3.2).
+const SECURE_COOKIE: &str = "__Host-lead_webhook_session";
 const COOKIE: &str = "lead_webhook_session";
 
 #[derive(Template)]
@@ -22,7 +26,8 @@ struct SignIn<'a> {
 
 /// The form.
 pub(super) async fn ask(State(api): State<Api>, headers: HeaderMap) -> Response {
-    let session = cookie(&headers).and_then(|session| api.access.tokens().of_session(session, Timestamp::now()).ok());
+    let session =
+        cookie(&api, &headers).and_then(|session| api.access.tokens().of_session(session, Timestamp::now()).ok());
     let signed_in = session.map(|bearer| match bearer {
         Bearer::Operator => "the operator".to_owned(),
         Bearer::Tenant(tenant) => format!("tenant {tenant}"),
@@ -40,35 +45,36 @@ pub(super) async fn sign_in(State(api): State<Api>, request: Request) -> Result<
     let bearer = match api.access.of_token(token) {
         Ok(bearer) => bearer,
         Err(problem) => {
-            let asked = SignIn { problem: Some(problem.detail()), signed_in: None };
-            return Ok(page(problem.status(), &asked));
+            return Err(Refused::with(&problem, &SignIn { problem: Some(problem.detail()), signed_in: None }));
         }
     };
     let (session, kept) = api.access.tokens().session(token, &bearer, Timestamp::now());
     let to = match &bearer {
-        Bearer::Operator => "/admin".to_owned(),
-        Bearer::Tenant(tenant) => path_of(tenant),
+        Bearer::Operator => {
+            tracing::info!(by = "operator", action = "signed in", "admin");
+            "/admin".to_owned()
+        }
+        Bearer::Tenant(tenant_id) => {
+            tracing::info!(by = "tenant", tenant_id, action = "signed in", "admin");
+            path_of(tenant_id)
+        }
     };
-    let value = format!("{COOKIE}={}; Max-Age={}{}", session.expose(), kept.as_secs(), attributes(&api));
-    Ok(with_cookie(&value, &to))
+    Ok(with_cookie(&api, session.expose(), kept, &to))
 }
 
 /// Takes it away again.
 pub(super) async fn sign_out(State(api): State<Api>, request: Request) -> Result<Response, Refused> {
     let (mut parts, _) = request.into_parts();
     super::Signed::from_request_parts(&mut parts, &api).await?;
-    Ok(with_cookie(&format!("{COOKIE}=; Max-Age=0{}", attributes(&api)), SIGN_IN))
+    Ok(with_cookie(&api, "", Duration::ZERO, SIGN_IN))
 }
 
-/// No script reads it, no other site sends it, and over TLS it goes over nothing else.
-fn attributes(api: &Api) -> String {
-    let secure = if api.access.is_over_tls() { "; Secure" } else { "" };
-    format!("; Path=/admin; HttpOnly; SameSite=Strict{secure}")
-}
-
-fn with_cookie(cookie: &str, to: &str) -> Response {
+/// No script reads it, and no other site sends it.
+fn with_cookie(api: &Api, session: &str, kept: Duration, to: &str) -> Response {
     let mut response = Redirect::to(to).into_response();
-    if let Ok(mut value) = HeaderValue::from_str(cookie) {
+    let (name, place) = if api.access.is_over_tls() { (SECURE_COOKIE, "/; Secure") } else { (COOKIE, "/admin") };
+    let cookie = format!("{name}={session}; Max-Age={}; Path={place}; HttpOnly; SameSite=Strict", kept.as_secs());
+    if let Ok(mut value) = HeaderValue::from_str(&cookie) {
         value.set_sensitive(true);
         response.headers_mut().insert(header::SET_COOKIE, value);
     }
@@ -76,7 +82,8 @@ fn with_cookie(cookie: &str, to: &str) -> Response {
 }
 
 /// The session that a browser sends.
-pub(super) fn cookie(headers: &HeaderMap) -> Option<&str> {
+pub(super) fn cookie<'a>(api: &Api, headers: &'a HeaderMap) -> Option<&'a str> {
+    let name = if api.access.is_over_tls() { SECURE_COOKIE } else { COOKIE };
     let cookies = headers.get_all(header::COOKIE).iter().filter_map(|value| value.to_str().ok());
-    cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(COOKIE)?.strip_prefix('='))
+    cookies.flat_map(|value| value.split(';')).find_map(|pair| pair.trim().strip_prefix(name)?.strip_prefix('='))
 }

@@ -91,15 +91,6 @@ struct BodyView {
     text: String,
 }
 
-#[derive(Template)]
-#[template(path = "secret.html", config = "src/admin/page/askama.toml")]
-struct SecretPage {
-    is_operator: bool,
-    tenant: String,
-    secret: String,
-    back: String,
-}
-
 /// The filter over the deliveries, as it stands in the address.
 #[derive(Default)]
 struct Filter {
@@ -161,8 +152,8 @@ pub(super) async fn submit(
     fields: Fields,
 ) -> Result<Response, Refused> {
     let mut form = Form::sent(&fields);
-    let version = Some(fields.first("version").to_owned());
-    let mut shown_then = Shown { version: version.clone(), ..Shown::default() };
+    let is_whole = form.check();
+    let mut shown_then = Shown { version: Some(fields.first("version").to_owned()), ..Shown::default() };
     match fields.first("do") {
         "preset" => match Preset::find(&form.preset) {
             Some(preset) => {
@@ -173,6 +164,7 @@ pub(super) async fn submit(
             }
             None => shown_then.messages.push(Message::bad("Choose a destination first.")),
         },
+        "test" | "save" if !is_whole => shown_then.messages.push(Message::bad("Nothing was done: see below.")),
         "test" => {
             let mut body = Map::from_iter([("draft".to_owned(), form.draft().into())]);
             body.extend((!form.event.is_empty()).then(|| ("event".to_owned(), form.event.clone().into())));
@@ -181,7 +173,7 @@ pub(super) async fn submit(
                 Err(problem) => refuse(&mut form, &mut shown_then, &problem, "Nothing was sent"),
             }
         }
-        "save" => match save(&api, &tenant, version, &form).await {
+        "save" => match save(&api, &tenant, &condition(&fields), &form).await {
             Ok(warnings) if warnings.is_empty() => {
                 return Ok(Redirect::to(&format!("{}?saved=yes", path_of(&tenant.id))).into_response());
             }
@@ -205,16 +197,16 @@ fn refuse(form: &mut Form, then: &mut Shown, problem: &Problem, what: &str) {
     then.status = problem.status();
 }
 
-async fn save(api: &Api, tenant: &Tenant, version: Option<String>, form: &Form) -> Result<Vec<String>, Problem> {
-    let (_, _, saved) = endpoint::lay(api, tenant, &condition(version), form.draft()).await?;
+async fn save(api: &Api, tenant: &Tenant, condition: &Condition, form: &Form) -> Result<Vec<String>, Problem> {
+    let (_, _, saved) = endpoint::lay(api, tenant, condition, form.draft()).await?;
     Ok(saved.warnings)
 }
 
 /// What is changed is what the page showed; where it showed that there was none, there must be none.
-fn condition(version: Option<String>) -> Condition {
-    match version.filter(|version| !version.is_empty()) {
-        Some(version) => Condition::Present(vec![version]),
-        None => Condition::Absent,
+pub(super) fn condition(fields: &Fields) -> Condition {
+    match fields.first("version") {
+        "" => Condition::Absent,
+        version => Condition::Present(vec![version.to_owned()]),
     }
 }
 
@@ -225,21 +217,16 @@ pub(super) async fn switch(
     fields: Fields,
 ) -> Result<Response, Refused> {
     let draft = Map::from_iter([("enabled".to_owned(), json!(fields.first("enabled") == "true"))]);
-    match endpoint::lay(&api, &tenant, &condition(Some(fields.first("version").to_owned())), draft).await {
+    match endpoint::lay(&api, &tenant, &condition(&fields), draft).await {
         Ok(_) => Ok(Redirect::to(&path_of(&tenant.id)).into_response()),
-        Err(problem) => {
-            let messages = vec![Message::bad(format!("Nothing was changed: {}", problem.detail()))];
-            shown(&api, &tenant, Shown { messages, status: problem.status(), ..Shown::default() }).await
-        }
+        Err(problem) => with(&api, &tenant, &problem, "Nothing was changed").await,
     }
 }
 
-/// Generates a secret, and shows it this once.
-pub(super) async fn generate_secret(State(api): State<Api>, Visited(tenant): Visited) -> Result<Response, Refused> {
-    let (_, new) = endpoint::generate(&api, &tenant).await?;
-    let back = path_of(&tenant.id);
-    let shown = SecretPage { is_operator: tenant.is_operator(), tenant: tenant.id, secret: new.secret, back };
-    Ok(page(StatusCode::CREATED, &shown))
+/// What is stored, under a line that says why nothing was done.
+pub(super) async fn with(api: &Api, tenant: &Tenant, problem: &Problem, what: &str) -> Result<Response, Refused> {
+    let messages = vec![Message::bad(format!("{what}: {}", problem.detail()))];
+    shown(api, tenant, Shown { messages, status: problem.status(), ..Shown::default() }).await
 }
 
 /// The preview alone, of what stands in the form just now.

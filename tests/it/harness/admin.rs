@@ -14,12 +14,30 @@ use super::{Process, Setup, canary};
 /// The operator's token in every test.
 pub const OPERATOR: &str = "operator-token-of-a-test-0123456789abcdef";
 
+/// Where the tenant's endpoint is.
+pub const ENDPOINT: &str = "/v1/tenants/acme/endpoint";
+
 /// An installation whose daemon answers the API.
 pub struct Admin {
     /// Its port on 127.0.0.1.
     pub port: u16,
     /// The daemon.
     pub daemon: Process,
+}
+
+/// An installation with the API; nobody has an endpoint yet.
+pub async fn administered() -> (Setup, Admin) {
+    let setup = Setup::new().await;
+    let admin = Admin::start(&setup).await;
+    (setup, admin)
+}
+
+/// The same, with an endpoint of `acme` that takes leads; its version.
+pub async fn with_endpoint() -> (Setup, Admin, String) {
+    let (setup, admin) = administered().await;
+    setup.endpoint("acme").await;
+    let version = admin.operator("GET", ENDPOINT, None).with(200).header("etag").unwrap().to_owned();
+    (setup, admin, version)
 }
 
 /// An answer.
@@ -101,6 +119,11 @@ impl Admin {
 
     /// A request as it is given; `Host` goes without saying.
     pub fn raw(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Answered {
+        self.send(method, path, headers, body).answer()
+    }
+
+    /// The same, without waiting for its answer.
+    pub fn send(&self, method: &str, path: &str, headers: &[(&str, String)], body: &[u8]) -> Sent {
         let mut stream = TcpStream::connect(("127.0.0.1", self.port)).unwrap();
         let mut head = format!("{method} {path} HTTP/1.1\r\nConnection: close\r\nContent-Length: {}\r\n", body.len());
         if !headers.iter().any(|(name, _)| *name == "Host") {
@@ -112,10 +135,21 @@ impl Admin {
         stream.write_all(format!("{head}\r\n").as_bytes()).unwrap();
         // It may have answered, and closed, before it has all of a body that is too long.
         let _ = stream.write_all(body);
+        Sent(stream)
+    }
+}
+
+/// A request that waits for its answer; dropped, it goes away.
+pub struct Sent(TcpStream);
+
+impl Sent {
+    /// Its answer.
+    #[track_caller]
+    pub fn answer(mut self) -> Answered {
         let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer);
+        let _ = self.0.read_to_end(&mut answer);
         let answer = String::from_utf8(answer).unwrap();
-        let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer to {method} {path}"));
+        let (head, body) = answer.split_once("\r\n\r\n").expect("an answer");
         let mut lines = head.lines();
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
         let headers = lines.filter_map(|line| line.split_once(": "));

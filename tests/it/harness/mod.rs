@@ -43,7 +43,7 @@ use std::{
 };
 
 pub use self::{
-    admin::{Admin, Answered, OPERATOR},
+    admin::{Admin, Answered, ENDPOINT, OPERATOR, Sent, administered, with_endpoint},
     answer::{Answer, Gate},
     application::{Application, done, notes},
     canary::everything_in_our_schema,
