@@ -29,6 +29,9 @@ const GUESSES: Limit = Limit { most: 30.0, rate: 1.0 };
 /// Deliveries that one bearer sends again: as many as it may test.
 const SENDS: Limit = Limit { most: 10.0, rate: 10.0 / 60.0 };
 
+/// Names that a tenant has looked up by checking or saving a URL: whether a name is known in the daemon's network is told.
+const LOOKUPS: Limit = Limit { most: 20.0, rate: 10.0 / 60.0 };
+
 /// Bearers that are counted at once; those that were still the longest are forgotten, which lets them off.
 const COUNTED: usize = 4_096;
 
@@ -37,8 +40,9 @@ pub(super) struct Access {
     tokens: Tokens,
     origin: Option<Origin>,
     guesses: Mutex<Bucket>,
-    requests: Mutex<HashMap<Bearer, Bucket>>,
-    sends: Mutex<HashMap<Bearer, Bucket>>,
+    requests: Counter,
+    sends: Counter,
+    lookups: Counter,
 }
 
 impl Access {
@@ -48,8 +52,9 @@ impl Access {
             tokens: Tokens::new(config.token.as_ref()?),
             origin: config.origin.clone(),
             guesses: Mutex::new(Bucket::full(&GUESSES)),
-            requests: Mutex::default(),
-            sends: Mutex::default(),
+            requests: Counter::new(REQUESTS),
+            sends: Counter::new(SENDS),
+            lookups: Counter::new(LOOKUPS),
         })
     }
 
@@ -107,25 +112,48 @@ impl Access {
 
     /// Counts a request of theirs.
     pub(super) fn count(&self, bearer: &Bearer) -> Result<(), Problem> {
-        let waited = counted(&self.requests, bearer, &REQUESTS);
-        waited.map_err(|wait| Problem::too_many("more requests than one token may make").wait(wait))
+        self.requests.take(bearer, "more requests than one token may make")
     }
 
-    /// Counts a lead that they send again by hand.
+    /// Counts a lead that a tenant sends again by hand. The operator may as often as it likes.
     pub(super) fn count_send(&self, bearer: &Bearer) -> Result<(), Problem> {
-        let waited = counted(&self.sends, bearer, &SENDS);
-        waited.map_err(|wait| Problem::too_many("too much was sent again just now").wait(wait))
+        self.sends.take_of_tenant(bearer, "too much was sent again just now")
+    }
+
+    /// Counts a name that a tenant has looked up. The operator may as often as it likes.
+    pub(super) fn count_lookup(&self, bearer: &Bearer) -> Result<(), Problem> {
+        self.lookups.take_of_tenant(bearer, "too many URLs were checked or saved just now")
     }
 }
 
-/// Takes one from the bearer's bucket, or says how long to wait for it.
-fn counted(buckets: &Mutex<HashMap<Bearer, Bucket>>, bearer: &Bearer, limit: &Limit) -> Result<(), Duration> {
-    let mut buckets = buckets.lock().unwrap_or_else(PoisonError::into_inner);
-    if buckets.len() >= COUNTED && !buckets.contains_key(bearer) {
-        let stillest = buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
-        stillest.map(|bearer| buckets.remove(&bearer));
+/// A limit for each bearer.
+struct Counter {
+    limit: Limit,
+    buckets: Mutex<HashMap<Bearer, Bucket>>,
+}
+
+impl Counter {
+    fn new(limit: Limit) -> Self {
+        Self { limit, buckets: Mutex::default() }
     }
-    buckets.entry(bearer.clone()).or_insert_with(|| Bucket::full(limit)).take(limit)
+
+    /// Takes one from the bearer's bucket, or says how long to wait for it.
+    fn take(&self, bearer: &Bearer, said: &'static str) -> Result<(), Problem> {
+        let mut buckets = self.buckets.lock().unwrap_or_else(PoisonError::into_inner);
+        if buckets.len() >= COUNTED && !buckets.contains_key(bearer) {
+            let stillest = buckets.iter().min_by_key(|(_, bucket)| bucket.at).map(|(bearer, _)| bearer.clone());
+            stillest.map(|bearer| buckets.remove(&bearer));
+        }
+        let bucket = buckets.entry(bearer.clone()).or_insert_with(|| Bucket::full(&self.limit));
+        bucket.take(&self.limit).map_err(|wait| Problem::too_many(said).wait(wait))
+    }
+
+    fn take_of_tenant(&self, bearer: &Bearer, said: &'static str) -> Result<(), Problem> {
+        match bearer {
+            Bearer::Operator => Ok(()),
+            Bearer::Tenant(_) => self.take(bearer, said),
+        }
+    }
 }
 
 /// Whether `host`, a Host header, is one of this host's own names.
@@ -251,7 +279,7 @@ mod tests {
         for n in 0..COUNTED + 10 {
             assert!(ours.count(&Bearer::Tenant(n.to_string())).is_ok());
         }
-        assert_eq!(ours.requests.lock().unwrap().len(), COUNTED);
+        assert_eq!(ours.requests.buckets.lock().unwrap().len(), COUNTED);
     }
 
     #[test]

@@ -56,15 +56,14 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
     let transaction = session.begin().await.map_err(&failed)?;
     let (row, _) = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
     let sealed = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, Some(row)))?;
-    endpoints::save(&transaction, tenant, &sealed.endpoint, &sealed.header_names).await.map_err(&failed)?;
+    let row = endpoints::save(&transaction, tenant, &sealed.endpoint, &sealed.header_names).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
     for warning in warnings {
         output::message(&format!("warning: {warning}"));
     }
-    let row = found(endpoints::find(&mut session, tenant).await.map_err(&failed)?, tenant)?;
     show_row(context, &row, json)?;
     if let Some(preset) = preset {
-        for note in endpoint::notes(preset, &row) {
+        for note in endpoint::notes(preset, row.sealed.host.as_deref(), &row.header_names) {
             output::message(&format!("{}: {note}", preset.name));
         }
     }

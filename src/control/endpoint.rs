@@ -7,7 +7,7 @@ use crate::{
     keyring::{Column, KeyRing, Place, SealError},
     outcome::Destination,
     secret::SigningSecret,
-    store::endpoints::{EndpointRow, SealedEndpoint},
+    store::endpoints::SealedEndpoint,
 };
 
 /// What keeps an endpoint from taking leads.
@@ -46,13 +46,13 @@ pub fn timeout(endpoint: &SealedEndpoint, default: Duration) -> Duration {
     endpoint.timeout_ms.and_then(|ms| u64::try_from(ms).ok()).map_or(default, Duration::from_millis)
 }
 
-/// What to know of a preset that was laid over an endpoint, which now is as `saved`.
-pub fn notes(preset: &Preset, saved: &EndpointRow) -> Vec<String> {
+/// What to know of a preset that is laid over an endpoint with this host and these headers.
+pub fn notes(preset: &Preset, host: Option<&str>, header_names: &[String]) -> Vec<String> {
     let mut notes = Vec::new();
-    if !saved.sealed.host.as_deref().is_some_and(|host| preset.is_at(host)) {
+    if !host.is_some_and(|host| preset.is_at(host)) {
         notes.push(format!("its URL is {}", preset.url));
     }
-    let has = |name: &str| saved.header_names.iter().any(|there| there.eq_ignore_ascii_case(name));
+    let has = |name: &str| header_names.iter().any(|there| there.eq_ignore_ascii_case(name));
     let missing = preset.headers.iter().filter(|(name, _)| !has(name));
     notes.extend(missing.map(|(name, value)| format!("it needs the header `{name}: {value}`")));
     notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));

@@ -9,8 +9,8 @@ use super::session::Session;
 /// Which deliveries.
 #[derive(Debug, Clone)]
 pub struct Span {
-    /// Of this tenant; `None`: of all.
-    pub tenant_id: Option<String>,
+    /// Of these tenants; `None`: of all.
+    pub tenants: Option<Vec<String>>,
     /// Ended then or later.
     pub since: Timestamp,
     /// Ended before.
@@ -69,7 +69,7 @@ macro_rules! counts {
 macro_rules! of_span {
     () => {
         "FROM lead_webhook.deliveries d
-WHERE d.finished_at >= $1 AND d.finished_at < $2 AND ($3::text IS NULL OR d.tenant_id = $3) AND NOT d.is_test"
+WHERE d.finished_at >= $1 AND d.finished_at < $2 AND ($3::text[] IS NULL OR d.tenant_id = ANY ($3)) AND NOT d.is_test"
     };
 }
 
@@ -78,8 +78,8 @@ const BY_TENANT: &str = concat!(
 SELECT d.tenant_id, ",
     counts!(),
     ",
-       percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY d.total_us) FILTER (WHERE d.sent_at IS NOT NULL)
-           AS latency_us
+       percentile_disc(ARRAY[0.5, 0.95, 0.99]) WITHIN GROUP (ORDER BY d.total_us)
+           FILTER (WHERE d.sent_at IS NOT NULL AND ($5 OR d.http_status IS NOT NULL)) AS latency_us
 ",
     of_span!(),
     "
@@ -88,13 +88,19 @@ ORDER BY grouping(d.tenant_id) DESC, count(*) DESC, d.tenant_id
 LIMIT $4"
 );
 
-/// All deliveries in one, then those of each tenant, the busiest first: of `tenants` at most.
+/// All deliveries in one, then those of each tenant, the busiest first: of `most` at most. The time of those that came to no
+/// HTTP status counts where it is `timed`.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn by_tenant(session: &mut Session, span: &Span, tenants: i64) -> Result<(OfTenant, Vec<OfTenant>), Error> {
-    let Span { tenant_id, since, until } = span;
-    let rows = session.client().query(BY_TENANT, &[since, until, tenant_id, &(tenants + 1)]).await?;
+pub async fn by_tenant(
+    session: &mut Session,
+    span: &Span,
+    most: i64,
+    timed: bool,
+) -> Result<(OfTenant, Vec<OfTenant>), Error> {
+    let Span { tenants, since, until } = span;
+    let rows = session.client().query(BY_TENANT, &[since, until, tenants, &(most + 1), &timed]).await?;
     let read = |row: &Row| {
         Ok::<_, Error>(OfTenant {
             tenant_id: row.try_get("tenant_id")?,
@@ -141,8 +147,8 @@ LIMIT $4"
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn failures(session: &mut Session, span: &Span, kinds: i64) -> Result<Vec<Alike>, Error> {
-    let Span { tenant_id, since, until } = span;
-    let rows = session.client().query(FAILURES, &[since, until, tenant_id, &kinds]).await?;
+    let Span { tenants, since, until } = span;
+    let rows = session.client().query(FAILURES, &[since, until, tenants, &kinds]).await?;
     rows.iter()
         .map(|row| {
             Ok(Alike {
@@ -185,7 +191,7 @@ ORDER BY 1"
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn over_time(session: &mut Session, span: &Span, seconds: f64) -> Result<Vec<Stretch>, Error> {
-    let Span { tenant_id, since, until } = span;
-    let rows = session.client().query(OVER_TIME, &[since, until, tenant_id, &seconds]).await?;
+    let Span { tenants, since, until } = span;
+    let rows = session.client().query(OVER_TIME, &[since, until, tenants, &seconds]).await?;
     rows.iter().map(|row| Ok(Stretch { number: row.try_get("number")?, counts: Counts::from_row(row)? })).collect()
 }

@@ -236,9 +236,7 @@ pub(in crate::admin) async fn redeliver(
     }
     let pipeline = api.pipeline();
     let _slot = api.work.slot(&tenant.id)?;
-    if !tenant.is_operator() {
-        api.access.count_send(&tenant.bearer)?;
-    }
+    api.access.count_send(&tenant.bearer)?;
     let prepare = async |session: &mut Session| {
         let one = found(session, &tenant.id, id).await?;
         if one.is_test {

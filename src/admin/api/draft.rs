@@ -94,6 +94,11 @@ impl Draft {
         Self { changes, place: Place { path, headers, unread: members.end(), is_operator: tenant.is_operator() } }
     }
 
+    /// Whether there is a host to resolve.
+    pub(super) fn names_a_url(&self) -> bool {
+        self.changes.named().contains(&"url")
+    }
+
     /// Resolves a new URL's host, as a save does. Tenants are not told what names lead to.
     pub(super) async fn resolve(&mut self, resolver: &Resolver) {
         self.changes.resolve(resolver, self.place.is_operator).await;

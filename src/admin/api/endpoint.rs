@@ -107,12 +107,26 @@ pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<
     request_body = Option<draft::Schema>, responses((status = 200, body = Valid)))]
 pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
     let pipeline = api.pipeline();
-    let mut draft = Draft::read(&pipeline, &tenant, &[], body);
-    draft.resolve(pipeline.resolver()).await;
+    let draft = looked_up(&api, &pipeline, &tenant, body).await?;
     let row = read(&api, &tenant).await?;
     let warnings = draft.changes.warnings().to_vec();
     draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
     Ok(Json(Valid { warnings }))
+}
+
+/// A draft whose URL's host is looked up, where it names one.
+async fn looked_up(
+    api: &Api,
+    pipeline: &Pipeline,
+    tenant: &Tenant,
+    body: Map<String, Value>,
+) -> Result<Draft, Problem> {
+    let mut draft = Draft::read(pipeline, tenant, &[], body);
+    if draft.names_a_url() {
+        api.access.count_lookup(&tenant.bearer)?;
+        draft.resolve(pipeline.resolver()).await;
+    }
+    Ok(draft)
 }
 
 /// Lays a draft over a tenant's endpoint and saves it: all of it, or nothing. With `If-Match` what is there is changed, with
@@ -143,8 +157,7 @@ pub(in crate::admin) async fn lay(
     body: Map<String, Value>,
 ) -> Result<(bool, EndpointRow, Saved), Problem> {
     let pipeline = api.pipeline();
-    let mut draft = Draft::read(&pipeline, tenant, &[], body);
-    draft.resolve(pipeline.resolver()).await;
+    let draft = looked_up(api, &pipeline, tenant, body).await?;
     if draft.is_refused() {
         // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.
         let row = read(api, tenant).await?;
@@ -166,7 +179,7 @@ pub(in crate::admin) async fn lay(
     };
     let (is_new, row) = api.sessions.within(save).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
-    let notes = preset.map(|preset| notes(preset, &row)).unwrap_or_default();
+    let notes = preset.map(|preset| notes(preset, row.sealed.host.as_deref(), &row.header_names)).unwrap_or_default();
     Ok((is_new, row, Saved { endpoint, warnings, notes }))
 }
 

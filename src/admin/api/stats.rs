@@ -1,6 +1,6 @@
 //! The log in figures.
 
-use std::cmp::Reverse;
+use std::{cmp::Reverse, collections::HashMap};
 
 use axum::{Json, extract::State};
 use jiff::{SignedDuration, Timestamp};
@@ -19,13 +19,16 @@ use crate::{
 };
 
 /// Busiest tenants that are named.
-pub(in crate::admin) const TENANTS: u32 = 100;
+const TENANTS: i64 = 100;
 
 /// Kinds of failures that are named.
 const KINDS: i64 = 20;
 
 /// What is looked at at most.
 const LONGEST: SignedDuration = SignedDuration::from_hours(366 * 24);
+
+/// What is looked at where nothing else is asked for.
+const USUAL: SignedDuration = SignedDuration::from_hours(24);
 
 /// Seconds of a day.
 const DAY: f64 = 86_400.0;
@@ -38,63 +41,63 @@ const SECONDS: [i64; 7] = [60, 300, 3_600, 6 * 3_600, 86_400, 7 * 86_400, 30 * 8
 
 /// Deliveries in figures. Tests are not counted.
 #[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct Stats {
+pub(super) struct Stats {
     #[schema(format = DateTime)]
-    pub(in crate::admin) since: String,
+    since: String,
     #[schema(format = DateTime)]
-    pub(in crate::admin) until: String,
-    pub(in crate::admin) all: Figures,
+    until: String,
+    all: Figures,
     /// The busiest first; for the operator.
-    pub(in crate::admin) tenants: Vec<Figures>,
+    tenants: Vec<Figures>,
     /// The most frequent first.
-    pub(in crate::admin) failures: Vec<Alikes>,
+    failures: Vec<Alikes>,
     /// Seconds of each of `over_time`.
-    pub(in crate::admin) stretch_s: i64,
-    pub(in crate::admin) over_time: Vec<Point>,
+    stretch_s: i64,
+    over_time: Vec<Point>,
 }
 
 /// How many deliveries ended how.
 #[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct Figures {
+pub(super) struct Figures {
     /// null: of all.
-    pub(in crate::admin) tenant_id: Option<String>,
+    tenant_id: Option<String>,
     #[serde(flatten)]
-    pub(in crate::admin) counts: Ended,
+    counts: Ended,
     /// The part of what was to be sent that arrived, 0 to 1; null: nothing was.
-    pub(in crate::admin) success: Option<f64>,
-    /// 50th, 95th and 99th percentile of the whole attempt, in microseconds.
-    pub(in crate::admin) latency_us: Option<Vec<i32>>,
+    success: Option<f64>,
+    /// 50th, 95th and 99th percentile of the whole attempt, in microseconds; to a tenant of those that came to an HTTP status.
+    latency_us: Option<Vec<i32>>,
 }
 
 #[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct Ended {
-    pub(in crate::admin) delivered: i64,
-    pub(in crate::admin) failed: i64,
-    pub(in crate::admin) interrupted: i64,
-    pub(in crate::admin) skipped: i64,
+pub(super) struct Ended {
+    delivered: i64,
+    failed: i64,
+    interrupted: i64,
+    skipped: i64,
 }
 
 /// Deliveries that failed alike.
 #[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct Alikes {
-    pub(in crate::admin) failure: String,
-    pub(in crate::admin) http_status: Option<i16>,
-    pub(in crate::admin) response_error_code: Option<String>,
-    pub(in crate::admin) host: Option<String>,
-    pub(in crate::admin) deliveries: i64,
+pub(super) struct Alikes {
+    failure: String,
+    http_status: Option<i16>,
+    response_error_code: Option<String>,
+    host: Option<String>,
+    deliveries: i64,
     /// Of so many tenants.
-    pub(in crate::admin) tenants: i64,
+    tenants: i64,
     #[schema(format = DateTime)]
-    pub(in crate::admin) latest: String,
+    latest: String,
 }
 
 /// One stretch of time.
 #[derive(Serialize, ToSchema)]
-pub(in crate::admin) struct Point {
+pub(super) struct Point {
     #[schema(format = DateTime)]
-    pub(in crate::admin) since: String,
+    since: String,
     #[serde(flatten)]
-    pub(in crate::admin) counts: Ended,
+    counts: Ended,
 }
 
 /// Tells all tenants' deliveries in figures. For the operator.
@@ -102,11 +105,7 @@ pub(in crate::admin) struct Point {
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
-pub(in crate::admin) async fn all(
-    State(api): State<Api>,
-    Who(bearer): Who,
-    query: Query,
-) -> Result<Json<Stats>, Problem> {
+pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) -> Result<Json<Stats>, Problem> {
     operator_only(&bearer)?;
     told(&api, &query, None, true).await
 }
@@ -129,7 +128,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
     #[expect(clippy::cast_precision_loss, reason = "at most 30 days in seconds")]
     let seconds = stretch_s as f64;
     let read = async |session: &mut Session| {
-        let (all, tenants) = delivery_stats::by_tenant(session, &span, i64::from(TENANTS)).await?;
+        let (all, tenants) = delivery_stats::by_tenant(session, &span, TENANTS, is_operator).await?;
         let failures = delivery_stats::failures(session, &span, KINDS).await?;
         Ok((all, tenants, failures, delivery_stats::over_time(session, &span, seconds).await?))
     };
@@ -143,7 +142,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
         since: span.since.to_string(),
         until: span.until.to_string(),
         all: all.into(),
-        tenants: if span.tenant_id.is_none() { tenants.into_iter().map(Figures::from).collect() } else { Vec::new() },
+        tenants: if span.tenants.is_none() { tenants.into_iter().map(Figures::from).collect() } else { Vec::new() },
         failures: failures.into_iter().map(Alikes::from).collect(),
         stretch_s,
         over_time: over_time.into_iter().map(point).collect(),
@@ -152,9 +151,29 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
 
 /// How a tenant's deliveries ended since a midnight, by day; days without one are left out. For the page's chart.
 pub(in crate::admin) async fn by_day(api: &Api, tenant: &str, since: Timestamp) -> Result<Vec<Stretch>, Problem> {
-    let span =
-        Span { tenant_id: Some(tenant.to_owned()), since, until: Timestamp::now() + SignedDuration::from_secs(1) };
+    let span = Span { tenants: Some(vec![tenant.to_owned()]), since, until: just_now() };
     api.sessions.within(async |session| Ok(delivery_stats::over_time(session, &span, DAY).await?)).await
+}
+
+/// How everybody's deliveries of the usual span ended, and those of `tenants`. For the page's overview.
+pub(in crate::admin) async fn of_tenants(
+    api: &Api,
+    tenants: Vec<String>,
+) -> Result<(Counts, HashMap<String, Counts>), Problem> {
+    let everybody = Span { tenants: None, since: Timestamp::now() - USUAL, until: just_now() };
+    let most = i64::try_from(tenants.len()).unwrap_or(i64::MAX - 1);
+    let theirs = Span { tenants: Some(tenants), ..everybody.clone() };
+    let read = async |session: &mut Session| {
+        let (all, _) = delivery_stats::by_tenant(session, &everybody, 0, false).await?;
+        let (_, each) = delivery_stats::by_tenant(session, &theirs, most, false).await?;
+        Ok((all.counts, each.into_iter().filter_map(|one| Some((one.tenant_id?, one.counts))).collect()))
+    };
+    api.sessions.within(read).await
+}
+
+/// Up to the second, so that what has just ended counts.
+fn just_now() -> Timestamp {
+    Timestamp::now() + SignedDuration::from_secs(1)
 }
 
 fn read(query: &Query, tenant_id: Option<String>) -> Result<Span, Problem> {
@@ -167,16 +186,19 @@ fn read(query: &Query, tenant_id: Option<String>) -> Result<Span, Problem> {
             usual
         }),
     };
-    let since = at("since", now - SignedDuration::from_hours(24));
-    // Up to the second, so that what has just ended counts.
-    let until = at("until", now + SignedDuration::from_secs(1));
+    let since = at("since", now - USUAL);
+    let until = at("until", just_now());
     if faults.is_empty() && until.duration_since(since) > LONGEST {
         faults.push(FieldFault::of("since", "is more than a year before until"));
     }
     if faults.is_empty() && since >= until {
         faults.push(FieldFault::of("since", format!("{since} is not before until {until}")));
     }
-    if faults.is_empty() { Ok(Span { tenant_id, since, until }) } else { Err(Problem::query(faults)) }
+    if faults.is_empty() {
+        Ok(Span { tenants: tenant_id.map(|tenant| vec![tenant]), since, until })
+    } else {
+        Err(Problem::query(faults))
+    }
 }
 
 /// To a tenant one kind, for each host, of all that tells of a network.

@@ -113,6 +113,11 @@ impl Form {
         seconds.map_or_else(|| self.timeout.clone().into(), |seconds| ((seconds * 1_000.0).round() as u64).into())
     }
 
+    /// Of the new headers.
+    pub(super) fn header_names(&self) -> Vec<String> {
+        self.headers.iter().map(|row| row.name.clone()).collect()
+    }
+
     /// Whether it can be a draft: of two new headers of one name one would be lost.
     pub(super) fn check(&mut self) -> bool {
         let mut names = HashSet::new();

@@ -26,6 +26,7 @@ use crate::{
         },
         problem::Problem,
     },
+    control::endpoint::notes,
     delivery::{
         presets::{self, Preset},
         template::Placeholder,
@@ -158,8 +159,7 @@ pub(super) async fn submit(
         "preset" => match Preset::find(&form.preset) {
             Some(preset) => {
                 form.take(preset);
-                shown_then.notes = [format!("URL: {}", preset.url)].into_iter().chain(header_notes(preset)).collect();
-                shown_then.notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));
+                shown_then.notes = notes(preset, None, &form.header_names());
                 shown_then.messages.push(Message::good(format!("{} is filled in, and not saved yet.", preset.name)));
             }
             None => shown_then.messages.push(Message::bad("Choose a destination first.")),
@@ -261,10 +261,6 @@ async fn previewed(api: &Api, tenant: &Tenant, form: &Form) -> String {
 fn indented(json: &str) -> String {
     let value = serde_json::from_str::<serde_json::Value>(json);
     value.and_then(|value| serde_json::to_string_pretty(&value)).unwrap_or_else(|_| json.to_owned())
-}
-
-fn header_notes(preset: &Preset) -> impl Iterator<Item = String> {
-    preset.headers.iter().map(|(name, value)| format!("it needs the header {name}: {value}"))
 }
 
 async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refused> {

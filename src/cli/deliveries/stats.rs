@@ -77,7 +77,7 @@ pub(super) async fn stats(context: &Context, words: &Words<'_>, json: bool) -> R
     let mut session = context.session().await?;
     let limit = i64::from(words.limit);
     let (all, mut tenants) =
-        delivery_stats::by_tenant(&mut session, &span, limit + 1).await.map_err(failed(context))?;
+        delivery_stats::by_tenant(&mut session, &span, limit + 1, true).await.map_err(failed(context))?;
     let failures = delivery_stats::failures(&mut session, &span, KINDS).await.map_err(failed(context))?;
     #[expect(clippy::cast_precision_loss, reason = "at most 30 days in seconds")]
     let seconds = stretch.1 as f64;
@@ -112,7 +112,7 @@ fn read(words: &Words<'_>, now: Timestamp) -> Result<Span, Vec<String>> {
         problems.push(format!("--since {since} is not before --until {until}"));
     }
     match problems.is_empty() {
-        true => Ok(Span { tenant_id: words.tenant.map(str::to_owned), since, until }),
+        true => Ok(Span { tenants: words.tenant.map(|tenant| vec![tenant.to_owned()]), since, until }),
         false => Err(problems),
     }
 }
