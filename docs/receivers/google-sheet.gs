@@ -8,23 +8,18 @@ function doPost(request) {
   const token = PropertiesService.getScriptProperties().getProperty('TOKEN');
   if (!token || request.parameter.token !== token) return answer('refused');
   const lead = JSON.parse(request.postData.contents);
-  const lock = LockService.getScriptLock();
-  lock.waitLock(10000); // Several leads at once would overwrite each other's row.
-  try {
-    const sheet = SpreadsheetApp.getActiveSpreadsheet().getSheets()[0];
-    if (sheet.getLastRow() === 0) sheet.appendRow(COLUMNS);
-    sheet.appendRow(COLUMNS.map((column) => asText(lead[column])));
-    SpreadsheetApp.flush();
-  } finally {
-    lock.releaseLock();
-  }
+  const sheet = SpreadsheetApp.getActiveSpreadsheet().getSheets()[0];
+  // An append is one step, also where several come at once. The first request is a Test, alone: it makes the heading.
+  if (sheet.getLastRow() === 0) sheet.appendRow(COLUMNS);
+  sheet.appendRow(COLUMNS.map((column) => asText(lead[column])));
   return answer('ok');
 }
 
-// A visitor's text that begins like a formula would be computed, and could read the sheet: an apostrophe keeps it a text.
+// A cell takes a text as if somebody typed it: what begins like a formula is computed, and could read the sheet; a phone loses
+// its leading zeros, a long id its last digits. After an apostrophe it stays the text that it is.
 function asText(value) {
   const text = value === null || value === undefined ? '' : String(value);
-  return /^\s*[=+\-@\t\r\n]/.test(text) ? "'" + text : text;
+  return text === '' ? '' : "'" + text;
 }
 
 function answer(text) {

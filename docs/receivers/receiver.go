@@ -1,5 +1,5 @@
-// A receiver in Go, with nothing but its standard library: go run receiver.go
-// SECRET_FILE holds the secrets that are accepted, one a line; PORT is where to listen.
+// A receiver in Go (1.19 or later) with nothing but its standard library, behind what ends TLS: go run receiver.go
+// SECRET_FILE holds the secrets that are accepted, one a line; INBOX is the folder where leads are kept; PORT is where to listen.
 package main
 
 import (
@@ -7,14 +7,16 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"log"
 	"net"
 	"net/http"
 	"os"
 	"strings"
-	"sync"
+	"time"
 )
 
 // verify: begin
@@ -38,38 +40,61 @@ func verify(rawBody []byte, header string, secrets []string) bool {
 
 const most = 1024 * 1024
 
-var seen sync.Map // In earnest: a unique index in the database that the lead goes into.
+// Of the signed body: headers are not signed by this scheme.
+type event struct{ TenantID, LeadID, Event, LastConversationAt string }
 
-func secrets() []string {
-	file, err := os.ReadFile(os.Getenv("SECRET_FILE"))
+// Writes the lead down, once; false: it is there already. In earnest: a row, and a unique index over the same.
+func keep(of event, body []byte) (bool, error) {
+	key, err := json.Marshal(of)
 	if err != nil {
-		log.Fatal(err)
+		return false, err
 	}
-	return strings.Fields(string(file))
+	part, err := os.CreateTemp(os.Getenv("INBOX"), "*.part")
+	if err != nil {
+		return false, err
+	}
+	defer os.Remove(part.Name())
+	if _, err = part.Write(body); err != nil {
+		return false, err
+	}
+	if err = part.Close(); err != nil {
+		return false, err
+	}
+	err = os.Link(part.Name(), fmt.Sprintf("%s/%x.json", os.Getenv("INBOX"), sha256.Sum256(key)))
+	if errors.Is(err, fs.ErrExist) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
-func receive(response http.ResponseWriter, request *http.Request) {
+func receive(response http.ResponseWriter, request *http.Request) int {
 	body, err := io.ReadAll(http.MaxBytesReader(response, request.Body, most))
 	if err != nil {
-		response.WriteHeader(http.StatusRequestEntityTooLarge)
-		return
+		return http.StatusRequestEntityTooLarge
 	}
-	if !verify(body, request.Header.Get("X-Wilow-Signature"), secrets()) {
-		response.WriteHeader(http.StatusUnauthorized)
-		return
+	file, err := os.ReadFile(os.Getenv("SECRET_FILE"))
+	if err != nil {
+		log.Print(err)
+		return http.StatusServiceUnavailable
 	}
-	// Of the signed body: headers are not signed by this scheme.
-	var lead struct{ LeadID, Event, LastConversationAt string }
-	if err := json.Unmarshal(body, &lead); err != nil {
-		response.WriteHeader(http.StatusUnprocessableEntity)
-		return
+	if !verify(body, request.Header.Get("X-Wilow-Signature"), strings.Fields(string(file))) {
+		return http.StatusUnauthorized
 	}
-	_, isKnown := seen.LoadOrStore(lead, true)
-	response.WriteHeader(http.StatusNoContent) // At once; what takes longer comes afterwards.
-	if isKnown {
-		lead.Event = "again"
+	var lead event
+	if err := json.Unmarshal(body, &lead); err != nil || lead.LeadID == "" || lead.Event == "" {
+		return http.StatusUnprocessableEntity
 	}
-	fmt.Println(lead.Event, lead.LeadID)
+	told := lead.Event
+	if strings.HasPrefix(lead.LeadID, "test_") { // A Test is no lead.
+		told = "test"
+	} else if isNew, err := keep(lead, body); err != nil {
+		log.Print(err)
+		return http.StatusServiceUnavailable
+	} else if !isNew {
+		told = "again"
+	}
+	fmt.Printf("%s %q\n", told, lead.LeadID)
+	return http.StatusNoContent // It is written down; what takes longer comes afterwards.
 }
 
 func main() {
@@ -82,5 +107,9 @@ func main() {
 		log.Fatal(err)
 	}
 	fmt.Println("listening on", listener.Addr().(*net.TCPAddr).Port)
-	log.Fatal(http.Serve(listener, http.HandlerFunc(receive)))
+	server := http.Server{ReadTimeout: 10 * time.Second, WriteTimeout: 10 * time.Second}
+	server.Handler = http.HandlerFunc(func(response http.ResponseWriter, request *http.Request) {
+		response.WriteHeader(receive(response, request))
+	})
+	log.Fatal(server.Serve(listener))
 }

@@ -1,7 +1,7 @@
-// A receiver in Node, with nothing but its standard library: node receiver.mjs
-// SECRET_FILE holds the secrets that are accepted, one a line; PORT is where to listen.
-import { createHmac, timingSafeEqual } from 'node:crypto';
-import { readFileSync } from 'node:fs';
+// A receiver in Node (18 or later) with nothing but its standard library, behind what ends TLS: node receiver.mjs
+// SECRET_FILE holds the secrets that are accepted, one a line; INBOX is the folder where leads are kept; PORT is where to listen.
+import { createHash, createHmac, randomUUID, timingSafeEqual } from 'node:crypto';
+import { linkSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { createServer } from 'node:http';
 
 // verify: begin
@@ -13,30 +13,60 @@ function verify(rawBody, header, secrets) {
 }
 // verify: end
 
-const secrets = () => readFileSync(process.env.SECRET_FILE, 'utf8').split('\n').map((line) => line.trim()).filter(Boolean);
+const { SECRET_FILE, INBOX, PORT = '8080' } = process.env;
 const MOST = 1024 * 1024;
-const seen = new Set(); // In earnest: a unique index in the database that the lead goes into.
 
-// A client that goes away in the middle is no reason to end.
-const server = createServer((request, response) => receive(request, response).catch(() => response.destroy()));
+const secrets = () => readFileSync(SECRET_FILE, 'utf8').split('\n').map((line) => line.trim()).filter(Boolean);
 
-async function receive(request, response) {
-  const answer = (status) => response.writeHead(status, { Connection: 'close' }).end();
+// Of the signed body: headers are not signed by this scheme. null: it does not say which event it is of.
+function eventKey(body) {
+  try {
+    const { tenantId = '', leadId, event, lastConversationAt = '' } = JSON.parse(body);
+    if (![leadId, event].every((one) => one && typeof one === 'string')) return null;
+    return { leadId, event, key: JSON.stringify([tenantId, leadId, event, lastConversationAt]) };
+  } catch {
+    return null;
+  }
+}
+
+// Writes the lead down, once; false: it is there already. In earnest: a row, and a unique index over the same.
+function keep(key, body) {
+  const part = `${INBOX}/${randomUUID()}.part`;
+  writeFileSync(part, body);
+  try {
+    linkSync(part, `${INBOX}/${createHash('sha256').update(key).digest('hex')}.json`);
+    return true;
+  } catch (error) {
+    if (error.code === 'EEXIST') return false;
+    throw error;
+  } finally {
+    rmSync(part);
+  }
+}
+
+async function receive(request) {
   const chunks = [];
   let length = 0;
   for await (const chunk of request) {
     length += chunk.length;
-    if (length > MOST) return answer(413);
+    if (length > MOST) return 413;
     chunks.push(chunk);
   }
   const body = Buffer.concat(chunks);
-  if (!verify(body, request.headers['x-wilow-signature'], secrets())) return answer(401);
-  const { leadId, event, lastConversationAt = '' } = JSON.parse(body);
-  const key = `${leadId} ${event} ${lastConversationAt}`; // Of the signed body: headers are not signed by this scheme.
-  const isNew = !seen.has(key);
-  seen.add(key);
-  answer(204); // At once; what takes longer comes afterwards.
-  console.log(isNew ? event : 'again', leadId);
+  if (!verify(body, request.headers['x-wilow-signature'], secrets())) return 401;
+  const known = eventKey(body);
+  if (!known) return 422;
+  // A Test is no lead.
+  const told = known.leadId.startsWith('test_') ? 'test' : keep(known.key, body) ? known.event : 'again';
+  console.log(told, JSON.stringify(known.leadId));
+  return 204; // It is written down; what takes longer comes afterwards.
 }
 
-server.listen(Number(process.env.PORT ?? 8080), '127.0.0.1', () => console.log(`listening on ${server.address().port}`));
+const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
+  const answer = (status) => response.writeHead(status, { Connection: 'close' }).end();
+  receive(request).then(answer, (error) => {
+    console.error(error.message);
+    answer(503);
+  });
+});
+server.listen(Number(PORT), '127.0.0.1', () => console.log(`listening on ${server.address().port}`));

@@ -1,6 +1,7 @@
 <?php
-// A receiver in PHP, with nothing but its standard library: php -S 127.0.0.1:8080 receiver.php
-// SECRET_FILE holds the secrets that are accepted, one a line; SEEN_DIR is a directory of its own.
+// A receiver in PHP (8.0 or later) with nothing but its standard library. In earnest under php-fpm, behind what ends TLS; to try it out:
+// php -d display_errors=0 -S 127.0.0.1:8080 receiver.php
+// SECRET_FILE holds the secrets that are accepted, one a line; INBOX is the folder where leads are kept.
 
 // verify: begin
 function verify(string $rawBody, ?string $header, array $secrets): bool
@@ -15,20 +16,56 @@ function verify(string $rawBody, ?string $header, array $secrets): bool
 
 const MOST = 1024 * 1024;
 
-$body = file_get_contents('php://input', length: MOST + 1);
-if (strlen($body) > MOST) {
-    http_response_code(413);
-    return;
+// Writes the lead down, once; false: it is there already. In earnest: a row, and a unique index over the same.
+function keep(string $key, string $body): bool
+{
+    $inbox = getenv('INBOX');
+    $file = "$inbox/" . hash('sha256', $key) . '.json';
+    $part = "$inbox/" . bin2hex(random_bytes(16)) . '.part';
+    if (@file_put_contents($part, $body) !== strlen($body)) {
+        throw new RuntimeException("$inbox cannot be written to");
+    }
+    $isNew = @link($part, $file);
+    unlink($part);
+    if (!$isNew && !is_file($file)) {
+        throw new RuntimeException("$inbox takes no links");
+    }
+    return $isNew;
 }
-$secrets = array_filter(array_map('trim', file(getenv('SECRET_FILE'))));
-if (!verify($body, $_SERVER['HTTP_X_WILOW_SIGNATURE'] ?? null, $secrets)) {
-    http_response_code(401);
-    return;
+
+function receive(): int
+{
+    $body = file_get_contents('php://input', length: MOST + 1);
+    if (strlen($body) > MOST) {
+        return 413;
+    }
+    $lines = @file(getenv('SECRET_FILE'));
+    if ($lines === false) {
+        throw new RuntimeException('SECRET_FILE cannot be read');
+    }
+    $secrets = array_filter(array_map('trim', $lines));
+    if (!verify($body, $_SERVER['HTTP_X_WILOW_SIGNATURE'] ?? null, $secrets)) {
+        return 401;
+    }
+    $lead = json_decode($body, true);
+    if (!isset($lead['leadId'], $lead['event'])) {
+        return 422;
+    }
+    // Of the signed body: headers are not signed by this scheme.
+    $key = [$lead['tenantId'] ?? '', $lead['leadId'], $lead['event'], $lead['lastConversationAt'] ?? ''];
+    // A Test is no lead.
+    $isTest = str_starts_with((string) $lead['leadId'], 'test_');
+    $told = $isTest ? 'test' : (keep(json_encode($key), $body) ? $lead['event'] : 'again');
+    error_log($told . ' ' . json_encode($lead['leadId']));
+    return 204; // It is written down; what takes longer comes after the answer: fastcgi_finish_request(), or a queue.
 }
-http_response_code(204); // What takes longer comes after the answer: fastcgi_finish_request(), or a queue.
-$lead = json_decode($body, true);
-// Of the signed body: headers are not signed by this scheme.
-$key = hash('sha256', implode(' ', [$lead['leadId'], $lead['event'], $lead['lastConversationAt'] ?? '']));
-// In earnest: a unique index in the database that the lead goes into. Here a file, which one of several requests alone can make.
-$isNew = (bool) @fopen(getenv('SEEN_DIR') . "/$key", 'x');
-error_log(($isNew ? $lead['event'] : 'again') . ' ' . $lead['leadId']);
+
+// Whatever goes wrong, and however, is no 2xx.
+ini_set('display_errors', '0');
+http_response_code(500);
+try {
+    http_response_code(receive());
+} catch (Throwable $error) {
+    error_log($error->getMessage());
+    http_response_code(503);
+}

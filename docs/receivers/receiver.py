@@ -1,12 +1,15 @@
-"""A receiver in Python, with nothing but its standard library: python3 receiver.py
+"""A receiver in Python (3.8 or later) with nothing but its standard library, behind what ends TLS: python3 receiver.py
 
-SECRET_FILE holds the secrets that are accepted, one a line; PORT is where to listen.
+SECRET_FILE holds the secrets that are accepted, one a line; INBOX is the folder where leads are kept; PORT is where to listen.
 """
+from __future__ import annotations
+
 import hashlib
 import hmac
 import json
 import os
 import re
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
@@ -20,7 +23,6 @@ def verify(raw_body: bytes, header: str | None, secrets: list[str]) -> bool:
 
 
 MOST = 1024 * 1024
-seen = set()  # In earnest: a unique index in the database that the lead goes into.
 
 
 def secrets() -> list[str]:
@@ -28,33 +30,63 @@ def secrets() -> list[str]:
         return [line.strip() for line in lines if line.strip()]
 
 
-class Receiver(BaseHTTPRequestHandler):
-    def do_POST(self):
-        length = self.headers.get("Content-Length", "")
-        if not (length.isascii() and length.isdigit()):
-            return self.answer(411)
-        if int(length) > MOST:
-            return self.answer(413)
-        body = self.rfile.read(int(length))
-        if not verify(body, self.headers.get("X-Wilow-Signature"), secrets()):
-            return self.answer(401)
-        lead = json.loads(body)
-        # Of the signed body: headers are not signed by this scheme.
-        key = (lead["leadId"], lead["event"], lead.get("lastConversationAt"))
-        is_new = key not in seen
-        seen.add(key)
-        self.answer(204)  # At once; what takes longer comes afterwards.
-        print(lead["event"] if is_new else "again", lead["leadId"], flush=True)
+def keep(key: str, body: bytes) -> bool:
+    """Writes the lead down, once; False: it is there already. In earnest: a row, and a unique index over the same."""
+    inbox = os.environ["INBOX"]
+    part = f"{inbox}/{uuid.uuid4()}.part"
+    with open(part, "xb") as file:
+        file.write(body)
+    try:
+        os.link(part, f"{inbox}/{hashlib.sha256(key.encode()).hexdigest()}.json")
+        return True
+    except FileExistsError:
+        return False
+    finally:
+        os.unlink(part)
 
-    def answer(self, status: int):
+
+class Receiver(BaseHTTPRequestHandler):
+    timeout = 10  # Seconds that a client may be still.
+
+    def do_POST(self):
+        try:
+            status = self.receive()
+        except OSError as error:
+            self.log_error("%s", error)
+            status = 503
         self.send_response(status)
         self.send_header("Content-Length", "0")
         self.end_headers()
 
-    def log_message(self, *_):
+    def receive(self) -> int:
+        length = self.headers.get("Content-Length", "")
+        if not re.fullmatch(r"[0-9]{1,18}", length):
+            return 411
+        if int(length) > MOST:
+            return 413
+        body = self.rfile.read(int(length))
+        if not verify(body, self.headers.get("X-Wilow-Signature"), secrets()):
+            return 401
+        try:
+            lead = json.loads(body)
+            lead_id, event = lead["leadId"], lead["event"]
+        except (ValueError, KeyError, TypeError, RecursionError):
+            return 422
+        # Of the signed body: headers are not signed by this scheme.
+        key = json.dumps([lead.get("tenantId"), lead_id, event, lead.get("lastConversationAt")])
+        # A Test is no lead.
+        told = "test" if str(lead_id).startswith("test_") else event if keep(key, body) else "again"
+        print(f"{told} {json.dumps(lead_id)}\n", end="", flush=True)  # At once, so that two lines stay two.
+        return 204  # It is written down; what takes longer comes afterwards.
+
+    def log_request(self, *_):
         pass
 
 
-server = ThreadingHTTPServer(("127.0.0.1", int(os.environ.get("PORT", "8080"))), Receiver)
+class Server(ThreadingHTTPServer):
+    request_queue_size = 128
+
+
+server = Server(("127.0.0.1", int(os.environ.get("PORT", "8080"))), Receiver)
 print("listening on", server.server_port, flush=True)
 server.serve_forever()

@@ -1,9 +1,11 @@
-# A receiver in Ruby, with nothing but its standard library: ruby receiver.rb
-# SECRET_FILE holds the secrets that are accepted, one a line; PORT is where to listen.
+# A receiver in Ruby (3.0 or later) with nothing but its standard library, behind what ends TLS: ruby receiver.rb
+# SECRET_FILE holds the secrets that are accepted, one a line; INBOX is the folder where leads are kept; PORT is where to listen.
+require 'digest'
 require 'json'
 require 'openssl'
-require 'set'
+require 'securerandom'
 require 'socket'
+require 'timeout'
 
 # verify: begin
 def verify(raw_body, header, secrets)
@@ -15,44 +17,70 @@ end
 # verify: end
 
 MOST = 1024 * 1024
-SEEN = Set.new # In earnest: a unique index in the database that the lead goes into.
+LINE = 8 * 1024
 
 def secrets
   File.readlines(ENV.fetch('SECRET_FILE'), chomp: true).map(&:strip).reject(&:empty?)
 end
 
-# In earnest your web server does this; it is here to keep the sample to what Ruby brings.
-def read_request(client)
-  client.gets
+# Writes the lead down, once; false: it is there already. In earnest: a row, and a unique index over the same.
+def keep(key, body)
+  inbox = ENV.fetch('INBOX')
+  part = "#{inbox}/#{SecureRandom.uuid}.part"
+  File.binwrite(part, body)
+  File.link(part, "#{inbox}/#{Digest::SHA256.hexdigest(key)}.json")
+  true
+rescue Errno::EEXIST
+  false
+ensure
+  File.unlink(part) if part && File.exist?(part)
+end
+
+# In earnest your web server does this; it is here to keep the sample to what Ruby brings. The headers, and the body's length.
+def read_head(client)
+  client.gets("\n", LINE)
   headers = {}
-  while (line = client.gets&.chomp) && !line.empty?
+  while (line = client.gets("\n", LINE)&.chomp) && !line.empty? && headers.size < 100
     name, value = line.split(':', 2)
     headers[name.downcase] = value.to_s.strip
   end
-  length = headers['content-length'].to_i
-  [headers, length > MOST ? nil : client.read(length).to_s]
-end
-
-def answer(client, status)
-  client.write "HTTP/1.1 #{status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
-  client.close
+  [headers, headers['content-length']]
 end
 
 def receive(client)
-  headers, body = read_request(client)
-  return answer(client, '413 Content Too Large') unless body
-  return answer(client, '401 Unauthorized') unless verify(body, headers['x-wilow-signature'], secrets)
+  headers, length = read_head(client)
+  return '411 Length Required' unless /\A\d{1,18}\z/.match?(length.to_s)
+  return '413 Content Too Large' if length.to_i > MOST
+
+  body = client.read(length.to_i).to_s
+  return '401 Unauthorized' unless verify(body, headers['x-wilow-signature'], secrets)
+
+  lead = JSON.parse(body)
+  return '422 Unprocessable Content' unless lead.is_a?(Hash) && lead['leadId'] && lead['event']
 
   # Of the signed body: headers are not signed by this scheme.
-  lead = JSON.parse(body).values_at('leadId', 'event', 'lastConversationAt')
-  is_new = SEEN.add?(lead)
-  answer(client, '204 No Content') # At once; what takes longer comes afterwards.
-  puts "#{is_new ? lead[1] : 'again'} #{lead[0]}"
-rescue StandardError # A client that goes away in the middle, or sends what is no request.
+  key = JSON.generate(lead.values_at('tenantId', 'leadId', 'event', 'lastConversationAt'))
+  # A Test is no lead.
+  told = lead['leadId'].to_s.start_with?('test_') ? 'test' : keep(key, body) ? lead['event'] : 'again'
+  puts "#{told} #{JSON.generate(lead['leadId'])}"
+  '204 No Content' # It is written down; what takes longer comes afterwards.
+rescue JSON::ParserError
+  '422 Unprocessable Content'
+rescue SystemCallError, KeyError => e
+  warn e.message
+  '503 Service Unavailable'
+end
+
+def serve(client)
+  status = Timeout.timeout(10) { receive(client) }
+  client.write "HTTP/1.1 #{status}\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
+rescue StandardError => e # A client that is still, or goes away in the middle.
+  warn e.class
+ensure
   client.close
 end
 
 $stdout.sync = true
 server = TCPServer.new('127.0.0.1', Integer(ENV.fetch('PORT', '8080')))
 puts "listening on #{server.addr[1]}"
-loop { receive(server.accept) }
+loop { Thread.new(server.accept) { |client| serve(client) } }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{
     Admin, Answer, Cluster, ENDPOINT, Gate, OPERATOR, Sent, Setup, Stop, administered, environment, left_out,
-    patiently, with_endpoint,
+    patiently, until, with_endpoint,
 };
 
 #[tokio::test]
@@ -456,7 +456,7 @@ async fn while_the_database_is_away_it_says_so_and_comes_back() {
     let away = admin.operator("GET", ENDPOINT, None).with(503);
     assert!(away.header("retry-after").is_some(), "{away:?}");
     cluster.start_again().await;
-    patiently("the endpoint again", async { while admin.operator("GET", ENDPOINT, None).status != 200 {} }).await;
+    until("the endpoint again", || admin.operator("GET", ENDPOINT, None).status == 200).await;
 }
 
 /// Every operation of the description, with values that its schemas allow and values that they do not.

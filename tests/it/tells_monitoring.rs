@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Cluster, Setup, Stop, environment, left_out, patiently};
+use crate::harness::{Answer, Cluster, Setup, Stop, environment, left_out, patiently, until};
 
 /// An answer's status and body.
 fn answered(mut stream: impl Read + Write, path: &str, host: &str) -> (u16, String) {
@@ -82,25 +82,16 @@ async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
         let (status, body) = get(port, "/readyz");
         (status, serde_json::from_str::<Value>(&body).unwrap())
     };
-    let until = async |wanted: u16| {
-        patiently("readiness", async {
-            loop {
-                if TcpStream::connect(("127.0.0.1", port)).is_ok() && ready().0 == wanted {
-                    return;
-                }
-                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
-            }
-        })
-        .await;
+    let answers = async |wanted: u16| {
+        until("readiness", || TcpStream::connect(("127.0.0.1", port)).is_ok() && ready().0 == wanted).await;
     };
-    until(200).await;
+    answers(200).await;
     assert_eq!(ready().1["database"], "connected");
     setup.db.cluster.stop(Stop::Fast).await;
-    until(503).await;
+    answers(503).await;
     let (_, told) = ready();
     assert_eq!((&told["ready"], &told["database"]), (&json!(false), &json!("away")));
-    patiently("the listener's end", async { while ready().1["notifications"] != "not heard, the daemon polls" {} })
-        .await;
+    until("the listener's end", || ready().1["notifications"] == "not heard, the daemon polls").await;
     assert!(told["why"].as_str().unwrap().contains("events and outcomes wait"), "{told}");
     let (_, text) = get(port, "/metrics");
     assert_eq!(value(&text, "lead_webhook_database_up"), 0.0);
@@ -109,7 +100,7 @@ async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
     );
     assert_eq!(get(port, "/healthz").0, 200, "the process does well");
     setup.db.cluster.start_again().await;
-    until(200).await;
+    answers(200).await;
 }
 
 #[tokio::test]

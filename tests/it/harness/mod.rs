@@ -67,7 +67,19 @@ pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
     within(PATIENCE, what, event).await
 }
 
-/// The same, after `limit`.
+/// Waits until something is so that is asked without waiting.
+///
+/// Panics after [`PATIENCE`].
+pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
+    let event = async {
+        while !is_so() {
+            tokio::task::yield_now().await;
+        }
+    };
+    patiently(what, event).await;
+}
+
+/// The same as [`patiently`], after `limit`.
 async fn within<T>(limit: Duration, what: &str, event: impl Future<Output = T>) -> T {
     match tokio::time::timeout(limit, event).await {
         Ok(value) => value,
