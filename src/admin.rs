@@ -7,6 +7,7 @@ mod page;
 mod probes;
 mod problem;
 mod sessions;
+mod shares;
 mod work;
 
 use std::{io, os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::Duration};

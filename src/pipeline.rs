@@ -20,7 +20,7 @@ use crate::{
     egress::{EndpointUrl, Policy, Resolver},
     event::Event,
     keyring::{Column, KeyRing, OpenError, Place},
-    outcome::{Failure, Outcome, Status},
+    outcome::{Destination, Failure, Outcome, Status},
     secret::{Secret, SigningSecret},
     shortage::Shortage,
     store::endpoints::SealedEndpoint,
@@ -161,8 +161,14 @@ impl Pipeline {
     /// # Errors
     /// [`Shortage`]: none could be made, and nothing was sent.
     pub async fn send(&self, endpoint: &Endpoint, event: &Event, delivery_id: Uuid) -> Result<Outcome, Shortage> {
-        let request = Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now());
-        self.client.send(request).await
+        match Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now()) {
+            Ok(request) => self.client.send(request).await,
+            Err(too_long) => {
+                let failure = if endpoint.template.is_some() { Failure::Template } else { Failure::Lead };
+                let destination = Destination { host: endpoint.url.host().to_owned(), port: endpoint.url.port() };
+                Ok(Outcome::unsent(Status::Failed(failure), Some(too_long.to_string()), Some(destination)))
+            }
+        }
     }
 
     /// The outcome of a delivery whose endpoint cannot be used.

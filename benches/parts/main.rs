@@ -59,7 +59,7 @@ fn main() {
 fn render() -> Vec<Part> {
     fn template(name: &'static str, template: &Template, event: Event, omit_empty: bool) -> Part {
         let template = template.clone();
-        let bytes = template.render(&event, omit_empty).len();
+        let bytes = template.render(&event, omit_empty).unwrap().len();
         Part::new("render", name, move || template.render(black_box(&event), omit_empty)).over(bytes)
     }
     let crm = Template::parse(samples::CRM_TEMPLATE).unwrap();

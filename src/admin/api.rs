@@ -310,17 +310,34 @@ fn audit(tenant: &Tenant, action: &'static str, subject: &str) {
     tracing::info!(by = tenant.by(), tenant_id = tenant.id, action, subject, "admin");
 }
 
-/// Commits a change, with its line in the log; also where the answer is lost, which leaves open what is in force.
+/// Commits a change, with its line in the log: also where the answer is lost or nobody waits for it any more, which leaves open
+/// what is in force.
 async fn commit(
     transaction: Transaction<'_>,
     tenant: &Tenant,
     action: &'static str,
     subject: &str,
 ) -> Result<(), Error> {
-    let committed = transaction.commit().await;
-    match &committed {
-        Ok(()) => audit(tenant, action, subject),
-        Err(_) => tracing::warn!(by = tenant.by(), tenant_id = tenant.id, action, subject, "admin, and not confirmed"),
+    let mut doubt = Doubt { tenant, action, subject, is_over: false };
+    transaction.commit().await?;
+    doubt.is_over = true;
+    audit(tenant, action, subject);
+    Ok(())
+}
+
+/// A change that is not known to be in force.
+struct Doubt<'a> {
+    tenant: &'a Tenant,
+    action: &'static str,
+    subject: &'a str,
+    is_over: bool,
+}
+
+impl Drop for Doubt<'_> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let Self { tenant, action, subject, .. } = *self;
+            tracing::warn!(by = tenant.by(), tenant_id = tenant.id, action, subject, "admin, and not confirmed");
+        }
     }
-    committed
 }

@@ -13,6 +13,9 @@ use utoipa::ToSchema;
 use super::sessions::NoSession;
 use crate::store::{Error, session::explain};
 
+/// As many faults are told: more help nobody, and whoever sends thousands is to get no megabytes back.
+const MOST_FAULTS: usize = 200;
+
 /// One thing that is wrong with what was given.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldFault {
@@ -130,7 +133,11 @@ impl Problem {
         Self::malformed("nothing was done: `errors` names everything that is wrong with the path").naming(errors)
     }
 
-    fn naming(mut self, errors: Vec<FieldFault>) -> Self {
+    fn naming(mut self, mut errors: Vec<FieldFault>) -> Self {
+        if let Some(more) = errors.len().checked_sub(MOST_FAULTS).filter(|more| *more > 0) {
+            errors.truncate(MOST_FAULTS);
+            errors.push(FieldFault { pointer: None, parameter: None, detail: format!("and {more} more") });
+        }
         self.0.errors = errors;
         self
     }
@@ -185,9 +192,10 @@ impl Problem {
 
 impl From<NoSession> for Problem {
     fn from(error: NoSession) -> Self {
-        if !matches!(error, NoSession::Busy) {
-            tracing::warn!(%error, "the admin listener has no session with its database");
+        if let NoSession::Busy = error {
+            return Self::unavailable(error.to_string()).wait(Duration::from_secs(1));
         }
+        tracing::warn!(%error, "the admin listener has no session with its database");
         Self::unavailable("the daemon has no session with its database just now").wait(Duration::from_secs(5))
     }
 }

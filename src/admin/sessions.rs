@@ -7,9 +7,10 @@ use std::{
 
 use tokio::{sync::Semaphore, time::timeout};
 
-use super::problem::Problem;
+use super::{problem::Problem, shares::Shares};
 use crate::{
     config::Database,
+    control::token::Bearer,
     store::{
         Error,
         client::Setting,
@@ -18,11 +19,19 @@ use crate::{
     },
 };
 
-/// Connections at once: those who look at a page are few, and the database is the application's.
+/// Connections at once: those who look at a page are few, and the database is the application's. And those of one tenant
+/// among them: one that looks through a long log leaves some for the others.
 const MOST: usize = 4;
+const MOST_OF_ONE: usize = 2;
+
+/// For all that is done in a session at once. A statement that is under way then has ended at the server by [`LIMIT`].
+const WHOLE: Duration = Duration::from_secs(25);
+
+/// It goes for what only reads as well.
+const SLOW: &str = "the database did not answer in time: read what is in force before you try again";
 
 /// What nobody waits for any more is not to go on at the server.
-const LIMIT: [Setting; 1] = [("statement_timeout", "25s")];
+const LIMIT: [Setting; 1] = [("statement_timeout", "20s")];
 
 /// Nobody waits longer for a session.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
@@ -31,7 +40,7 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoSession {
     /// All of them are in use.
-    #[error("all sessions with the database are in use")]
+    #[error("all of the daemon's sessions with its database are in use, or all that one tenant may have")]
     Busy,
     /// It does not answer.
     #[error("the database does not answer")]
@@ -66,25 +75,29 @@ impl From<Problem> for Trouble {
 pub struct Sessions {
     database: Arc<Database>,
     free: Arc<Semaphore>,
+    of_one: Shares,
     idle: Arc<Mutex<Vec<Session>>>,
 }
 
 impl Sessions {
     /// Of this database.
     pub fn new(database: Arc<Database>) -> Self {
-        Self { database, free: Arc::new(Semaphore::new(MOST)), idle: Arc::default() }
+        Self { database, free: Arc::new(Semaphore::new(MOST)), of_one: Shares::new(MOST_OF_ONE), idle: Arc::default() }
     }
 
     /// Does `work` in a session, which the next one may have: not where the work was left in the middle, or the database did not
     /// do its part.
     pub(super) async fn within<T>(
         &self,
+        bearer: &Bearer,
         work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
     ) -> Result<T, Problem> {
-        let permit = timeout(PATIENCE, self.free.acquire()).await;
-        let Ok(Ok(_permit)) = permit else { return Err(NoSession::Busy.into()) };
+        let of_theirs = self.of_one.of(bearer);
+        let permits = timeout(PATIENCE, async { (of_theirs.acquire().await, self.free.acquire().await) }).await;
+        let Ok((Ok(_of_theirs), Ok(_permit))) = permits else { return Err(NoSession::Busy.into()) };
         let mut session = self.take().await?;
-        let done = match work(&mut session).await {
+        let worked = timeout(WHOLE, work(&mut session)).await;
+        let done = match worked.map_err(|_| Problem::slow(SLOW))? {
             Err(Trouble::Database(error)) => return Err(Problem::database(&error, &self.database.daemon_role)),
             Err(Trouble::Refused(problem)) => Err(problem),
             Ok(done) => Ok(done),

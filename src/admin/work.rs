@@ -1,10 +1,6 @@
 //! What is under way for those who asked: so much of it at once, and to its end, whether or not they stay.
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::{
@@ -13,7 +9,8 @@ use tokio::{
 };
 use tokio_util::task::TaskTracker;
 
-use super::problem::Problem;
+use super::{problem::Problem, shares::Shares};
+use crate::control::token::Bearer;
 
 /// For a request that asks the database alone.
 pub(super) const QUICK: Duration = Duration::from_secs(30);
@@ -33,19 +30,22 @@ const WAITING_OF_ONE: usize = 3;
 pub(super) struct Work {
     under_way: TaskTracker,
     waiting: Arc<Semaphore>,
-    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
+    waiting_of: Shares,
 }
 
 /// Room for a request that waits for a receiver.
 pub(super) struct Slot {
-    tenant: String,
-    waiting_of: Arc<Mutex<HashMap<String, usize>>>,
-    _permit: OwnedSemaphorePermit,
+    _one: OwnedSemaphorePermit,
+    _of_theirs: OwnedSemaphorePermit,
 }
 
 impl Work {
     pub(super) fn new() -> Self {
-        Self { under_way: TaskTracker::new(), waiting: Arc::new(Semaphore::new(WAITING)), waiting_of: Arc::default() }
+        Self {
+            under_way: TaskTracker::new(),
+            waiting: Arc::new(Semaphore::new(WAITING)),
+            waiting_of: Shares::new(WAITING_OF_ONE),
+        }
     }
 
     /// Answers a request. What it began goes on where the client leaves: a change has its line in the log, what was sent has its
@@ -53,7 +53,7 @@ impl Work {
     pub(super) async fn carry_out(&self, limit: Duration, request: Request, next: Next) -> Result<Response, Problem> {
         let done = self.under_way.spawn(timeout(limit, next.run(request))).await;
         let done = done.map_err(|_| Problem::internal("it ended unexpectedly: read what is in force"))?;
-        done.map_err(|_| Problem::slow("it was ended; a change may have been made all the same: read what is in force"))
+        done.map_err(|_| Problem::slow("it was ended: read what is in force before you try again"))
     }
 
     /// Waits for all that is under way.
@@ -62,17 +62,11 @@ impl Work {
         self.under_way.wait().await;
     }
 
-    /// Room for a request of `tenant`'s that waits for a receiver. One whose receiver hangs leaves room for the others.
-    pub(super) fn slot(&self, tenant: &str) -> Result<Slot, Problem> {
-        let busy = || Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
-        let permit = self.waiting.clone().try_acquire_owned().map_err(|_| busy())?;
-        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
-        let count = waiting_of.entry(tenant.to_owned()).or_default();
-        if *count >= WAITING_OF_ONE {
-            return Err(busy());
-        }
-        *count += 1;
-        Ok(Slot { tenant: tenant.to_owned(), waiting_of: Arc::clone(&self.waiting_of), _permit: permit })
+    /// Room for a request that waits for a receiver. One tenant whose receiver hangs leaves room for the others.
+    pub(super) fn slot(&self, bearer: &Bearer) -> Result<Slot, Problem> {
+        let busy = |_| Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
+        let of_theirs = self.waiting_of.of(bearer).try_acquire_owned().map_err(busy)?;
+        Ok(Slot { _one: self.waiting.clone().try_acquire_owned().map_err(busy)?, _of_theirs: of_theirs })
     }
 }
 
@@ -93,17 +87,5 @@ impl Patience {
             sleep(Duration::from_secs(1)).await;
         }
         lasts
-    }
-}
-
-impl Drop for Slot {
-    fn drop(&mut self) {
-        let mut waiting_of = self.waiting_of.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = waiting_of.get_mut(&self.tenant) {
-            *count -= 1;
-            if *count == 0 {
-                waiting_of.remove(&self.tenant);
-            }
-        }
     }
 }

@@ -36,8 +36,18 @@ pub(super) struct Options {
 #[derive(Serialize)]
 #[serde(tag = "kind", rename_all = "snake_case")]
 enum Line<'a> {
-    Body { lead_id: &'a str, body: Value },
-    Placeholder { name: &'static str, empty: usize, leads: usize },
+    Body {
+        lead_id: &'a str,
+        /// `None`: it is not sent, and `problem` says why.
+        body: Option<Value>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        problem: Option<String>,
+    },
+    Placeholder {
+        name: &'static str,
+        empty: usize,
+        leads: usize,
+    },
 }
 
 /// Shows the bodies, then which placeholders came out empty how often.
@@ -56,12 +66,14 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
     let preview = preview::of(tenant, latest, kind, template.as_ref(), omit_empty);
     for (lead_id, body) in &preview.bodies {
+        let problem = body.as_ref().err().map(ToString::to_string);
+        let body = body.as_deref().ok();
         if options.json {
-            let body = serde_json::from_slice(body).map_err(Failure::operation)?;
-            output::json(&Line::Body { lead_id, body })?;
+            let body = body.map(serde_json::from_slice).transpose().map_err(Failure::operation)?;
+            output::json(&Line::Body { lead_id, body, problem })?;
         } else {
-            let body = String::from_utf8_lossy(body);
-            output::data(&format!("lead {}\n{}\n", quoted(lead_id), printable_json(&body)))?;
+            let body = body.map(|body| printable_json(&String::from_utf8_lossy(body)));
+            output::data(&format!("lead {}\n{}\n", quoted(lead_id), body.or(problem).unwrap_or_default()))?;
         }
     }
     let leads = preview.bodies.len();

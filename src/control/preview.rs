@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery::{
-        payload::default_body,
+        body::{self, TooLong},
         template::{Placeholder, Template},
     },
     event::{Event, EventKind},
@@ -14,7 +14,7 @@ use crate::{
 /// What a template makes of leads.
 pub struct Preview {
     /// The leads' ids and their bodies, in the order of the leads.
-    pub bodies: Vec<(String, Vec<u8>)>,
+    pub bodies: Vec<(String, Result<Vec<u8>, TooLong>)>,
     /// Each placeholder in use, and in how many of the leads it came out empty.
     pub empty: Vec<(Placeholder, usize)>,
 }
@@ -22,10 +22,7 @@ pub struct Preview {
 /// Makes the bodies; `template` is `None` for the default one.
 pub fn of(tenant: &str, leads: Vec<Lead>, kind: EventKind, template: Option<&Template>, omit_empty: bool) -> Preview {
     let events: Vec<Event> = leads.into_iter().map(|lead| event(tenant, lead, kind)).collect();
-    let body = |event: &Event| match template {
-        Some(template) => template.render(event, omit_empty),
-        None => default_body(event),
-    };
+    let body = |event: &Event| body::of(event, template, omit_empty);
     let empty =
         used(template, kind).into_iter().map(|placeholder| (placeholder, empty(placeholder, &events))).collect();
     Preview { bodies: events.iter().map(|event| (event.lead_id.clone(), body(event))).collect(), empty }

@@ -5,8 +5,8 @@
 //! A request is made of an [`Event`](crate::event::Event), which holds everything that the lead says, and of
 //! what the tenant saved. Four steps, none of which does any I/O:
 //!
-//! 1. **body** – the default body ([`payload`]), or the tenant's [`template`] with the lead's values put into
-//!    its strings. A template is parsed when it is saved, so that at the send nothing can go wrong any more, and
+//! 1. **[`body`]** – the default body ([`payload`]), or the tenant's [`template`] with the lead's values put into
+//!    its strings. A template is parsed when it is saved, so that at the send nothing can go wrong any more but its length, and
 //!    no value of a visitor's can break the JSON.
 //! 2. **signatures** – over exactly those bytes ([`signature`]): `X-Wilow-Signature`, which any verifier of
 //!    GitHub's webhooks checks, and the three headers of Standard Webhooks.
@@ -21,6 +21,7 @@
 //! wrote it is still there to mend it.
 
 pub mod answer;
+pub mod body;
 pub mod client;
 pub mod diagnosis;
 mod excerpt;

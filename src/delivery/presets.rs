@@ -183,7 +183,7 @@ mod tests {
             assert!(CustomHeaders::parse(&headers, "X-Wilow").is_ok(), "{}", preset.name);
             if let Some(text) = preset.template {
                 let template = Template::parse(text).unwrap();
-                let body = template.render(&synthetic_event("acme", EventKind::Created), preset.omit_empty);
+                let body = template.render(&synthetic_event("acme", EventKind::Created), preset.omit_empty).unwrap();
                 assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "{}", preset.name);
             }
         }

@@ -11,7 +11,12 @@ use crate::{
     secret::{Secret, SigningSecret},
 };
 
-use super::{headers::CustomHeaders, payload, signature, template::Template};
+use super::{
+    body::{self, TooLong},
+    headers::CustomHeaders,
+    signature,
+    template::Template,
+};
 
 /// Everything of an endpoint that a request is made of, opened and checked.
 #[derive(Debug, Clone)]
@@ -60,11 +65,17 @@ impl fmt::Debug for Request {
 
 impl Request {
     /// The request for one delivery of `event`, sent at `now`.
-    pub fn prepare(endpoint: &Endpoint, identity: &Identity, event: &Event, delivery_id: Uuid, now: Timestamp) -> Self {
-        let body = match &endpoint.template {
-            Some(template) => template.render(event, endpoint.omit_empty),
-            None => payload::default_body(event),
-        };
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn prepare(
+        endpoint: &Endpoint,
+        identity: &Identity,
+        event: &Event,
+        delivery_id: Uuid,
+        now: Timestamp,
+    ) -> Result<Self, TooLong> {
+        let body = body::of(event, endpoint.template.as_ref(), endpoint.omit_empty)?;
         let webhook_id = event.event_id.to_string();
         let prefix = &identity.header_prefix;
         let own = [
@@ -82,6 +93,6 @@ impl Request {
         ];
         let custom = endpoint.headers.iter().map(|(name, value)| (name.to_owned(), value.clone()));
         let headers = own.into_iter().map(|(name, value)| (name, value.into())).chain(custom).collect();
-        Self { url: endpoint.url.clone(), headers, body, timeout: endpoint.timeout }
+        Ok(Self { url: endpoint.url.clone(), headers, body, timeout: endpoint.timeout })
     }
 }

@@ -9,13 +9,14 @@ mod fault;
 mod placeholder;
 mod reader;
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, io, sync::Arc};
 
 use serde::Serializer as _;
 
 pub use fault::{JsonHint, Place, TemplateFault};
 pub use placeholder::Placeholder;
 
+use super::body::{self, TooLong};
 use crate::event::Event;
 
 /// The longest template, in bytes. A body is far shorter; this bounds what one tenant can make every send cost.
@@ -23,6 +24,9 @@ pub const MAX_BYTES: usize = 64 * 1024;
 
 /// The deepest nesting of objects and arrays, the outermost being level 1. Many receivers stop at 100 or less.
 pub const MAX_DEPTH: usize = 64;
+
+/// As many faults are told: more help nobody, and a hundred kilobytes can hold ten thousand.
+pub const MAX_FAULTS: usize = 100;
 
 /// A template that passed every check of the specification (section 3). Cheap to clone.
 ///
@@ -75,10 +79,13 @@ impl Template {
     /// holds placeholders only (white space aside) and comes out blank are left out; a literal empty string
     /// stays, and so does an object or array that loses everything. An array's element that is an object goes as a whole
     /// where it held placeholders and all of them did so: what is left of `{"value":"{{phone}}","primary":true}` is no phone.
-    pub fn render(&self, event: &Event, omit_empty: bool) -> Vec<u8> {
-        let mut body = Vec::with_capacity(self.0.text.len() + 128);
-        Renderer { event, omit_empty }.write(&self.0.root, &mut body);
-        body
+    ///
+    /// # Errors
+    /// [`TooLong`].
+    pub fn render(&self, event: &Event, omit_empty: bool) -> Result<Vec<u8>, TooLong> {
+        let mut body = Body(Vec::with_capacity(self.0.text.len() + 128));
+        Renderer { event, omit_empty }.write(&self.0.root, &mut body)?;
+        Ok(body.0)
     }
 
     /// The placeholders that the template uses, each once, in the order of [`Placeholder::ALL`].
@@ -111,24 +118,24 @@ struct Renderer<'a> {
 }
 
 impl Renderer<'_> {
-    fn write(&self, node: &Node, body: &mut Vec<u8>) {
+    fn write(&self, node: &Node, body: &mut Body) -> Result<(), TooLong> {
         match node {
-            Node::Fixed(json) => body.extend_from_slice(json.as_bytes()),
+            Node::Fixed(json) => body.extend(json.as_bytes()),
             Node::Text(parts) => {
-                // Writing to memory cannot fail.
-                let _ = serde_json::Serializer::new(body).collect_str(&Text { renderer: self, parts });
+                let text = Text { renderer: self, parts };
+                serde_json::Serializer::new(body).collect_str(&text).map_err(|_| TooLong)
             }
             Node::Array(elements) => {
                 let kept = elements.iter().filter(|element| !self.omits_element(element));
-                list(body, [b'[', b']'], kept, |element, body| self.write(element, body));
+                list(body, [b"[", b"]"], kept, |element, body| self.write(element, body))
             }
             Node::Object(members) => {
                 let kept = members.iter().filter(|(_, value)| !self.omits(value));
-                list(body, [b'{', b'}'], kept, |(key, value), body| {
-                    body.extend_from_slice(key.as_bytes());
-                    body.push(b':');
-                    self.write(value, body);
-                });
+                list(body, [b"{", b"}"], kept, |(key, value), body| {
+                    body.extend(key.as_bytes())?;
+                    body.extend(b":")?;
+                    self.write(value, body)
+                })
             }
         }
     }
@@ -177,21 +184,45 @@ impl fmt::Display for Text<'_> {
     }
 }
 
+/// What is written, up to the longest that is sent.
+struct Body(Vec<u8>);
+
+impl Body {
+    fn extend(&mut self, bytes: &[u8]) -> Result<(), TooLong> {
+        if self.0.len() + bytes.len() > body::MAX_BYTES {
+            return Err(TooLong);
+        }
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+}
+
+impl io::Write for Body {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.extend(bytes).map_err(io::Error::other)?;
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 /// Writes `items` between brackets, separated by commas.
 fn list<T>(
-    body: &mut Vec<u8>,
-    [open, close]: [u8; 2],
+    body: &mut Body,
+    [open, close]: [&[u8]; 2],
     items: impl Iterator<Item = T>,
-    write: impl Fn(T, &mut Vec<u8>),
-) {
-    body.push(open);
+    write: impl Fn(T, &mut Body) -> Result<(), TooLong>,
+) -> Result<(), TooLong> {
+    body.extend(open)?;
     for (index, item) in items.enumerate() {
         if index > 0 {
-            body.push(b',');
+            body.extend(b",")?;
         }
-        write(item, body);
+        write(item, body)?;
     }
-    body.push(close);
+    body.extend(close)
 }
 
 /// `text` as a JSON string with its quotes.

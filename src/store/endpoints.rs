@@ -211,15 +211,27 @@ FROM lead_webhook.endpoints
 WHERE tenant_id = $1
 FOR UPDATE";
 
+/// One tenant's endpoint, where it has one, locked until the transaction ends.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn lock_present(transaction: &Transaction<'_>, tenant_id: &str) -> Result<Option<EndpointRow>, Error> {
+    transaction.query(LOCK, &[&tenant_id]).await?.first().map(EndpointRow::from_row).transpose()
+}
+
 /// One tenant's endpoint, locked until the transaction ends, so that two who change it do not overwrite each other; and
 /// whether it is new: where there was none it is made, and is on, because a row that does not exist cannot be locked.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn lock(transaction: &Transaction<'_>, tenant_id: &str) -> Result<(EndpointRow, bool), Error> {
-    let made = transaction.execute(CREATE, &[&tenant_id]).await?;
-    let row = EndpointRow::from_row(&transaction.query_one(LOCK, &[&tenant_id]).await?)?;
-    Ok((row, made == 1))
+    loop {
+        let made = transaction.execute(CREATE, &[&tenant_id]).await?;
+        // None: somebody has removed it just now.
+        if let Some(row) = lock_present(transaction, tenant_id).await? {
+            return Ok((row, made == 1));
+        }
+    }
 }
 
 const SAVE: &str = "\

@@ -216,7 +216,7 @@ proptest! {
         omit_empty: bool,
     ) {
         let template = Template::parse(&meant.template().to_string()).unwrap();
-        let body: Value = serde_json::from_slice(&template.render(&event, omit_empty)).unwrap();
+        let body: Value = serde_json::from_slice(&template.render(&event, omit_empty).unwrap()).unwrap();
         prop_assert_eq!(body, meant.body(&event, omit_empty));
     }
 
@@ -233,7 +233,7 @@ proptest! {
         let at = place.index(text.len());
         text.splice(at..(at + removed).min(text.len()), inserted.chars());
         if let Ok(template) = Template::parse(&text.into_iter().collect::<String>()) {
-            let body = template.render(&event, omit_empty);
+            let body = template.render(&event, omit_empty).unwrap();
             prop_assert!(serde_json::from_slice::<Value>(&body).is_ok(), "{}", String::from_utf8_lossy(&body));
             prop_assert!(Template::parse(template.text()).is_ok());
         }

@@ -76,7 +76,7 @@ async fn send(client: Client, endpoint: Arc<Endpoint>, requests: u64) {
     let identity = Identity { header_prefix: "X-Wilow".to_owned(), user_agent: "Wilow-Webhook/1.0".to_owned() };
     for number in 0..requests {
         let now = Timestamp::now();
-        let prepared = Request::prepare(&endpoint, &identity, &event(number, now), Uuid::new_v4(), now);
+        let prepared = Request::prepare(&endpoint, &identity, &event(number, now), Uuid::new_v4(), now).unwrap();
         let mut request = client.post(prepared.url.url().clone()).body(prepared.body.clone());
         for (name, value) in &prepared.headers {
             request = request.header(name, value.expose());

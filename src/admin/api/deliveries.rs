@@ -28,6 +28,7 @@ use crate::{
     control::{
         again::{self, Failed, Unsent},
         filter::{self, Words},
+        token::Bearer,
     },
     dispatch::guard,
     outcome::Failure,
@@ -107,7 +108,7 @@ pub(super) async fn list_all(
 ) -> Result<Json<Deliveries>, Problem> {
     operator_only(&bearer)?;
     let tenant = query.first("tenant").map(str::to_owned);
-    listed(&api, &query, tenant, true).await
+    listed(&api, &query, tenant, &bearer).await
 }
 
 /// Lists a tenant's deliveries, the newest first.
@@ -118,16 +119,16 @@ pub(in crate::admin) async fn list(
     tenant: Tenant,
     query: Query,
 ) -> Result<Json<Deliveries>, Problem> {
-    let is_operator = tenant.is_operator();
-    listed(&api, &query, Some(tenant.id), is_operator).await
+    listed(&api, &query, Some(tenant.id), &tenant.bearer).await
 }
 
 async fn listed(
     api: &Api,
     query: &Query,
     tenant: Option<String>,
-    is_operator: bool,
+    bearer: &Bearer,
 ) -> Result<Json<Deliveries>, Problem> {
+    let is_operator = *bearer == Bearer::Operator;
     let allowed = ["status", "failure", "event", "lead", "since", "until", "after", "limit"];
     let mut faults = query.unknown(&[&allowed[..], if is_operator { &["tenant"] } else { &[] }].concat());
     let limit = query.limit(50, MOST, &mut faults);
@@ -169,7 +170,7 @@ async fn listed(
         }
         Ok(delivery_list::list(session, &filter).await?)
     };
-    let rows = api.sessions.within(list).await?;
+    let rows = api.sessions.within(bearer, list).await?;
     let has_more = rows.len() > limit as usize;
     let deliveries: Vec<_> =
         rows.into_iter().take(limit as usize).map(|row| DeliveryView::of(row, is_operator)).collect();
@@ -207,7 +208,7 @@ pub(in crate::admin) async fn show(
         let all = delivery_list::of_event(session, &one).await?;
         Ok((one, all))
     };
-    let (one, all) = api.sessions.within(read).await?;
+    let (one, all) = api.sessions.within(&tenant.bearer, read).await?;
     let is_operator = tenant.is_operator();
     let same_event = all.into_iter().filter(|other| other.delivery_id != id);
     let same_event = same_event.map(|other| DeliveryView::of(other, is_operator)).collect();
@@ -235,7 +236,7 @@ pub(in crate::admin) async fn redeliver(
         return Err(Problem::invalid(faults));
     }
     let pipeline = api.pipeline();
-    let _slot = api.work.slot(&tenant.id)?;
+    let _slot = api.work.slot(&tenant.bearer)?;
     api.access.count_send(&tenant.bearer)?;
     let prepare = async |session: &mut Session| {
         let one = found(session, &tenant.id, id).await?;
@@ -261,11 +262,15 @@ pub(in crate::admin) async fn redeliver(
         audit(&tenant, "delivery sent again", &first.delivery_id.to_string());
         Ok((first, endpoint, prepared))
     };
-    let (first, endpoint, prepared) = api.sessions.within(prepare).await?;
+    let (first, endpoint, prepared) = api.sessions.within(&tenant.bearer, prepare).await?;
     let entry = prepared.send(&pipeline, &endpoint).await;
     let patience = Patience::new();
     loop {
-        match api.sessions.within(async |session| Ok(again::record(session, &entry, &first).await?)).await {
+        match api
+            .sessions
+            .within(&tenant.bearer, async |session| Ok(again::record(session, &entry, &first).await?))
+            .await
+        {
             Err(problem) if patience.lasts(&problem).await => {}
             recorded => {
                 let sent = recorded?.ok_or_else(gone)?;

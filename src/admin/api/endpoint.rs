@@ -78,7 +78,7 @@ pub(in crate::admin) async fn list(
     super::operator_only(&bearer)?;
     let (after, limit) = page.read()?;
     let (after, one_more) = (after.as_deref(), i64::from(limit) + 1);
-    let rows = api.sessions.within(async |session| Ok(endpoints::page(session, after, one_more).await?));
+    let rows = api.sessions.within(&bearer, async |session| Ok(endpoints::page(session, after, one_more).await?));
     let mut rows = rows.await?;
     let has_more = rows.len() > limit as usize;
     rows.truncate(limit as usize);
@@ -99,7 +99,7 @@ pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Respo
 
 /// The tenant's endpoint, where there is one.
 pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<EndpointRow>, Problem> {
-    api.sessions.within(async |session| Ok(endpoints::find(session, &tenant.id).await?)).await
+    api.sessions.within(&tenant.bearer, async |session| Ok(endpoints::find(session, &tenant.id).await?)).await
 }
 
 /// Checks a draft as a save would, and saves nothing.
@@ -177,7 +177,7 @@ pub(in crate::admin) async fn lay(
         commit(transaction, tenant, "endpoint saved", &changed.join(", ")).await?;
         Ok((is_new, row))
     };
-    let (is_new, row) = api.sessions.within(save).await?;
+    let (is_new, row) = api.sessions.within(&tenant.bearer, save).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     let notes = preset.map(|preset| notes(preset, row.sealed.host.as_deref(), &row.header_names)).unwrap_or_default();
     Ok((is_new, row, Saved { endpoint, warnings, notes }))
@@ -192,15 +192,12 @@ pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: Head
     let condition = Condition::read(&headers)?.ok_or_else(unconditional)?;
     let remove = async |session: &mut Session| {
         let transaction = session.begin().await?;
-        let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
-        if is_new {
-            return Err(none().into());
-        }
+        let row = endpoints::lock_present(&transaction, &tenant.id).await?.ok_or_else(none)?;
         condition.holds(Some(&row))?;
         endpoints::remove_locked(&transaction, &tenant.id).await?;
         Ok(commit(transaction, &tenant, "endpoint removed", "").await?)
     };
-    api.sessions.within(remove).await?;
+    api.sessions.within(&tenant.bearer, remove).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -242,7 +239,7 @@ pub(in crate::admin) async fn generate(
         commit(transaction, tenant, "secret generated", "secret").await?;
         Ok(row)
     };
-    let row = api.sessions.within(put).await?;
+    let row = api.sessions.within(&tenant.bearer, put).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     Ok((row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
 }

@@ -10,7 +10,7 @@ use utoipa::ToSchema;
 use super::{Api, Query, Tenant, Who, operator_only, views::OF_A_NETWORK};
 use crate::{
     admin::problem::{FieldFault, Problem},
-    control::time,
+    control::{time, token::Bearer},
     outcome::Failure,
     store::{
         delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
@@ -107,7 +107,7 @@ pub(super) struct Point {
 ), responses((status = 200, body = Stats)))]
 pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) -> Result<Json<Stats>, Problem> {
     operator_only(&bearer)?;
-    told(&api, &query, None, true).await
+    told(&api, &query, None, &bearer).await
 }
 
 /// Tells a tenant's deliveries in figures.
@@ -117,11 +117,11 @@ pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) 
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
 pub(super) async fn of_tenant(State(api): State<Api>, tenant: Tenant, query: Query) -> Result<Json<Stats>, Problem> {
-    let is_operator = tenant.is_operator();
-    told(&api, &query, Some(tenant.id), is_operator).await
+    told(&api, &query, Some(tenant.id), &tenant.bearer).await
 }
 
-async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: bool) -> Result<Json<Stats>, Problem> {
+async fn told(api: &Api, query: &Query, tenant_id: Option<String>, bearer: &Bearer) -> Result<Json<Stats>, Problem> {
+    let is_operator = *bearer == Bearer::Operator;
     let span = read(query, tenant_id)?;
     let length = span.until.duration_since(span.since).as_secs();
     let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(30 * 86_400);
@@ -132,7 +132,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
         let failures = delivery_stats::failures(session, &span, KINDS).await?;
         Ok((all, tenants, failures, delivery_stats::over_time(session, &span, seconds).await?))
     };
-    let (all, tenants, failures, over_time) = api.sessions.within(read).await?;
+    let (all, tenants, failures, over_time) = api.sessions.within(bearer, read).await?;
     let point = |stretch: Stretch| Point {
         since: (span.since + SignedDuration::from_secs(stretch.number * stretch_s)).to_string(),
         counts: stretch.counts.into(),
@@ -150,9 +150,9 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, is_operator: 
 }
 
 /// How a tenant's deliveries ended since a midnight, by day; days without one are left out. For the page's chart.
-pub(in crate::admin) async fn by_day(api: &Api, tenant: &str, since: Timestamp) -> Result<Vec<Stretch>, Problem> {
-    let span = Span { tenants: Some(vec![tenant.to_owned()]), since, until: just_now() };
-    api.sessions.within(async |session| Ok(delivery_stats::over_time(session, &span, DAY).await?)).await
+pub(in crate::admin) async fn by_day(api: &Api, tenant: &Tenant, since: Timestamp) -> Result<Vec<Stretch>, Problem> {
+    let span = Span { tenants: Some(vec![tenant.id.clone()]), since, until: just_now() };
+    api.sessions.within(&tenant.bearer, async |session| Ok(delivery_stats::over_time(session, &span, DAY).await?)).await
 }
 
 /// How everybody's deliveries of the usual span ended, and those of `tenants`. For the page's overview.
@@ -168,7 +168,7 @@ pub(in crate::admin) async fn of_tenants(
         let (_, each) = delivery_stats::by_tenant(session, &theirs, most, false).await?;
         Ok((all.counts, each.into_iter().filter_map(|one| Some((one.tenant_id?, one.counts))).collect()))
     };
-    api.sessions.within(read).await
+    api.sessions.within(&Bearer::Operator, read).await
 }
 
 /// Up to the second, so that what has just ended counts.

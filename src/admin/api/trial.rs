@@ -24,13 +24,16 @@ use crate::{
         preview,
         trial::{self, Needed, Obstacle},
     },
-    delivery::template::Template,
+    delivery::{body::TooLong, template::Template},
     event::EventKind,
     store::{endpoints, leads, mapping::MappedSql, session::Session},
 };
 
 /// Leads at most.
 const MOST_LEADS: u32 = 20;
+
+/// Bytes of all the bodies together; the first is shown in any case.
+const MOST_BYTES: usize = 1024 * 1024;
 
 /// What is to be tried.
 #[derive(Deserialize, ToSchema)]
@@ -58,7 +61,7 @@ pub(super) struct PreviewSchema {
     /// `lead.created`, which is what goes without saying, or `lead.re_engaged`.
     #[schema(nullable = false)]
     event: Option<EventWord>,
-    /// Of so many leads, the latest first; 3 without it.
+    /// Of so many leads, the latest first, as far as 1 MiB goes; 3 without it.
     #[schema(nullable = false, minimum = 1, maximum = 20)]
     last: Option<u32>,
 }
@@ -82,9 +85,10 @@ pub(in crate::admin) struct Previewed {
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct PreviewedBody {
     pub(in crate::admin) lead_id: String,
-    /// The JSON as it would be sent.
-    #[schema(value_type = serde_json::Value)]
-    pub(in crate::admin) body: Box<RawValue>,
+    /// The JSON as it would be sent; null: it would not be, and `problem` says why.
+    #[schema(value_type = Option<serde_json::Value>)]
+    pub(in crate::admin) body: Option<Box<RawValue>>,
+    pub(in crate::admin) problem: Option<String>,
 }
 
 /// How often a placeholder came out empty.
@@ -109,7 +113,7 @@ pub(in crate::admin) async fn test(
     let pipeline = api.pipeline();
     let draft = Draft::read(&pipeline, &tenant, &["draft"], draft);
     refuse(members, &draft)?;
-    let _slot = api.work.slot(&tenant.id)?;
+    let _slot = api.work.slot(&tenant.bearer)?;
     let begin = async |session: &mut Session| {
         let row = endpoints::find(session, &tenant.id).await?;
         vouch(session, &pipeline).await?;
@@ -121,7 +125,7 @@ pub(in crate::admin) async fn test(
         audit(&tenant, "endpoint tested", &begun.delivery_id().to_string());
         Ok((endpoint, begun))
     };
-    let (endpoint, begun) = api.sessions.within(begin).await?;
+    let (endpoint, begun) = api.sessions.within(&tenant.bearer, begin).await?;
     let entry = begun.send(&pipeline, &endpoint).await;
     let patience = Patience::new();
     loop {
@@ -129,7 +133,7 @@ pub(in crate::admin) async fn test(
             trial::record(session, &entry).await?;
             found(session, &tenant.id, entry.delivery_id).await
         };
-        match api.sessions.within(record).await {
+        match api.sessions.within(&tenant.bearer, record).await {
             Err(problem) if patience.lasts(&problem).await => {}
             recorded => return Ok(Json(Tried { delivery: DeliveryView::of(recorded?, tenant.is_operator()) })),
         }
@@ -158,14 +162,23 @@ pub(in crate::admin) async fn preview(
         let leads = leads::latest(session, &mapped, &tenant.id, i64::from(last)).await;
         Ok((body, leads.map_err(|error| unreadable(&error))?))
     };
-    let ((template, omit_empty), leads): ((Option<Template>, bool), _) = api.sessions.within(read).await?;
+    let ((template, omit_empty), leads): ((Option<Template>, bool), _) =
+        api.sessions.within(&tenant.bearer, read).await?;
     let made = preview::of(&tenant.id, leads, kind, template.as_ref(), omit_empty);
-    let body = |(lead_id, body): (String, Vec<u8>)| {
-        let body = String::from_utf8(body).ok().and_then(|body| RawValue::from_string(body).ok())?;
-        Some(PreviewedBody { lead_id, body })
+    let mut bytes = 0;
+    let fits = |(_, body): &(String, Result<Vec<u8>, TooLong>)| {
+        let is_first = bytes == 0;
+        bytes += body.as_ref().map_or(0, Vec::len);
+        is_first || bytes <= MOST_BYTES
     };
+    let body = |(lead_id, body): (String, Result<Vec<u8>, TooLong>)| {
+        let problem = body.as_ref().err().map(ToString::to_string);
+        let text = body.ok().and_then(|body| String::from_utf8(body).ok());
+        PreviewedBody { lead_id, body: text.and_then(|text| RawValue::from_string(text).ok()), problem }
+    };
+    let bodies = made.bodies.into_iter().take_while(fits).map(body).collect();
     let placeholders = made.empty.into_iter().map(|(one, empty)| Emptiness { name: one.as_str(), empty }).collect();
-    Ok(Json(Previewed { bodies: made.bodies.into_iter().filter_map(body).collect(), placeholders }))
+    Ok(Json(Previewed { bodies, placeholders }))
 }
 
 /// What is tried goes as that event.

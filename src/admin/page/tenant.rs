@@ -89,7 +89,9 @@ struct PreviewPart {
 
 struct BodyView {
     lead: String,
-    text: String,
+    /// `None`: it is not sent, and `problem` says why.
+    text: Option<String>,
+    problem: Option<String>,
 }
 
 /// The filter over the deliveries, as it stands in the address.
@@ -249,7 +251,9 @@ async fn previewed(api: &Api, tenant: &Tenant, form: &Form) -> String {
         }
         Ok(made) => {
             let bodies = made.0.bodies.into_iter();
-            let bodies = bodies.map(|body| BodyView { lead: body.lead_id, text: indented(body.body.get()) }).collect();
+            let text = |body: &trial::PreviewedBody| body.body.as_ref().map(|body| indented(body.get()));
+            let bodies = bodies.map(|body| BodyView { text: text(&body), problem: body.problem, lead: body.lead_id });
+            let bodies = bodies.collect();
             let empty = made.0.placeholders.into_iter().filter(|one| one.empty > 0).collect();
             PreviewPart { problem: None, bodies, empty }
         }
@@ -270,7 +274,7 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
     let Shown { mut messages, form, version, notes, tried, filter, status } = what;
     let form = form.unwrap_or_else(|| Form::of(stored.as_ref()));
     let since = chart::since(Timestamp::now());
-    let days = stats::by_day(api, &tenant.id, since).await?;
+    let days = stats::by_day(api, tenant, since).await?;
     let (deliveries, next) = match list(api, tenant, &filter).await {
         Ok(listed) => listed,
         Err(problem) if problem.status() == StatusCode::BAD_REQUEST => {

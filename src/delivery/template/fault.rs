@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+#[cfg(doc)]
+use super::MAX_FAULTS;
 use super::{MAX_BYTES, MAX_DEPTH, Placeholder};
 
 /// Where in a template something stands. Never shows a value.
@@ -71,6 +73,12 @@ pub enum TemplateFault {
         word: Option<String>,
         /// The placeholder that was probably meant.
         nearest: Option<Placeholder>,
+    },
+    /// What is wrong beside the first [`MAX_FAULTS`].
+    #[error("template: and {more} more")]
+    More {
+        /// How many.
+        more: usize,
     },
     /// `{{` without `}}` in the same string.
     #[error("template: unclosed placeholder at {place}: `{{{{` needs `}}}}` in the same string{}", meant(*.nearest))]

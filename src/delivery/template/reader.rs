@@ -10,7 +10,7 @@ use serde::de::IgnoredAny;
 use serde_json::Deserializer;
 
 use super::{
-    MAX_BYTES, MAX_DEPTH, Node, Part, Placeholder, TemplateFault,
+    MAX_BYTES, MAX_DEPTH, MAX_FAULTS, Node, Part, Placeholder, TemplateFault,
     fault::{JsonHint, Place},
     json_string,
 };
@@ -23,13 +23,13 @@ pub(super) fn read(text: &str) -> Result<Node, Vec<TemplateFault>> {
     if text.len() > MAX_BYTES {
         return Err(vec![TemplateFault::TooLong { bytes: text.len() }]);
     }
-    let mut reader = Reader { text, at: 0, path: Vec::new(), faults: Vec::new(), counted: (0, 1, 1) };
+    let mut reader = Reader { text, at: 0, path: Vec::new(), faults: Vec::new(), more: 0, counted: (0, 1, 1) };
     if let Err(error) = serde_json::from_str::<IgnoredAny>(text) {
         reader.invalid(&error);
-        return Err(reader.faults);
+        return Err(reader.all_faults());
     }
     let root = reader.value();
-    if reader.faults.is_empty() { Ok(root) } else { Err(reader.faults) }
+    if reader.faults.is_empty() { Ok(root) } else { Err(reader.all_faults()) }
 }
 
 /// Walks over a text that is known to be JSON.
@@ -40,18 +40,34 @@ struct Reader<'t> {
     /// The steps from the root to the value that is being read, as a path spells them.
     path: Vec<String>,
     faults: Vec<TemplateFault>,
+    /// Faults beside those.
+    more: usize,
     /// The byte up to which lines and columns are counted, and where that is: faults come in order, and there may
     /// be thousands.
     counted: (usize, usize, usize),
 }
 
 impl<'t> Reader<'t> {
+    /// Notes what is wrong at a byte, where it is not one of too many.
+    fn note(&mut self, at: usize, fault: impl FnOnce(Place) -> TemplateFault) {
+        if self.faults.len() < MAX_FAULTS {
+            let place = self.place(at);
+            self.faults.push(fault(place));
+        } else {
+            self.more += 1;
+        }
+    }
+
+    fn all_faults(self) -> Vec<TemplateFault> {
+        let more = (self.more > 0).then_some(TemplateFault::More { more: self.more });
+        self.faults.into_iter().chain(more).collect()
+    }
+
     fn value(&mut self) -> Node {
         let start = self.skip_space();
         match self.rest().chars().next() {
             Some('{' | '[') if self.path.len() >= MAX_DEPTH => {
-                let place = self.place(start);
-                self.faults.push(TemplateFault::TooDeep { place });
+                self.note(start, |place| TemplateFault::TooDeep { place });
                 Node::Fixed(self.token().into())
             }
             Some('{') => self.object(),
@@ -72,13 +88,11 @@ impl<'t> Reader<'t> {
             let key = self.string();
             self.path.push(member_step(&key));
             if key.contains("{{") {
-                let place = self.place(start);
-                self.faults.push(TemplateFault::PlaceholderInKey { place });
+                self.note(start, |place| TemplateFault::PlaceholderInKey { place });
             }
             let written = json_string(&key);
             if !keys.insert(key) {
-                let place = self.place(start);
-                self.faults.push(TemplateFault::DuplicateKey { place });
+                self.note(start, |place| TemplateFault::DuplicateKey { place });
             }
             self.skip_space();
             self.at += 1; // the colon
@@ -118,8 +132,7 @@ impl<'t> Reader<'t> {
         let start = self.at;
         serde_json::from_str(self.token()).unwrap_or_else(|error| {
             let problem = message(&error);
-            let place = self.place(start);
-            self.faults.push(TemplateFault::InvalidJson { place, problem, hint: JsonHint::None });
+            self.note(start, |place| TemplateFault::InvalidJson { place, problem, hint: JsonHint::None });
             String::new()
         })
     }
@@ -162,18 +175,18 @@ impl<'t> Reader<'t> {
     }
 
     fn unknown(&mut self, word: &str, start: usize) {
-        let place = self.place(start);
-        let nearest = Placeholder::nearest(word);
-        let is_name = word.len() <= SHOWN && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-. ".contains(c));
-        let word = is_name.then(|| word.to_owned());
-        self.faults.push(TemplateFault::UnknownPlaceholder { place, word, nearest });
+        self.note(start, |place| {
+            let nearest = Placeholder::nearest(word);
+            let is_name = word.len() <= SHOWN && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-. ".contains(c));
+            TemplateFault::UnknownPlaceholder { place, word: is_name.then(|| word.to_owned()), nearest }
+        });
     }
 
     fn unclosed(&mut self, after: &str, start: usize) {
-        let place = self.place(start);
-        let word: String = after.trim_start().chars().take_while(char::is_ascii_alphanumeric).collect();
-        let nearest = Placeholder::nearest(&word);
-        self.faults.push(TemplateFault::UnclosedPlaceholder { place, nearest });
+        self.note(start, |place| {
+            let word: String = after.trim_start().chars().take_while(char::is_ascii_alphanumeric).collect();
+            TemplateFault::UnclosedPlaceholder { place, nearest: Placeholder::nearest(&word) }
+        });
     }
 
     /// Notes why the text is no JSON, and those placeholders in it that would be refused next.
@@ -182,8 +195,8 @@ impl<'t> Reader<'t> {
             self.text.split_inclusive('\n').take(error.line().saturating_sub(1)).map(str::len).sum::<usize>();
         let at = line_start + error.column().saturating_sub(1);
         let hint = self.hint(at);
-        let place = Place { path: None, ..self.place(at) };
-        self.faults.push(TemplateFault::InvalidJson { place, problem: message(error), hint });
+        let problem = message(error);
+        self.note(at, |place| TemplateFault::InvalidJson { place: Place { path: None, ..place }, problem, hint });
         self.words();
     }
 
@@ -209,10 +222,10 @@ impl<'t> Reader<'t> {
             let Ok((word, _)) = closed(text.get(start + 2..).unwrap_or_default()) else { continue };
             let is_name = !word.is_empty() && word.chars().all(|c| c.is_ascii_alphanumeric() || "_-.".contains(c));
             if is_name && word.len() <= SHOWN && Placeholder::from_word(word).is_none() {
-                let place = Place { path: None, ..self.place(start) };
-                let nearest = Placeholder::nearest(word);
-                let word = Some(word.to_owned());
-                self.faults.push(TemplateFault::UnknownPlaceholder { place, word, nearest });
+                self.note(start, |place| {
+                    let (place, nearest) = (Place { path: None, ..place }, Placeholder::nearest(word));
+                    TemplateFault::UnknownPlaceholder { place, word: Some(word.to_owned()), nearest }
+                });
             }
         }
     }

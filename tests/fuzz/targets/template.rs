@@ -56,7 +56,7 @@ fuzz_target!(|input: Input| {
         captured_at: Timestamp::UNIX_EPOCH,
         last_conversation_at: input.is_re_engaged.then_some(Timestamp::UNIX_EPOCH),
     };
-    let body = template.render(&event, input.omit_empty);
+    let body = template.render(&event, input.omit_empty).unwrap();
     let rendered: Value = serde_json::from_slice(&body).expect("a body is JSON");
     if !input.omit_empty {
         let meant: Value = serde_json::from_str(template.text()).expect("a template is JSON");
