@@ -2,15 +2,16 @@
 
 use std::{
     collections::HashMap,
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant},
 };
 
 use axum::{
     extract::{Request, State},
-    http::{HeaderMap, header},
+    http::{HeaderMap, HeaderName, Uri, header, uri::Authority},
     middleware::Next,
-    response::{IntoResponse, Response},
+    response::Response,
 };
 use jiff::Timestamp;
 
@@ -48,8 +49,9 @@ pub(super) struct Access {
 impl Access {
     /// As the configuration says; `None`: there is no token, and so no API.
     pub(super) fn new(config: &Admin) -> Option<Self> {
+        let token = config.token.as_ref().ok()?.as_ref()?;
         Some(Self {
-            tokens: Tokens::new(config.token.as_ref()?),
+            tokens: Tokens::new(token),
             origin: config.origin.clone(),
             guesses: Mutex::new(Bucket::full(&GUESSES)),
             requests: Counter::new(REQUESTS),
@@ -64,21 +66,18 @@ impl Access {
     }
 
     /// A page of somebody's that a browser has open reaches us under another name, or says that it is another's.
-    pub(super) fn is_under_our_name(&self, headers: &HeaderMap) -> bool {
-        let text = |name| headers.get(name).map(|value: &header::HeaderValue| value.to_str().unwrap_or_default());
-        let host = text(header::HOST).unwrap_or_default();
+    pub(super) fn is_under_our_name(&self, uri: &Uri, headers: &HeaderMap) -> bool {
+        let (Ok(host), Ok(origin)) = (single(headers, header::HOST), single(headers, header::ORIGIN)) else {
+            return false;
+        };
+        // A target with a name of its own counts before Host (RFC 9112, section 3.2.2).
+        let host = uri.authority().map_or(host.unwrap_or_default(), Authority::as_str);
         match &self.origin {
-            Some(origin) => {
-                host.eq_ignore_ascii_case(origin.authority())
-                    && text(header::ORIGIN).is_none_or(|given| given == origin.text)
+            Some(ours) => {
+                host.eq_ignore_ascii_case(ours.authority()) && origin.is_none_or(|origin| origin == ours.text)
             }
-            None => is_local(host) && text(header::ORIGIN).is_none_or(|given| given == format!("http://{host}")),
+            None => is_local(host) && origin.is_none_or(|origin| origin == format!("http://{host}")),
         }
-    }
-
-    /// As [`Access::is_under_our_name`], for what a browser sends: it always says where a change comes from.
-    pub(super) fn is_our_own_page(&self, headers: &HeaderMap) -> bool {
-        headers.contains_key(header::ORIGIN) && self.is_under_our_name(headers)
     }
 
     /// Whether a browser gets at us over TLS.
@@ -156,31 +155,51 @@ impl Counter {
     }
 }
 
+/// A header's value, which is text and there once; `None`: it is not there.
+fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
+    let mut lines = headers.get_all(name).iter();
+    match (lines.next(), lines.next()) {
+        (None, _) => Ok(None),
+        (Some(line), None) => line.to_str().map(Some).map_err(|_| ()),
+        (Some(_), Some(_)) => Err(()),
+    }
+}
+
 /// Whether `host`, a Host header, is one of this host's own names.
 pub(super) fn is_local(host: &str) -> bool {
     let name = match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
     };
-    ["localhost", "127.0.0.1", "[::1]"].iter().any(|local| local.eq_ignore_ascii_case(name))
+    let is_loopback = |address: Option<IpAddr>| address.is_some_and(|address| address.is_loopback());
+    let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
+    name.eq_ignore_ascii_case("localhost")
+        || is_loopback(name.parse().ok().filter(IpAddr::is_ipv4))
+        || is_loopback(bracketed.and_then(|name| name.parse().ok()).filter(IpAddr::is_ipv6))
+}
+
+/// Answers nothing under another name.
+pub(super) async fn under_our_name(
+    State(access): State<Arc<Access>>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    if access.is_under_our_name(request.uri(), request.headers()) {
+        return Ok(next.run(request).await);
+    }
+    Err(Problem::elsewhere("this is answered under its own name alone: localhost, or admin.origin where that is set"))
 }
 
 /// Lets a request in with its [`Bearer`], or answers what is wrong.
-pub(super) async fn let_in(State(access): State<Arc<Access>>, mut request: Request, next: Next) -> Response {
-    let headers = request.headers();
-    if !access.is_under_our_name(headers) {
-        let detail = "the API answers under its own name alone: localhost, or admin.origin where that is set";
-        return Problem::elsewhere(detail).into_response();
-    }
-    let bearer = match access.bearer(headers) {
-        Ok(bearer) => bearer,
-        Err(problem) => return problem.into_response(),
-    };
-    if let Err(problem) = access.count(&bearer) {
-        return problem.into_response();
-    }
+pub(super) async fn let_in(
+    State(access): State<Arc<Access>>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, Problem> {
+    let bearer = access.bearer(request.headers())?;
+    access.count(&bearer)?;
     request.extensions_mut().insert(bearer);
-    next.run(request).await
+    Ok(next.run(request).await)
 }
 
 /// So many at once, after it was still for a while, and then so many a second.
@@ -220,7 +239,11 @@ mod tests {
 
     fn access(origin: Option<&str>) -> Access {
         let origin = origin.map(|text| Origin { text: text.to_owned() });
-        Access::new(&Admin { listen: None, origin, token: Some(Secret::new("t".repeat(32))) }).unwrap()
+        Access::new(&Admin { listen: None, origin, token: Ok(Some(Secret::new("t".repeat(32)))) }).unwrap()
+    }
+
+    fn is_ours(access: &Access, headers: &HeaderMap) -> bool {
+        access.is_under_our_name(&Uri::from_static("/v1/endpoints"), headers)
     }
 
     fn headers(host: &str, origin: Option<&str>) -> HeaderMap {
@@ -233,27 +256,50 @@ mod tests {
     #[test]
     fn without_an_origin_only_this_hosts_names_are_ours() {
         let ours = access(None);
-        for host in ["localhost", "localhost:9464", "127.0.0.1:9464", "[::1]:9464", "[::1]", "LOCALHOST:1"] {
-            assert!(ours.is_under_our_name(&headers(host, None)), "{host}");
-            assert!(ours.is_under_our_name(&headers(host, Some(&format!("http://{host}")))), "{host}");
+        for host in ["localhost", "localhost:9464", "127.0.0.1:9464", "[::1]:9464", "[::1]", "LOCALHOST:1", "127.0.0.2"]
+        {
+            assert!(is_ours(&ours, &headers(host, None)), "{host}");
+            assert!(is_ours(&ours, &headers(host, Some(&format!("http://{host}")))), "{host}");
             for origin in ["http://evil.example", "null", "http://localhost:1"] {
-                assert!(!ours.is_under_our_name(&headers(host, Some(origin))), "{host} {origin}");
+                assert!(!is_ours(&ours, &headers(host, Some(origin))), "{host} {origin}");
             }
         }
-        for host in
-            ["evil.example", "evil.example:9464", "localhost.evil.example", "127.0.0.2", "", "localhost:x", "[::1"]
-        {
-            assert!(!ours.is_under_our_name(&headers(host, None)), "{host}");
+        for host in [
+            "evil.example",
+            "evil.example:9464",
+            "localhost.evil.example",
+            "128.0.0.1",
+            "127.1",
+            "::1",
+            "",
+            "localhost:x",
+            "[::1",
+        ] {
+            assert!(!is_ours(&ours, &headers(host, None)), "{host}");
         }
-        assert!(!ours.is_under_our_name(&HeaderMap::new()));
+        assert!(!is_ours(&ours, &HeaderMap::new()));
+    }
+
+    #[test]
+    fn a_name_is_said_once_and_the_targets_own_counts() {
+        let ours = access(None);
+        for name in [header::HOST, header::ORIGIN] {
+            let mut twice = headers("localhost", Some("http://localhost"));
+            assert!(is_ours(&ours, &twice));
+            twice.append(&name, twice.get(&name).unwrap().clone());
+            assert!(!is_ours(&ours, &twice), "{name}");
+        }
+        let local = headers("localhost", None);
+        assert!(ours.is_under_our_name(&Uri::from_static("http://localhost/v1/endpoints"), &local));
+        assert!(!ours.is_under_our_name(&Uri::from_static("http://evil.example/v1/endpoints"), &local));
     }
 
     #[test]
     fn with_an_origin_it_is_the_only_one() {
         let ours = access(Some("https://webhooks.example.com"));
         let host = "webhooks.example.com";
-        assert!(ours.is_under_our_name(&headers(host, None)));
-        assert!(ours.is_under_our_name(&headers(host, Some("https://webhooks.example.com"))));
+        assert!(is_ours(&ours, &headers(host, None)));
+        assert!(is_ours(&ours, &headers(host, Some("https://webhooks.example.com"))));
         for (host, origin) in [
             ("localhost", None),
             ("webhooks.example.com:8443", None),
@@ -261,7 +307,7 @@ mod tests {
             (host, Some("https://evil.example")),
             (host, Some("null")),
         ] {
-            assert!(!ours.is_under_our_name(&headers(host, origin)), "{host} {origin:?}");
+            assert!(!is_ours(&ours, &headers(host, origin)), "{host} {origin:?}");
         }
     }
 

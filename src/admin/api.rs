@@ -62,7 +62,7 @@ pub(super) struct Api {
     info(
         title = "lead-webhook",
         description = "Tenants' endpoints and deliveries. Every answer that is no 2xx is `application/problem+json` (RFC 9457), \
-                       with every fault of what was given in `errors`.",
+                       with every fault of what was given in `errors`; but for a request whose line or headers are too long to be read.",
         license(name = "MIT OR Apache-2.0", identifier = "MIT OR Apache-2.0"),
     ),
     components(schemas(Details)),
@@ -88,6 +88,7 @@ impl Api {
     /// All of it, under `/v1`.
     pub(super) fn routes(self) -> Router {
         let let_in = middleware::from_fn_with_state(Arc::clone(&self.access), access::let_in);
+        let under_our_name = middleware::from_fn_with_state(Arc::clone(&self.access), access::under_our_name);
         let quick = OpenApiRouter::new()
             .routes(routes!(endpoint::list))
             .routes(routes!(endpoint::show, endpoint::save, endpoint::remove))
@@ -121,6 +122,7 @@ impl Api {
             .layer(DefaultBodyLimit::max(body::MOST))
             .route("/v1/openapi.json", described)
             .layer(middleware::map_response(never_kept))
+            .layer(under_our_name)
     }
 
     /// What opens, checks and sends just now.

@@ -4,6 +4,7 @@
 mod chart;
 mod delivery;
 mod form;
+mod listed;
 mod overview;
 mod secret;
 mod session;
@@ -13,7 +14,7 @@ use askama::Template;
 use axum::{
     Router,
     extract::{DefaultBodyLimit, FromRequest, FromRequestParts, Request, State},
-    http::{HeaderName, HeaderValue, Method, StatusCode, header, request::Parts},
+    http::{HeaderName, HeaderValue, StatusCode, header, request::Parts},
     middleware::{self, Next},
     response::{Html, IntoResponse, Redirect, Response},
     routing::{any, get, post},
@@ -58,7 +59,7 @@ pub(super) fn routes(api: Api) -> Router {
         .route("/admin/sign-out", post(session::sign_out))
         .route("/admin/tenants/{tenant}", get(tenant::show).post(tenant::submit))
         .route("/admin/tenants/{tenant}/switch", post(tenant::switch))
-        .route("/admin/tenants/{tenant}/secret", get(secret::ask).post(secret::generate))
+        .route("/admin/tenants/{tenant}/secret", get(secret::leave).post(secret::submit))
         .route("/admin/tenants/{tenant}/preview", post(tenant::preview))
         .route("/admin/tenants/{tenant}/deliveries/{delivery}", get(delivery::show))
         .route("/admin/tenants/{tenant}/deliveries/{delivery}/redeliver", post(delivery::redeliver))
@@ -74,6 +75,10 @@ pub(super) fn routes(api: Api) -> Router {
 }
 
 async fn carried_out(State(api): State<Api>, request: Request, next: Next) -> Result<Response, Refused> {
+    if !api.access.is_under_our_name(request.uri(), request.headers()) {
+        let detail = "this page answers under its own name alone: localhost, or admin.origin where that is set";
+        return Err(Problem::elsewhere(detail).into());
+    }
     Ok(api.work.carry_out(SLOW, request, next).await?)
 }
 
@@ -136,7 +141,7 @@ impl FromRequestParts<Api> for Signed {
     type Rejection = Refused;
 
     async fn from_request_parts(parts: &mut Parts, api: &Api) -> Result<Self, Refused> {
-        refuse_strangers(parts, api)?;
+        refuse_strangers(parts)?;
         let session = cookie(api, &parts.headers).unwrap_or_default();
         match api.access.tokens().of_session(session, Timestamp::now()) {
             Ok(bearer) => {
@@ -148,13 +153,13 @@ impl FromRequestParts<Api> for Signed {
     }
 }
 
-/// A page of somebody else's neither reads nor changes anything here, whatever cookies go with it.
-fn refuse_strangers(parts: &Parts, api: &Api) -> Result<(), Problem> {
-    let (access, headers) = (&api.access, &parts.headers);
-    let is_ours =
-        if parts.method == Method::GET { access.is_under_our_name(headers) } else { access.is_our_own_page(headers) };
-    let detail = "this page answers under its own name alone: localhost, or admin.origin where that is set";
-    if is_ours { Ok(()) } else { Err(Problem::elsewhere(detail)) }
+/// A page of somebody else's changes nothing here, whatever cookies go with it: a browser says where a form comes from, and it
+/// is from here ([`carried_out`]).
+fn refuse_strangers(parts: &Parts) -> Result<(), Problem> {
+    if parts.method.is_safe() || parts.headers.contains_key(header::ORIGIN) {
+        return Ok(());
+    }
+    Err(Problem::elsewhere("a form of this page says where it comes from (Origin), and this one does not"))
 }
 
 /// The path's tenant, which whoever is signed in may see.
@@ -190,6 +195,12 @@ impl Fields {
 
     fn first(&self, name: &str) -> &str {
         self.0.iter().find(|(known, _)| known == name).map_or("", |(_, value)| value.as_str())
+    }
+
+    /// What was typed into the settings, to be carried along: not which button was pressed, and over which version.
+    fn kept(&self) -> Vec<(String, String)> {
+        let of_buttons = ["do", "version", "enabled"];
+        self.0.iter().filter(|(name, _)| !of_buttons.contains(&name.as_str())).cloned().collect()
     }
 
     fn all(&self, name: &str) -> impl Iterator<Item = &str> {

@@ -38,6 +38,11 @@ impl Context {
         KeyRing::read(&self.config.keys_file).map_err(|error| Failure::Configuration(error.to_string()))
     }
 
+    /// The admin listener's token of the operator; `None`: it has no API.
+    pub(super) fn operators_token(&self) -> Result<Option<Secret<String>>, Failure> {
+        self.config.admin.token.clone().map_err(Failure::Configuration)
+    }
+
     /// What opens, checks and sends.
     pub(super) fn pipeline(&self) -> Result<Pipeline, Failure> {
         Ok(Pipeline::new(&self.config, self.keyring()?)?)

@@ -11,15 +11,14 @@ use crate::control::{time::to_the_second, token::Tokens};
 /// Mints one, and prints it.
 pub(super) fn mint(context: &Context, tenant: &str, ttl: Duration, json: bool) -> Result<(), Failure> {
     vet_tenant(tenant)?;
-    let admin = &context.config.admin;
-    let Some(operator) = &admin.token else {
+    let Some(operator) = context.operators_token()? else {
         return Err(Failure::Configuration(
-            "admin.token_file: is not set, and tenants' tokens are signed by what stands in it: \
+            "admin.token_file: there is none, and tenants' tokens are signed by what stands in it: \
              `openssl rand -base64 32` makes one for the file, which the daemon must have as well"
                 .to_owned(),
         ));
     };
-    let (token, until) = Tokens::new(operator).mint(tenant, ttl, Timestamp::now());
+    let (token, until) = Tokens::new(&operator).mint(tenant, ttl, Timestamp::now());
     if json {
         return output::json(&json!({ "tenant_id": tenant, "token": token.expose(), "expires_at": until.to_string() }));
     }

@@ -1,6 +1,10 @@
 //! Files that the configuration names: they are read once, here, so that a missing one is told with its key.
 
-use std::{fs, io, os::unix::fs::PermissionsExt as _, path::PathBuf};
+use std::{
+    fs, io,
+    os::unix::fs::PermissionsExt as _,
+    path::{Path, PathBuf},
+};
 
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use zeroize::Zeroizing;
@@ -22,23 +26,26 @@ pub(super) fn path(setting: &Setting) -> Result<PathBuf, String> {
 ///
 /// The problems do not quote the path: somebody may have set the secret itself in its place.
 pub(super) fn secret_in_file(setting: &Setting) -> Result<Option<Secret<String>>, String> {
-    let Some(path) = optional_path(setting)? else { return Ok(None) };
-    let content = Zeroizing::new(fs::read_to_string(&path).map_err(|error| unreadable("the file", &error))?);
+    optional_path(setting)?.map(|path| secret(&path)).transpose()
+}
+
+fn secret(path: &Path) -> Result<Secret<String>, String> {
+    let content = Zeroizing::new(fs::read_to_string(path).map_err(|error| unreadable("the file", &error))?);
     let secret = content.strip_suffix('\n').unwrap_or(&content);
     let secret = secret.strip_suffix('\r').unwrap_or(secret);
     if secret.is_empty() {
         return Err("the file is empty: put the secret into it".to_owned());
     }
-    Ok(Some(Secret::new(secret.to_owned())))
+    Ok(Secret::new(secret.to_owned()))
 }
 
 /// Characters of a token at least: what `openssl rand -base64 32` prints has more.
 const TOKEN: usize = 32;
 
 /// The token that stands in a file which nobody else may read.
-pub(super) fn token_in_file(setting: &Setting) -> Result<Option<Secret<String>>, String> {
-    let Some(token) = secret_in_file(setting)? else { return Ok(None) };
-    let mode = optional_path(setting)?.and_then(|path| fs::metadata(path).ok()).map(|file| file.permissions().mode());
+pub(super) fn token(path: &Path) -> Result<Secret<String>, String> {
+    let token = secret(path)?;
+    let mode = fs::metadata(path).ok().map(|file| file.permissions().mode());
     if let Some(mode) = mode.filter(|mode| mode & 0o007 != 0) {
         let mode = mode & 0o7777;
         return Err(format!("the file has mode {mode:04o}, and everybody on this host gets at it: make it 0600"));
@@ -50,7 +57,7 @@ pub(super) fn token_in_file(setting: &Setting) -> Result<Option<Secret<String>>,
              `openssl rand -base64 32` makes one"
         ));
     }
-    Ok(Some(token))
+    Ok(token)
 }
 
 /// A PEM file with at least one certificate.

@@ -214,8 +214,9 @@ pub struct Admin {
     pub listen: Option<Listen>,
     /// Under which name a reverse proxy serves it; `None`: this host's own alone.
     pub origin: Option<Origin>,
-    /// The operator's token, read from `token_file`; `None`: no API.
-    pub token: Option<Secret<String>>,
+    /// The operator's token, read from `token_file`; `None`: no API. What is wrong with the file concerns those alone who need
+    /// the token: systemd hands it out to the daemon, and only while that runs.
+    pub token: Result<Option<Secret<String>>, String>,
 }
 
 /// An origin as a browser names it: scheme, host and port, with TLS always.

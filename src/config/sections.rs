@@ -15,9 +15,13 @@ use super::{
     files, parse,
     reader::{Reader, Setting},
 };
+use crate::secret::Secret;
 
 /// Where the keys are, unless the configuration or systemd says otherwise.
 const KEYS_FILE: &str = "/etc/lead-webhook/keys";
+
+/// Where the operator's token is, unless the configuration or systemd says otherwise.
+const TOKEN_FILE: &str = "/etc/lead-webhook/admin-token";
 
 /// Beyond this a period is a slip of the pen (humantime's year: 365.25 days), and still fits an interval and a date.
 const LONGEST_PERIOD: Duration = Duration::from_secs(10 * 31_557_600);
@@ -44,7 +48,7 @@ pub(super) fn read(reader: &mut Reader, credentials_directory: Option<&Path>) ->
         admin: Admin {
             listen: reader.read("admin.listen", None, parse::listen),
             origin: reader.read("admin.origin", None, parse::origin),
-            token: reader.read("admin.token_file", None, files::token_in_file),
+            token: token(reader, credentials_directory),
         },
     }
 }
@@ -217,6 +221,19 @@ const FORMATS: [(&str, Format); 4] =
 
 /// The keys as a systemd credential where there is one, so that the unit needs no setting for it.
 fn default_keys_file(credentials_directory: Option<&Path>) -> PathBuf {
-    let credential = credentials_directory.map(|directory| directory.join("keys")).filter(|path| path.exists());
-    credential.unwrap_or_else(|| PathBuf::from(KEYS_FILE))
+    credential(credentials_directory, "keys").unwrap_or_else(|| PathBuf::from(KEYS_FILE))
+}
+
+/// What systemd hands out under this name.
+fn credential(directory: Option<&Path>, name: &str) -> Option<PathBuf> {
+    directory.map(|directory| directory.join(name)).filter(|path| path.exists())
+}
+
+fn token(reader: &mut Reader, credentials_directory: Option<&Path>) -> Result<Option<Secret<String>>, String> {
+    let default = || {
+        let file = || Some(PathBuf::from(TOKEN_FILE)).filter(|path| path.exists());
+        credential(credentials_directory, "admin-token").or_else(file)
+    };
+    let path = reader.read_or("admin.token_file", default, files::optional_path);
+    path.map(|path| files::token(&path)).transpose().map_err(|problem| format!("admin.token_file: {problem}"))
 }

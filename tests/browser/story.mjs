@@ -1,6 +1,8 @@
 // Walks the admin page as a tenant and as the operator would. What it needs is told as JSON on stdin; whatever is wrong ends it.
 import assert from 'node:assert/strict';
+import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { createServer } from 'node:http';
 import { createRequire } from 'node:module';
 import { createInterface } from 'node:readline';
 import { chromium } from 'playwright-core';
@@ -37,8 +39,9 @@ async function look(page, name) {
       if (told.screenshots) await page.screenshot({ path: `${told.screenshots}/${name}-${width}-${colorScheme}.png`, fullPage: true });
       const beyond = await page.evaluate(() => {
         const { clientWidth, scrollWidth } = document.documentElement;
-        const isBeyond = (element) => element.getBoundingClientRect().right > clientWidth + 1 && !element.closest('.scroll, .unseen, .skip');
-        return scrollWidth > clientWidth ? [...document.querySelectorAll('body *')].filter(isBeyond).map((element) => element.outerHTML.slice(0, 90)).slice(0, 3) : [];
+        const isBeyond = (element) => element.getBoundingClientRect().right > clientWidth + 1;
+        const elements = [...document.querySelectorAll('body *')].filter(isBeyond).map((element) => element.outerHTML.slice(0, 90));
+        return scrollWidth > clientWidth ? [scrollWidth, ...elements.slice(0, 5)] : [];
       });
       assert.deepEqual(beyond, [], `${name} at ${width}: beyond the right edge`);
     }
@@ -74,6 +77,9 @@ async function tenant() {
   assert.equal(await page.getByLabel('URL').getAttribute('aria-invalid'), 'true');
   await look(page, 'refused');
 
+  // What was typed goes along wherever a button leads.
+  await page.getByLabel('URL').fill('https://example.org/typed');
+  await page.getByLabel('Template').fill('{\n  "typed": "{{email}}"\n}');
   await page.getByRole('button', { name: 'Generate a secret' }).click();
   const secret = await page.getByLabel('Secret').inputValue();
   assert.match(secret, /^whsec_/);
@@ -82,16 +88,30 @@ async function tenant() {
   await page.getByText('Copied.').waitFor();
   assert.equal(await page.evaluate(() => navigator.clipboard.readText()), secret);
   await look(page, 'secret');
-  // Another one takes its place after a question alone, and a form that is sent again generates none.
   await page.reload();
   await page.getByRole('alert').getByText('No secret was generated').waitFor();
   assert.ok(!(await page.content()).includes(secret));
+  const typed = async () => [await page.getByLabel('URL').inputValue(), await page.getByLabel('Template').inputValue()];
+  assert.deepEqual(await typed(), ['https://example.org/typed', '{\n  "typed": "{{email}}"\n}']);
+  // Another one takes its place after a question alone.
   await page.getByRole('button', { name: 'Generate a secret' }).click();
   await page.getByRole('heading', { name: 'A new secret for acme?' }).waitFor();
   await look(page, 'generate');
-  await page.getByRole('link', { name: 'Keep the present one' }).click();
+  await page.getByRole('button', { name: 'Keep the present one' }).click();
+  await page.getByRole('button', { name: 'Switch off' }).click();
+  await page.getByText('Switched off.').waitFor();
+  await page.getByRole('button', { name: 'Switch on' }).click();
+  await page.getByText('Switched on.').waitFor();
+  assert.deepEqual(await typed(), ['https://example.org/typed', '{\n  "typed": "{{email}}"\n}']);
+  await page.getByLabel('URL').fill('');
 
+  // The template that was typed gives way after a question alone.
+  await page.getByLabel('Template').fill('{"mine":1}');
   await page.getByLabel('Destination').selectOption('slack');
+  page.once('dialog', (dialog) => dialog.dismiss());
+  await page.getByRole('button', { name: 'Use it' }).click();
+  assert.equal((await typed())[1], '{"mine":1}');
+  page.once('dialog', (dialog) => dialog.accept());
   await page.getByRole('button', { name: 'Use it' }).click();
   await page.getByText('slack is filled in').waitFor();
   assert.match(await page.locator('#template').inputValue(), /plain_text/);
@@ -173,7 +193,32 @@ async function operator() {
   await page.getByRole('button', { name: 'Open its settings' }).click();
   await page.getByRole('heading', { name: 'a new/one' }).waitFor();
   await page.getByText('it has no URL and it has no secret').waitFor();
+  await fromElsewhere(context, page);
   await context.close();
+}
+
+// From another site a session does not go with a click. A link of somebody's puts nobody into another tenant's settings.
+async function fromElsewhere(context, page) {
+  const links = `<a href="${told.origin}/admin/sign-in#${told.tenantToken}">sign in</a> <a href="${told.origin}/admin/tenants/acme">acme</a>`;
+  const elsewhere = createServer((_, answer) => answer.setHeader('Content-Type', 'text/html').end(links)).listen(0, '127.0.0.1');
+  await once(elsewhere, 'listening');
+  const sessions = async () => (await context.cookies(told.origin)).map(({ value }) => value);
+  const before = await sessions();
+  await page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
+  await page.getByRole('link', { name: 'sign in' }).click();
+  await page.getByText('You are signed in as the operator').waitFor();
+  await look(page, 'asked');
+  assert.deepEqual(await sessions(), before);
+  await page.goto(`http://127.0.0.1:${elsewhere.address().port}/`);
+  await page.getByRole('link', { name: 'acme' }).click();
+  await page.getByRole('heading', { name: 'All tenants' }).waitFor();
+  assert.deepEqual(await sessions(), before);
+  // Who means it presses the button.
+  await page.goto(`${told.origin}/admin/sign-in#${told.tenantToken}`);
+  await page.getByText('You are signed in as the operator').waitFor();
+  await page.getByRole('button', { name: 'Sign in' }).click();
+  await page.getByRole('heading', { name: 'acme' }).waitFor();
+  elsewhere.close();
 }
 
 // Without scripts everything works, but the preview waits for its button.

@@ -203,13 +203,13 @@ fn refuse(members: Members<'_>, draft: &Draft) -> Result<(), Problem> {
 fn untried(obstacles: &[Obstacle], is_operator: bool) -> Problem {
     let at = |needed: &Needed, text: &str| match needed {
         Needed::Url => FieldFault::at(&["draft", "url"], text),
-        Needed::Secret => FieldFault::at(&["draft"], format!("the secret: {text}")),
+        Needed::Secret => FieldFault::at(&["draft"], text),
     };
     let fault = |obstacle: &Obstacle| match obstacle {
-        Obstacle::Missing(Needed::Url) => at(&Needed::Url, "there is none, neither here nor stored"),
-        Obstacle::Missing(Needed::Secret) => at(&Needed::Secret, "there is none: generate one first"),
+        Obstacle::Missing(Needed::Url) => at(&Needed::Url, "a URL is needed: there is none, neither here nor stored"),
+        Obstacle::Missing(Needed::Secret) => at(&Needed::Secret, "a secret is needed: generate one first"),
         Obstacle::Unopened(needed, _) => {
-            at(needed, "what is stored cannot be opened: set it anew, or ask the operator")
+            at(needed, "what is stored cannot be opened: set it anew (a secret: generate one), or ask the operator")
         }
         Obstacle::Unusable(_) if !is_operator => FieldFault::at(&["draft"], UNUSABLE),
         Obstacle::Unusable(unusable) => FieldFault::at(&["draft"], format!("cannot be used: {}", unusable.error)),

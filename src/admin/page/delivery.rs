@@ -9,7 +9,10 @@ use axum::{
 use serde_json::Map;
 
 use super::{Api, Fields, Message, Refused, Visited, milliseconds, page, path_of, readable, segment, tone};
-use crate::admin::api::{Tenant, body::Body, deliveries, views::DeliveryView};
+use crate::admin::{
+    api::{Tenant, body::Body, deliveries, views::DeliveryView},
+    problem::Problem,
+};
 
 #[derive(Template)]
 #[template(path = "delivery.html", config = "src/admin/page/askama.toml")]
@@ -40,7 +43,7 @@ pub(super) async fn show(
     Visited(tenant): Visited,
     Path((name, id)): Path<(String, String)>,
 ) -> Result<Response, Refused> {
-    shown(api, tenant, name, id, Vec::new()).await
+    shown(api, tenant, name, id, None).await
 }
 
 /// Sends its event again, and shows what became of that.
@@ -55,10 +58,7 @@ pub(super) async fn redeliver(
     let body = Body(Map::from_iter([("again".to_owned(), (fields.first("again") == "yes").into())]));
     match deliveries::redeliver(State(api.clone()), tenant.clone(), path, body).await {
         Ok((_, sent)) => Ok(Redirect::to(&link(&tenant.id, &sent.0.delivery_id)).into_response()),
-        Err(problem) => {
-            let message = Message::bad(format!("Nothing was sent: {}", problem.detail()));
-            shown(api, tenant, name, id, vec![message]).await
-        }
+        Err(problem) => shown(api, tenant, name, id, Some(problem)).await,
     }
 }
 
@@ -67,8 +67,10 @@ async fn shown(
     tenant: Tenant,
     name: String,
     id: String,
-    messages: Vec<Message>,
+    unsent: Option<Problem>,
 ) -> Result<Response, Refused> {
+    let status = unsent.as_ref().map_or(StatusCode::OK, Problem::status);
+    let messages = unsent.map(|problem| Message::bad(format!("Nothing was sent: {}", problem.detail())));
     let (tenant_id, is_operator) = (tenant.id.clone(), tenant.is_operator());
     let explained = deliveries::show(State(api), tenant, Path((name, id.clone()))).await?.0;
     let other = |other: &DeliveryView| Other {
@@ -78,7 +80,7 @@ async fn shown(
     };
     let shown = DeliveryPage {
         is_operator,
-        messages,
+        messages: messages.into_iter().collect(),
         tone: tone(&explained.delivery.status),
         status: explained.delivery.status.clone(),
         meaning: explained.meaning.unwrap_or_default(),
@@ -91,7 +93,7 @@ async fn shown(
         back: path_of(&tenant_id),
         tenant: tenant_id,
     };
-    Ok(page(StatusCode::OK, &shown))
+    Ok(page(status, &shown))
 }
 
 /// A delivery's page.

@@ -130,9 +130,6 @@ impl Form {
     /// Takes over what is wrong; `whole` is what is wrong with none of its fields.
     pub(super) fn refuse(&mut self, problem: &Problem) {
         self.faults.extend(problem.errors().iter().map(|fault| (field_of(fault), words(fault))));
-        if problem.errors().is_empty() {
-            self.faults.push(("whole", problem.detail().to_owned()));
-        }
     }
 
     /// What is wrong with a field.

@@ -5,15 +5,26 @@
 const signIn = document.getElementById('sign-in');
 if (signIn) {
   // An application's link: /admin/sign-in#TOKEN. What follows the # is sent to nobody; it leaves the address at once.
-  const take = () => {
-    if (location.hash.length < 2) return;
-    signIn.elements.token.value = location.hash.slice(1);
-    history.replaceState(null, '', location.pathname);
-    // Whoever is signed in already is asked first: a link of somebody's would else put them into another tenant's settings.
-    if (!signIn.dataset.signedIn) signIn.submit();
+  const take = async () => {
+    const token = location.hash.slice(1);
+    if (token) history.replaceState(null, '', location.pathname);
+    // A session does not go with a visit from another site. This page asks by itself: with the session, if there is one.
+    const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), 'text/html');
+    const who = page.getElementById('signed-in');
+    const said = document.querySelector('#signed-in, [role=alert]');
+    if (token && !who) {
+      signIn.elements.token.value = token;
+      signIn.submit();
+    } else if (token) {
+      // Whoever is signed in is asked first: a link of somebody's would else put them into another tenant's settings.
+      signIn.elements.token.value = token;
+      if (!said) signIn.before(who);
+    } else if (who && !said) {
+      location.replace('/admin');
+    }
   };
   take();
-  addEventListener('hashchange', take);
+  addEventListener('hashchange', () => location.hash && take());
 }
 
 for (const button of document.querySelectorAll('[data-copy]')) {
@@ -36,6 +47,11 @@ if (form) {
       follow();
     });
   }
+
+  form.querySelector('[value=preset]').addEventListener('click', (event) => {
+    const isTyped = template.value.trim() !== '' && template.value !== template.defaultValue;
+    if (isTyped && !confirm('The template that you typed gives way to the ready-made one.')) event.preventDefault();
+  });
 
   // What a body depends on; credentials stay where they are.
   const FOLLOWED = ['template', 'omit_empty', 'event'];

@@ -1,15 +1,15 @@
-//! A tenant's secret: generated after a question, and shown once.
+//! A tenant's secret: generated after a question, and shown once. What was typed into the settings goes along, and comes back.
 
 use askama::Template;
 use axum::{
     extract::State,
     http::StatusCode,
-    response::{IntoResponse, Redirect, Response},
+    response::{Redirect, Response},
 };
 
 use super::{
     Api, Fields, Refused, Visited, page, path_of, readable,
-    tenant::{self, condition},
+    tenant::{condition, refused},
 };
 use crate::admin::api::endpoint;
 
@@ -18,8 +18,10 @@ use crate::admin::api::endpoint;
 struct SecretPage {
     is_operator: bool,
     tenant: String,
+    path: String,
     secret: String,
-    back: String,
+    version: String,
+    kept: Vec<(String, String)>,
 }
 
 #[derive(Template)]
@@ -30,29 +32,37 @@ struct GeneratePage {
     path: String,
     version: String,
     secret_set_at: String,
+    kept: Vec<(String, String)>,
 }
 
-/// Asks whether the secret is to give way to a new one.
-pub(super) async fn ask(State(api): State<Api>, Visited(tenant): Visited) -> Result<Response, Refused> {
-    let (path, is_operator) = (path_of(&tenant.id), tenant.is_operator());
-    let row = endpoint::read(&api, &tenant).await?;
-    let present = row.and_then(|row| Some((endpoint::version(&row), row.secret_set_at?)));
-    let Some((version, secret_set_at)) = present else { return Ok(Redirect::to(&path).into_response()) };
-    let secret_set_at = readable(&secret_set_at.to_string());
-    Ok(page(StatusCode::OK, &GeneratePage { is_operator, tenant: tenant.id, path, version, secret_set_at }))
+/// Whoever reloads what a form showed.
+pub(super) async fn leave(Visited(tenant): Visited) -> Redirect {
+    Redirect::to(&path_of(&tenant.id))
 }
 
-/// Generates a secret, and shows it this once. Over what the page showed: who sends the form again generates no other.
-pub(super) async fn generate(
+/// Asks whether the present one is to give way, where there is one, or generates it.
+pub(super) async fn submit(
     State(api): State<Api>,
     Visited(tenant): Visited,
     fields: Fields,
 ) -> Result<Response, Refused> {
-    let new = match endpoint::generate(&api, &tenant, Some(condition(&fields))).await {
-        Ok((_, new)) => new,
-        Err(problem) => return tenant::with(&api, &tenant, &problem, "No secret was generated").await,
-    };
-    let back = path_of(&tenant.id);
-    let shown = SecretPage { is_operator: tenant.is_operator(), tenant: tenant.id, secret: new.secret, back };
-    Ok(page(StatusCode::CREATED, &shown))
+    let (path, is_operator) = (path_of(&tenant.id), tenant.is_operator());
+    if fields.first("do") == "ask" {
+        let row = endpoint::read(&api, &tenant).await?;
+        if let Some(time) = row.and_then(|row| row.secret_set_at) {
+            let (version, kept) = (fields.first("version").to_owned(), fields.kept());
+            let secret_set_at = readable(&time.to_string());
+            let asked = GeneratePage { is_operator, tenant: tenant.id, path, version, secret_set_at, kept };
+            return Ok(page(StatusCode::OK, &asked));
+        }
+    }
+    // Over what the page showed: who sends the form again generates no other.
+    match endpoint::generate(&api, &tenant, Some(condition(&fields))).await {
+        Ok((row, new)) => {
+            let (version, kept) = (endpoint::version(&row), fields.kept());
+            let shown = SecretPage { is_operator, tenant: tenant.id, path, secret: new.secret, version, kept };
+            Ok(page(StatusCode::CREATED, &shown))
+        }
+        Err(problem) => refused(&api, &tenant, &fields, &problem, "No secret was generated").await,
+    }
 }

@@ -38,7 +38,7 @@ pub(super) async fn ask(State(api): State<Api>, headers: HeaderMap) -> Response 
 /// Whoever has a token gets in; what the browser keeps is for this page alone.
 pub(super) async fn sign_in(State(api): State<Api>, request: Request) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
-    refuse_strangers(&parts, &api)?;
+    refuse_strangers(&parts)?;
     let fields =
         <Fields as axum::extract::FromRequest<Api>>::from_request(Request::from_parts(parts, body), &api).await?;
     let token = fields.first("token").trim();
@@ -48,6 +48,7 @@ pub(super) async fn sign_in(State(api): State<Api>, request: Request) -> Result<
             return Err(Refused::with(&problem, &SignIn { problem: Some(problem.detail()), signed_in: None }));
         }
     };
+    api.access.count(&bearer)?;
     let (session, kept) = api.access.tokens().session(token, &bearer, Timestamp::now());
     let to = match &bearer {
         Bearer::Operator => {

@@ -10,19 +10,20 @@ use jiff::Timestamp;
 use serde_json::{Map, json};
 
 use super::{
-    Api, Fields, Message, Refused, Visited, chart, delivery, form::Form, milliseconds, page, path_of, readable,
-    segment, tone,
+    Api, Fields, Message, Refused, Visited, chart, delivery,
+    form::Form,
+    listed::{Filter, Row, SPANS, list},
+    page, path_of, readable, tone,
 };
 use crate::{
     admin::{
         api::{
-            Query, Tenant,
+            Tenant,
             body::Body,
-            deliveries,
             endpoint::{self, Condition},
             stats,
             trial::{self, Emptiness, Tried},
-            views::{DeliveryView, EndpointView},
+            views::EndpointView,
         },
         problem::Problem,
     },
@@ -36,11 +37,6 @@ use crate::{
 
 /// Leads of the preview.
 const PREVIEWED: u32 = 2;
-
-/// Deliveries of a page.
-const LISTED: &str = "25";
-
-const SPANS: [(&str, &str); 4] = [("24h", "24 hours"), ("7d", "7 days"), ("30d", "30 days"), ("", "all")];
 
 #[derive(Template)]
 #[template(path = "tenant.html", config = "src/admin/page/askama.toml")]
@@ -94,25 +90,15 @@ struct BodyView {
     problem: Option<String>,
 }
 
-/// The filter over the deliveries, as it stands in the address.
-#[derive(Default)]
-struct Filter {
-    status: String,
-    since: String,
-    lead: String,
-    after: String,
-}
-
-struct Row {
-    finished: String,
-    tone: &'static str,
-    status: String,
+/// Where the page cannot be made: what was typed, and the way back.
+#[derive(Template)]
+#[template(path = "again.html", config = "src/admin/page/askama.toml")]
+struct AgainPage {
+    title: &'static str,
     detail: String,
-    event: String,
-    lead: String,
-    http: String,
-    ms: String,
-    link: String,
+    path: String,
+    version: String,
+    kept: Vec<(String, String)>,
 }
 
 /// What a page is made of beside what is stored.
@@ -136,16 +122,9 @@ pub(super) async fn show(
     RawQuery(query): RawQuery,
 ) -> Result<Response, Refused> {
     let words = Fields::of_query(query.as_deref());
-    let is_new = words.0.is_empty();
-    let filter = Filter {
-        status: words.first("status").to_owned(),
-        since: if is_new { "7d" } else { words.first("since") }.to_owned(),
-        lead: words.first("lead").to_owned(),
-        after: words.first("after").to_owned(),
-    };
     let saved = (words.first("saved") == "yes").then(|| Message::good("Saved."));
-    let filter = if saved.is_some() { Filter { since: "7d".to_owned(), ..filter } } else { filter };
-    shown(&api, &tenant, Shown { messages: saved.into_iter().collect(), filter, ..Shown::default() }).await
+    let filter = if words.0.is_empty() || saved.is_some() { Filter::default() } else { Filter::of(&words) };
+    Ok(shown(&api, &tenant, Shown { messages: saved.into_iter().collect(), filter, ..Shown::default() }).await?)
 }
 
 /// Preview, Test, a preset or Save: what was typed stays, unless it was saved.
@@ -182,21 +161,48 @@ pub(super) async fn submit(
             Ok(warnings) => {
                 let messages = warnings.into_iter().map(Message::bad);
                 let messages = [Message::good("Saved.")].into_iter().chain(messages).collect();
-                return shown(&api, &tenant, Shown { messages, ..Shown::default() }).await;
+                return Ok(shown(&api, &tenant, Shown { messages, ..Shown::default() }).await?);
             }
             Err(problem) => refuse(&mut form, &mut shown_then, &problem, "Nothing was saved"),
         },
         // The preview is of the form in any case.
         _ => {}
     }
-    shown(&api, &tenant, Shown { form: Some(form), ..shown_then }).await
+    shown_or_kept(&api, &tenant, &fields, Shown { form: Some(form), ..shown_then }).await
+}
+
+/// What was typed outlives a database that is away.
+async fn shown_or_kept(api: &Api, tenant: &Tenant, fields: &Fields, what: Shown) -> Result<Response, Refused> {
+    shown(api, tenant, what).await.map_err(|problem| {
+        let version = fields.first("version").to_owned();
+        let (detail, path, kept) = (problem.detail().to_owned(), path_of(&tenant.id), fields.kept());
+        Refused::with(&problem, &AgainPage { title: problem.title(), detail, path, version, kept })
+    })
 }
 
 fn refuse(form: &mut Form, then: &mut Shown, problem: &Problem, what: &str) {
-    form.refuse(problem);
-    let why = if problem.errors().is_empty() { problem.detail() } else { "see below" };
-    then.messages.push(Message::bad(format!("{what}: {why}.")));
+    if problem.errors().is_empty() {
+        then.messages.push(Message::bad(format!("{what}: {}.", why(problem))));
+    } else {
+        form.refuse(problem);
+        then.messages.push(Message::bad(format!("{what}: see below.")));
+    }
+    if problem.status() == StatusCode::PRECONDITION_FAILED {
+        // They are told, and see what is in force: from here on it is that which they change.
+        then.version = None;
+    }
     then.status = problem.status();
+}
+
+/// In the words of a page, which has no entity tags.
+fn why(problem: &Problem) -> &str {
+    match problem.status() {
+        StatusCode::PRECONDITION_FAILED => {
+            "somebody else has changed these settings meanwhile, or this was sent twice. What is in force is shown here, and what \
+             you typed is kept below: look at both, and go on from there"
+        }
+        _ => problem.detail(),
+    }
 }
 
 async fn save(api: &Api, tenant: &Tenant, condition: &Condition, form: &Form) -> Result<Vec<String>, Problem> {
@@ -212,23 +218,36 @@ pub(super) fn condition(fields: &Fields) -> Condition {
     }
 }
 
-/// Switches it on or off, at once.
+/// Switches it on or off, at once; what was typed stays.
 pub(super) async fn switch(
     State(api): State<Api>,
     Visited(tenant): Visited,
     fields: Fields,
 ) -> Result<Response, Refused> {
-    let draft = Map::from_iter([("enabled".to_owned(), json!(fields.first("enabled") == "true"))]);
+    let on = fields.first("enabled") == "true";
+    let draft = Map::from_iter([("enabled".to_owned(), json!(on))]);
     match endpoint::lay(&api, &tenant, &condition(&fields), draft).await {
-        Ok(_) => Ok(Redirect::to(&path_of(&tenant.id)).into_response()),
-        Err(problem) => with(&api, &tenant, &problem, "Nothing was changed").await,
+        Ok(_) => {
+            let messages = vec![Message::good(if on { "Switched on." } else { "Switched off." })];
+            let what = Shown { messages, form: Some(Form::sent(&fields)), ..Shown::default() };
+            shown_or_kept(&api, &tenant, &fields, what).await
+        }
+        Err(problem) => refused(&api, &tenant, &fields, &problem, "Nothing was changed").await,
     }
 }
 
-/// What is stored, under a line that says why nothing was done.
-pub(super) async fn with(api: &Api, tenant: &Tenant, problem: &Problem, what: &str) -> Result<Response, Refused> {
-    let messages = vec![Message::bad(format!("{what}: {}", problem.detail()))];
-    shown(api, tenant, Shown { messages, status: problem.status(), ..Shown::default() }).await
+/// The page, with why nothing was done.
+pub(super) async fn refused(
+    api: &Api,
+    tenant: &Tenant,
+    fields: &Fields,
+    problem: &Problem,
+    what: &str,
+) -> Result<Response, Refused> {
+    let mut form = Form::sent(fields);
+    let mut then = Shown::default();
+    refuse(&mut form, &mut then, problem, what);
+    shown_or_kept(api, tenant, fields, Shown { form: Some(form), ..then }).await
 }
 
 /// The preview alone, of what stands in the form just now.
@@ -267,7 +286,7 @@ fn indented(json: &str) -> String {
     value.and_then(|value| serde_json::to_string_pretty(&value)).unwrap_or_else(|_| json.to_owned())
 }
 
-async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refused> {
+async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Problem> {
     let row = endpoint::read(api, tenant).await?;
     let default_timeout = api.pipeline().timeout();
     let stored = row.as_ref().map(|row| EndpointView::of(row, default_timeout));
@@ -282,7 +301,7 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Refu
             messages.push(Message::bad(format!("The filter is not understood: {}", faults.join("; "))));
             (Vec::new(), None)
         }
-        Err(problem) => return Err(problem.into()),
+        Err(problem) => return Err(problem),
     };
     let lacks = stored.as_ref().map_or_else(|| vec!["url", "secret"], |stored| stored.lacks.clone());
     let shown = TenantPage {
@@ -331,35 +350,4 @@ fn tried_view(tried: Tried) -> TriedView {
         (None, error) => format!("{}: put that right, and try again before saving.", error.unwrap_or_default()),
     };
     TriedView { tone: tone(&delivery.status), status: delivery.status.clone(), text, facts: delivery::facts(&delivery) }
-}
-
-async fn list(api: &Api, tenant: &Tenant, filter: &Filter) -> Result<(Vec<Row>, Option<String>), Problem> {
-    let words =
-        [("status", &filter.status), ("since", &filter.since), ("lead", &filter.lead), ("after", &filter.after)];
-    let given: Vec<_> = words.iter().filter(|(_, value)| !value.is_empty()).collect();
-    let query = given.iter().map(|(name, value)| ((*name).to_owned(), (*value).clone()));
-    let query = query.chain([("limit".to_owned(), LISTED.to_owned())]).collect();
-    let listed = deliveries::list(State(api.clone()), tenant.clone(), Query(query)).await?.0;
-    let next = listed.next.map(|after| {
-        let kept = given.iter().filter(|(name, _)| *name != "after");
-        let words: String = kept.map(|(name, value)| format!("{name}={}&", segment(value))).collect();
-        format!("{}?{words}after={after}#deliveries", path_of(&tenant.id))
-    });
-    Ok((listed.deliveries.iter().map(|delivery| listed_row(&tenant.id, delivery)).collect(), next))
-}
-
-fn listed_row(tenant: &str, delivery: &DeliveryView) -> Row {
-    let detail = delivery.failure.as_deref().or(delivery.reason.as_deref()).unwrap_or_default();
-    let detail = if delivery.is_test { format!("{detail} (Test)") } else { detail.to_owned() };
-    Row {
-        finished: readable(&delivery.finished_at),
-        tone: tone(&delivery.status),
-        status: delivery.status.clone(),
-        detail: detail.trim().replace('_', " "),
-        event: delivery.event.clone(),
-        lead: delivery.lead_id.clone(),
-        http: delivery.http_status.map_or_else(|| "–".to_owned(), |status| status.to_string()),
-        ms: delivery.total_us.map_or_else(|| "–".to_owned(), |us| milliseconds(us).replace(" ms", "")),
-        link: delivery::link(tenant, &delivery.delivery_id),
-    }
 }
