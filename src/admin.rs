@@ -14,12 +14,12 @@ use std::{io, os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::Durat
 
 use axum::{
     extract::Request,
-    http::{StatusCode, header},
+    http::StatusCode,
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
 use tokio::{
-    net::{TcpListener, UnixListener},
+    net::{TcpListener, UnixListener, UnixStream},
     sync::watch,
     time::sleep,
 };
@@ -30,7 +30,7 @@ use crate::{
     http_server,
     pipeline::Pipeline,
 };
-use access::{Access, is_local};
+use access::{Access, is_local, name_of};
 use api::Api;
 use work::Work;
 
@@ -51,6 +51,9 @@ impl Bound {
         match listen {
             Listen::Tcp(address) => TcpListener::bind(address).await.map(Self::Tcp),
             Listen::Unix(path) => {
+                if UnixStream::connect(path).await.is_ok() {
+                    return Err(io::Error::new(io::ErrorKind::AddrInUse, "somebody listens on this socket already"));
+                }
                 remove_socket(path)?;
                 UnixListener::bind(path).map(Self::Unix)
             }
@@ -129,8 +132,7 @@ async fn ready_at_once<S>(stream: S) -> io::Result<S> {
 
 /// A page of somebody's that a browser on this host has open reaches us under another name, if at all.
 async fn only_here(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    if is_local(host) {
+    if name_of(request.uri(), request.headers()).is_some_and(is_local) {
         return next.run(request).await;
     }
     (StatusCode::FORBIDDEN, "this listener answers under localhost and its addresses alone\n").into_response()

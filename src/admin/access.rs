@@ -67,11 +67,7 @@ impl Access {
 
     /// A page of somebody's that a browser has open reaches us under another name, or says that it is another's.
     pub(super) fn is_under_our_name(&self, uri: &Uri, headers: &HeaderMap) -> bool {
-        let (Ok(host), Ok(origin)) = (single(headers, header::HOST), single(headers, header::ORIGIN)) else {
-            return false;
-        };
-        // A target with a name of its own counts before Host (RFC 9112, section 3.2.2).
-        let host = uri.authority().map_or(host.unwrap_or_default(), Authority::as_str);
+        let (Some(host), Ok(origin)) = (name_of(uri, headers), single(headers, header::ORIGIN)) else { return false };
         match &self.origin {
             Some(ours) => {
                 host.eq_ignore_ascii_case(ours.authority()) && origin.is_none_or(|origin| origin == ours.text)
@@ -153,6 +149,13 @@ impl Counter {
             Bearer::Tenant(_) => self.take(bearer, said),
         }
     }
+}
+
+/// Under which name a request came; `None`: under none, or more than one.
+pub(super) fn name_of<'a>(uri: &'a Uri, headers: &'a HeaderMap) -> Option<&'a str> {
+    let host = single(headers, header::HOST).ok()?;
+    // A target with a name of its own counts before Host (RFC 9112, section 3.2.2).
+    uri.authority().map(Authority::as_str).or(host)
 }
 
 /// A header's value, which is text and there once; `None`: it is not there.

@@ -179,7 +179,9 @@ impl Problem {
 
     /// With how long to wait.
     pub(super) fn wait(self, wait: Duration) -> Self {
-        self.beside(header::RETRY_AFTER, wait.as_secs().max(1).into())
+        // Up to the whole second: whoever waits so long gets through.
+        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
+        self.beside(header::RETRY_AFTER, seconds.max(1).into())
     }
 
     /// A statement failed.

@@ -64,9 +64,13 @@ impl Work {
 
     /// Room for a request that waits for a receiver. One tenant whose receiver hangs leaves room for the others.
     pub(super) fn slot(&self, bearer: &Bearer) -> Result<Slot, Problem> {
-        let busy = |_| Problem::unavailable("too many requests wait for receivers").wait(Duration::from_secs(5));
-        let of_theirs = self.waiting_of.of(bearer).try_acquire_owned().map_err(busy)?;
-        Ok(Slot { _one: self.waiting.clone().try_acquire_owned().map_err(busy)?, _of_theirs: of_theirs })
+        let a_while = Duration::from_secs(5);
+        let of_theirs = self.waiting_of.of(bearer).try_acquire_owned().map_err(|_| {
+            Problem::too_many("so many requests of this tenant's wait for its receiver already").wait(a_while)
+        })?;
+        let one = self.waiting.clone().try_acquire_owned();
+        let one = one.map_err(|_| Problem::unavailable("too many requests wait for receivers").wait(a_while))?;
+        Ok(Slot { _one: one, _of_theirs: of_theirs })
     }
 }
 

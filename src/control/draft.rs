@@ -379,6 +379,8 @@ pub fn tenant_fault(tenant: &str) -> Option<String> {
         Some("is empty: name the tenant as the leads table does".to_owned())
     } else if tenant.len() > TENANT_BYTES {
         Some(format!("has {} bytes, at most {TENANT_BYTES} are allowed", tenant.len()))
+    } else if [".", ".."].contains(&tenant) {
+        Some("cannot stand in an address: name the tenant otherwise".to_owned())
     } else if tenant.chars().any(is_unseen) {
         Some("holds a character that cannot be seen, such as a tab or a zero-width space: remove it".to_owned())
     } else {

@@ -1,6 +1,6 @@
 //! The admin API: everything that a host application's own settings page needs, and nobody sees or changes what is not theirs.
 
-use std::{process::Command, time::Duration};
+use std::{collections::BTreeSet, process::Command, time::Duration};
 
 use serde_json::{Value, json};
 
@@ -206,6 +206,50 @@ fn operations(admin: &Admin, tenant: &str) -> Vec<(String, String)> {
         methods.as_object().unwrap().keys().map(move |method| (method.to_uppercase(), path.clone()))
     });
     all.collect()
+}
+
+#[tokio::test]
+async fn each_operation_has_a_name_of_its_own() {
+    let (_setup, admin) = administered().await;
+    let described = admin.operator("GET", "/v1/openapi.json", None).with(200).body;
+    let paths = described["paths"].as_object().unwrap().values().flat_map(|path| path.as_object().unwrap().values());
+    let names: Vec<_> = paths.map(|operation| operation["operationId"].as_str().unwrap()).collect();
+    assert_eq!(names.iter().collect::<BTreeSet<_>>().len(), names.len(), "{names:?}");
+    assert!(names.len() > 10, "{names:?}");
+}
+
+#[tokio::test]
+async fn under_another_name_nothing_is_answered() {
+    let (_setup, admin) = administered().await;
+    for path in ["/", "/admin", "/admin/sign-in", "/admin/style.css", "/v1/openapi.json", "/v1/presets", "/healthz"] {
+        let told = admin.raw("GET", path, &[("Host", "evil.example".to_owned())], b"");
+        assert_eq!(told.status, 403, "{path}");
+        let foreign = admin.raw("GET", &format!("http://evil.example{path}"), &[], b"");
+        assert_eq!(foreign.status, 403, "{path}: {foreign:?}");
+    }
+}
+
+#[tokio::test]
+async fn who_removes_and_who_saves_at_once_are_told_what_they_met() {
+    let (_setup, admin, _) = with_endpoint().await;
+    for _ in 0..10 {
+        let statuses: Vec<u16> = std::thread::scope(|scope| {
+            let ask = |method: &'static str, condition: &'static str| {
+                let admin = &admin;
+                let draft = json!({ "timeout_ms": 2_000 });
+                let body = (method == "PATCH").then_some(draft);
+                scope.spawn(move || admin.ask(OPERATOR, method, ENDPOINT, &[(condition, "*")], body.as_ref()).status)
+            };
+            let threads = [
+                ask("PATCH", "If-None-Match"),
+                ask("DELETE", "If-Match"),
+                ask("PATCH", "If-Match"),
+                ask("DELETE", "If-Match"),
+            ];
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(statuses.iter().all(|status| [200, 201, 204, 404, 412].contains(status)), "{statuses:?}");
+    }
 }
 
 #[tokio::test]
@@ -440,9 +484,14 @@ async fn a_token_file_that_others_read_or_that_is_short_is_refused_at_the_start(
         std::fs::write(&file, text).unwrap();
         std::fs::set_permissions(&file, std::fs::Permissions::from_mode(mode)).unwrap();
         setup.edit_config(&[("admin.token_file", json!(file))]);
-        let refused = setup.run(&["token", "acme"]).await;
-        assert!(refused.code == Some(78) && refused.stderr.contains(said), "{refused:?}");
+        for command in [&["token", "acme"][..], &["run"]] {
+            let refused = setup.run(command).await;
+            assert!(refused.code == Some(78) && refused.stderr.contains(said), "{refused:?}");
+        }
     }
+    // Those who do not need it do not ask for it: systemd hands it out to the daemon alone.
+    setup.edit_config(&[("admin.token_file", json!("/run/credentials/nowhere/admin-token"))]);
+    setup.run(&["endpoint", "list"]).await.ok();
 }
 
 #[tokio::test]
@@ -503,6 +552,10 @@ async fn whoever_goes_away_in_the_middle_of_a_test_leaves_its_outcome_in_the_log
 async fn a_test_that_is_under_way_at_the_stop_is_answered_and_logged() {
     let (setup, mut admin, _) = with_endpoint().await;
     let (sent, gate) = held_test(&setup, &admin).await;
+    let listed = admin.operator("GET", "/v1/tenants/acme/deliveries", None).with(200);
+    let id = listed.body["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
+    let told = admin.operator("GET", &format!("/v1/tenants/acme/deliveries/{id}"), None).with(200);
+    assert!(told.body["meaning"].as_str().unwrap().contains("under way"), "{told:?}");
     admin.daemon.signal("TERM");
     admin.daemon.wait_for_log(|line| line.contains("stopping")).await;
     gate.open();

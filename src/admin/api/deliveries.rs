@@ -16,7 +16,7 @@ use super::{
     endpoint::vouch,
     operator_only,
     trial::unreadable,
-    views::{DeliveryView, OF_A_NETWORK, UNUSABLE},
+    views::{DeliveryView, OF_A_NETWORK, UNUSABLE, whole_second},
     words::{EventWord, FailureWord, StatusWord},
 };
 use crate::{
@@ -42,6 +42,9 @@ use crate::{
 
 /// Rows of a page.
 const MOST: u32 = 500;
+
+/// Why it is not sent again by itself.
+const SENT_AGAIN: &str = "it was sent again before: send `{\"again\": true}` to do so once more";
 
 /// Deliveries, the newest first.
 #[derive(Serialize, ToSchema)]
@@ -98,7 +101,7 @@ pub(super) struct AgainSchema {
 }
 
 /// Lists all tenants' deliveries, the newest first. For the operator.
-#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(
+#[utoipa::path(get, path = "/v1/deliveries", operation_id = "listAllDeliveries", tag = "deliveries", params(
     ("tenant" = Option<String>, Query, description = "Of this tenant."), FilterParams),
     responses((status = 200, body = Deliveries)))]
 pub(super) async fn list_all(
@@ -112,7 +115,7 @@ pub(super) async fn list_all(
 }
 
 /// Lists a tenant's deliveries, the newest first.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries", tag = "deliveries", params(super::TenantParam, FilterParams),
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries", operation_id = "listDeliveries", tag = "deliveries", params(super::TenantParam, FilterParams),
     responses((status = 200, body = Deliveries)))]
 pub(in crate::admin) async fn list(
     State(api): State<Api>,
@@ -180,6 +183,8 @@ async fn listed(
 
 /// Tenants are told one word for all that tells of a network, and find all of it by that one.
 fn as_told(filter: &mut Filter) -> Result<(), Problem> {
+    // They are told no time of a network's to the microsecond, and find none out by asking.
+    (filter.since, filter.until) = (filter.since.map(whole_second), filter.until.map(whole_second));
     let of_a_network = OF_A_NETWORK.map(Failure::as_str);
     match filter.failures.as_deref() {
         Some([word]) if *word == Failure::Connect.as_str() => filter.failures = Some(of_a_network.to_vec()),
@@ -194,7 +199,7 @@ fn as_told(filter: &mut Filter) -> Result<(), Problem> {
 }
 
 /// Shows a delivery, and what it means.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries/{delivery}", tag = "deliveries", params(
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/deliveries/{delivery}", operation_id = "readDelivery", tag = "deliveries", params(
     super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Its id.")),
     responses((status = 200, body = Explained)))]
 pub(in crate::admin) async fn show(
@@ -218,7 +223,7 @@ pub(in crate::admin) async fn show(
 
 /// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Where it was sent
 /// again before and not refused, only with `again`. A tenant may do so ten times a minute.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/deliveries/{delivery}/redeliver", tag = "deliveries", params(
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/deliveries/{delivery}/redeliver", operation_id = "redeliver", tag = "deliveries", params(
     super::TenantParam, ("delivery" = String, Path, format = Uuid, description = "Any delivery of the event.")),
     request_body = Option<AgainSchema>,
     responses((status = 201, body = DeliveryView)))]
@@ -258,7 +263,10 @@ pub(in crate::admin) async fn redeliver(
             Failed::Database(error) => Trouble::from(error),
             Failed::Leads(error) => unreadable(&error).into(),
         })?;
-        let prepared = prepared.map_err(|unsent| Problem::conflict(unsent.to_string()))?;
+        let prepared = prepared.map_err(|unsent| match unsent {
+            Unsent::Overtaken if !insisted => Problem::conflict(SENT_AGAIN),
+            unsent => Problem::conflict(unsent.to_string()),
+        })?;
         audit(&tenant, "delivery sent again", &first.delivery_id.to_string());
         Ok((first, endpoint, prepared))
     };

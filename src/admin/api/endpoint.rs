@@ -66,7 +66,7 @@ pub(in crate::admin) struct Endpoints {
 }
 
 /// Lists endpoints, by tenant. For the operator.
-#[utoipa::path(get, path = "/v1/endpoints", tag = "endpoint", params(
+#[utoipa::path(get, path = "/v1/endpoints", operation_id = "listEndpoints", tag = "endpoint", params(
     ("after" = Option<String>, Query, description = "The tenant behind whose endpoint to begin."),
     ("limit" = Option<u32>, Query, description = "So many at most.", minimum = 1, maximum = 500),
 ), responses((status = 200, body = Endpoints)))]
@@ -90,7 +90,7 @@ pub(in crate::admin) async fn list(
 }
 
 /// Shows a tenant's endpoint; its version is the entity tag.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(super::TenantParam),
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/endpoint", operation_id = "readEndpoint", tag = "endpoint", params(super::TenantParam),
     responses((status = 200, body = EndpointView, headers(("ETag" = String)))))]
 pub(super) async fn show(State(api): State<Api>, tenant: Tenant) -> Result<Response, Problem> {
     let row = read(&api, &tenant).await?.ok_or_else(none)?;
@@ -103,7 +103,7 @@ pub(in crate::admin) async fn read(api: &Api, tenant: &Tenant) -> Result<Option<
 }
 
 /// Checks a draft as a save would, and saves nothing.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/validate", tag = "endpoint", params(super::TenantParam),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/validate", operation_id = "validateEndpoint", tag = "endpoint", params(super::TenantParam),
     request_body = Option<draft::Schema>, responses((status = 200, body = Valid)))]
 pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body): Body) -> Result<Json<Valid>, Problem> {
     let pipeline = api.pipeline();
@@ -131,7 +131,7 @@ async fn looked_up(
 
 /// Lays a draft over a tenant's endpoint and saves it: all of it, or nothing. With `If-Match` what is there is changed, with
 /// `If-None-Match: *` it is made.
-#[utoipa::path(patch, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(
+#[utoipa::path(patch, path = "/v1/tenants/{tenant}/endpoint", operation_id = "saveEndpoint", tag = "endpoint", params(
     super::TenantParam,
     ("If-Match" = Option<String>, Header, description = "The ETag of what is to be changed, or `*`."),
     ("If-None-Match" = Option<String>, Header, description = "`*`: there must be none yet."),
@@ -184,7 +184,7 @@ pub(in crate::admin) async fn lay(
 }
 
 /// Removes a tenant's endpoint with its secret. What is queued is logged as skipped; the log stays.
-#[utoipa::path(delete, path = "/v1/tenants/{tenant}/endpoint", tag = "endpoint", params(
+#[utoipa::path(delete, path = "/v1/tenants/{tenant}/endpoint", operation_id = "removeEndpoint", tag = "endpoint", params(
     super::TenantParam,
     ("If-Match" = Option<String>, Header, description = "The ETag of what is to be removed, or `*`."),
 ), responses((status = 204)))]
@@ -203,7 +203,7 @@ pub(super) async fn remove(State(api): State<Api>, tenant: Tenant, headers: Head
 
 /// Generates a secret and shows it, once. It is in force at once, and the one before is gone. With `If-Match` only over what was
 /// read.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", tag = "endpoint", params(
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/secret", operation_id = "generateSecret", tag = "endpoint", params(
     super::TenantParam,
     ("If-Match" = Option<String>, Header, description = "The ETag of what is to have it."),
     ("If-None-Match" = Option<String>, Header, description = "`*`: there must be no endpoint yet."),

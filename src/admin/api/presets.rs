@@ -13,7 +13,7 @@ pub(super) struct Presets {
 }
 
 /// Lists the presets.
-#[utoipa::path(get, path = "/v1/presets", tag = "endpoint", responses((status = 200, body = Presets)))]
+#[utoipa::path(get, path = "/v1/presets", operation_id = "listPresets", tag = "endpoint", responses((status = 200, body = Presets)))]
 pub(super) async fn list() -> Json<Presets> {
     Json(Presets { presets: ALL.iter().map(PresetView::from).collect() })
 }

@@ -7,7 +7,10 @@ use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
-use super::{Api, Query, Tenant, Who, operator_only, views::OF_A_NETWORK};
+use super::{
+    Api, Query, Tenant, Who, operator_only,
+    views::{OF_A_NETWORK, whole_second},
+};
 use crate::{
     admin::problem::{FieldFault, Problem},
     control::{time, token::Bearer},
@@ -101,7 +104,7 @@ pub(super) struct Point {
 }
 
 /// Tells all tenants' deliveries in figures. For the operator.
-#[utoipa::path(get, path = "/v1/stats", tag = "deliveries", params(
+#[utoipa::path(get, path = "/v1/stats", operation_id = "summariseAll", tag = "deliveries", params(
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
 ), responses((status = 200, body = Stats)))]
@@ -111,7 +114,7 @@ pub(super) async fn all(State(api): State<Api>, Who(bearer): Who, query: Query) 
 }
 
 /// Tells a tenant's deliveries in figures.
-#[utoipa::path(get, path = "/v1/tenants/{tenant}/stats", tag = "deliveries", params(
+#[utoipa::path(get, path = "/v1/tenants/{tenant}/stats", operation_id = "summarise", tag = "deliveries", params(
     super::TenantParam,
     ("since" = Option<String>, Query, min_length = 1, description = "RFC 3339, a date, or a duration before now; `24h` without it."),
     ("until" = Option<String>, Query, min_length = 1, description = "The same; now without it."),
@@ -122,7 +125,10 @@ pub(super) async fn of_tenant(State(api): State<Api>, tenant: Tenant, query: Que
 
 async fn told(api: &Api, query: &Query, tenant_id: Option<String>, bearer: &Bearer) -> Result<Json<Stats>, Problem> {
     let is_operator = *bearer == Bearer::Operator;
-    let span = read(query, tenant_id)?;
+    let mut span = read(query, tenant_id)?;
+    if !is_operator {
+        (span.since, span.until) = (whole_second(span.since), whole_second(span.until));
+    }
     let length = span.until.duration_since(span.since).as_secs();
     let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(30 * 86_400);
     #[expect(clippy::cast_precision_loss, reason = "at most 30 days in seconds")]
@@ -208,6 +214,7 @@ fn veiled(failures: Vec<Alike>) -> Vec<Alike> {
         let is_of_a_network = OF_A_NETWORK.iter().any(|failure| failure.as_str() == one.failure);
         if is_of_a_network && one.http_status.is_none() {
             Failure::Connect.as_str().clone_into(&mut one.failure);
+            one.latest = whole_second(one.latest);
             let same = told
                 .iter_mut()
                 .find(|known| (&known.failure, known.http_status, &known.host) == (&one.failure, None, &one.host));

@@ -36,7 +36,7 @@ pub(super) struct Minted {
 }
 
 /// Mints a token for a tenant. For the operator.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/token", tag = "token", params(super::TenantParam),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/token", operation_id = "mintToken", tag = "token", params(super::TenantParam),
     request_body = Option<Schema>, responses((status = 201, body = Minted)))]
 pub(super) async fn mint(
     State(api): State<Api>,

@@ -101,7 +101,7 @@ pub(in crate::admin) struct Emptiness {
 
 /// Tests a draft: one real request with a synthetic lead, logged as a Test. Ten a minute. Whether it was delivered says the
 /// delivery's `status`.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/test", tag = "endpoint", params(super::TenantParam),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/test", operation_id = "testEndpoint", tag = "endpoint", params(super::TenantParam),
     request_body = Option<TrialSchema>, responses((status = 200, body = Tried)))]
 pub(in crate::admin) async fn test(
     State(api): State<Api>,
@@ -141,7 +141,7 @@ pub(in crate::admin) async fn test(
 }
 
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
-#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/preview", tag = "endpoint", params(super::TenantParam),
+#[utoipa::path(post, path = "/v1/tenants/{tenant}/endpoint/preview", operation_id = "previewBodies", tag = "endpoint", params(super::TenantParam),
     request_body = Option<PreviewSchema>, responses((status = 200, body = Previewed)))]
 pub(in crate::admin) async fn preview(
     State(api): State<Api>,

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -138,7 +138,10 @@ pub(in crate::admin) struct DeliveryView {
     pub(in crate::admin) last_conversation_at: Option<String>,
     /// Whether more is known than is told here.
     #[serde(skip)]
-    pub(in crate::admin) is_veiled: bool,
+    is_veiled: bool,
+    /// A Test or a redelivery stands as interrupted until its outcome is written.
+    #[serde(skip)]
+    may_be_under_way: bool,
 }
 
 /// What a tenant is told of everything that goes wrong before an HTTP status: else Test would be a port scanner.
@@ -147,13 +150,22 @@ const COULD_NOT_CONNECT: &str = "could not connect";
 /// What a tenant is told where what is stored cannot be used: why is the operator's.
 pub(super) const UNUSABLE: &str = "what is stored cannot be used: set it anew, or ask the operator";
 
+/// As long as an attempt, and the writing of its outcome, may take.
+const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
+
 /// The failures that would tell of a network: where a name leads, what listens there, and what not.
 pub(super) const OF_A_NETWORK: [Failure; 6] =
     [Failure::Timeout, Failure::Dns, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Blocked];
 
+/// The second that has begun.
+pub(super) fn whole_second(time: Timestamp) -> Timestamp {
+    Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
 impl DeliveryView {
     /// Of `delivery`, for the operator or for its tenant.
     pub(super) fn of(delivery: Delivery, is_operator: bool) -> Self {
+        let finished_at = whole_second(delivery.finished_at);
         let mut shown = Self::whole(delivery);
         if !is_operator {
             shown.address = None;
@@ -170,7 +182,7 @@ impl DeliveryView {
                 shown.error = Some(COULD_NOT_CONNECT.to_owned());
                 // Nor how long it took, nor whether it got so far as to be sent.
                 shown.sent_at = None;
-                shown.finished_at = shown.finished_at.get(..19).map_or_else(String::new, |second| format!("{second}Z"));
+                shown.finished_at = finished_at.to_string();
                 (shown.dns_us, shown.connect_us, shown.first_byte_us, shown.total_us) = (None, None, None, None);
             }
         }
@@ -182,11 +194,17 @@ impl DeliveryView {
         if self.is_veiled {
             return Some("No answer came: most likely nothing was sent, but it may have arrived all the same.");
         }
+        if self.may_be_under_way {
+            return Some("It is under way, or the daemon ended before the outcome was known: look again in a minute.");
+        }
         Status::parse(&self.status, self.failure.as_deref(), self.reason.as_deref()).map(Status::meaning)
     }
 
     fn whole(delivery: Delivery) -> Self {
         let time = |time: Timestamp| time.to_string();
+        let may_be_under_way = delivery.status == "interrupted"
+            && (delivery.is_test || delivery.redelivery_of.is_some())
+            && Timestamp::now().duration_since(delivery.queued_at) < UNDER_WAY;
         Self {
             delivery_id: delivery.delivery_id.to_string(),
             event_id: delivery.event_id.to_string(),
@@ -217,6 +235,7 @@ impl DeliveryView {
             redelivery_of: delivery.redelivery_of.map(|id| id.to_string()),
             last_conversation_at: delivery.last_conversation_at.map(time),
             is_veiled: false,
+            may_be_under_way,
         }
     }
 }

@@ -1,4 +1,4 @@
-use std::{collections::HashMap, time::Duration};
+use std::{collections::HashMap, os::unix::fs::PermissionsExt as _, time::Duration};
 
 use tempfile::TempDir;
 
@@ -277,6 +277,24 @@ fn a_variable_that_is_no_text_is_told() {
     variables.not_text.push("LEAD_WEBHOOK__LOG__LEVEL".to_owned());
     let text = problem(assemble(None, &variables));
     assert_eq!(text, "log.level (LEAD_WEBHOOK__LOG__LEVEL): is not UTF-8");
+}
+
+#[test]
+fn the_operators_token_is_a_systemd_credential_where_there_is_one_and_nothing_else_is_set() {
+    let directory = TempDir::new().unwrap();
+    let mut variables = variables(&[]);
+    variables.credentials_directory = Some(directory.path().to_owned());
+    let token = |variables: &Variables| assemble(None, variables).unwrap().admin.token;
+    assert_eq!(token(&variables), Ok(None));
+    let (text, credential) = ("t".repeat(32), directory.path().join("admin-token"));
+    fs::write(&credential, &text).unwrap();
+    fs::set_permissions(&credential, fs::Permissions::from_mode(0o400)).unwrap();
+    assert_eq!(token(&variables), Ok(Some(text.into())));
+    let key = || "LEAD_WEBHOOK__ADMIN__TOKEN_FILE".to_owned();
+    variables.settings.insert(key(), "/nowhere".to_owned());
+    assert!(token(&variables).unwrap_err().starts_with("admin.token_file: the file cannot be read"));
+    variables.settings.insert(key(), String::new());
+    assert_eq!(token(&variables), Ok(None));
 }
 
 #[test]
