@@ -164,9 +164,8 @@ impl Pipeline {
         match Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now()) {
             Ok(request) => self.client.send(request).await,
             Err(too_long) => {
-                let failure = if endpoint.template.is_some() { Failure::Template } else { Failure::Lead };
                 let destination = Destination { host: endpoint.url.host().to_owned(), port: endpoint.url.port() };
-                Ok(Outcome::unsent(Status::Failed(failure), Some(too_long.to_string()), Some(destination)))
+                Ok(Outcome::unsent(Status::Failed(Failure::Template), Some(too_long.to_string()), Some(destination)))
             }
         }
     }

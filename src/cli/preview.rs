@@ -64,7 +64,7 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
         return Err(Failure::Operation(format!("tenant {} has no lead with a contact", quoted(tenant))));
     }
     let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
-    let preview = preview::of(tenant, latest, kind, template.as_ref(), omit_empty);
+    let preview = preview::of(tenant, latest, kind, (template.as_ref(), omit_empty), usize::MAX);
     for (lead_id, body) in &preview.bodies {
         let problem = body.as_ref().err().map(ToString::to_string);
         let body = body.as_deref().ok();

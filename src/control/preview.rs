@@ -19,13 +19,25 @@ pub struct Preview {
     pub empty: Vec<(Placeholder, usize)>,
 }
 
-/// Makes the bodies; `template` is `None` for the default one.
-pub fn of(tenant: &str, leads: Vec<Lead>, kind: EventKind, template: Option<&Template>, omit_empty: bool) -> Preview {
+/// Makes the bodies; `template` is `None` for the default one. None is made any more where they have `most` bytes together.
+pub fn of(
+    tenant: &str,
+    leads: Vec<Lead>,
+    kind: EventKind,
+    (template, omit_empty): (Option<&Template>, bool),
+    most: usize,
+) -> Preview {
     let events: Vec<Event> = leads.into_iter().map(|lead| event(tenant, lead, kind)).collect();
-    let body = |event: &Event| body::of(event, template, omit_empty);
+    let mut left = most;
+    let body = |event: &Event| {
+        let body = (left > 0).then(|| body::of(event, template, omit_empty))?;
+        left = left.saturating_sub(body.as_ref().map_or(body::MAX_BYTES, Vec::len));
+        Some((event.lead_id.clone(), body))
+    };
+    let bodies = events.iter().map_while(body).collect();
     let empty =
         used(template, kind).into_iter().map(|placeholder| (placeholder, empty(placeholder, &events))).collect();
-    Preview { bodies: events.iter().map(|event| (event.lead_id.clone(), body(event))).collect(), empty }
+    Preview { bodies, empty }
 }
 
 /// The lead as a claim would send it now.

@@ -84,7 +84,7 @@ impl Template {
     /// [`TooLong`].
     pub fn render(&self, event: &Event, omit_empty: bool) -> Result<Vec<u8>, TooLong> {
         let mut body = Body(Vec::with_capacity(self.0.text.len() + 128));
-        Renderer { event, omit_empty }.write(&self.0.root, &mut body)?;
+        Renderer::new(event, omit_empty).write(&self.0.root, &mut body)?;
         Ok(body.0)
     }
 
@@ -115,9 +115,18 @@ impl Node {
 struct Renderer<'a> {
     event: &'a Event,
     omit_empty: bool,
+    /// Placeholders whose value is blank. They are looked through once: a template names one thousands of times, and a visitor
+    /// may have typed a million blanks.
+    blank: Vec<Placeholder>,
 }
 
-impl Renderer<'_> {
+impl<'a> Renderer<'a> {
+    fn new(event: &'a Event, omit_empty: bool) -> Self {
+        let is_blank = |placeholder: &Placeholder| placeholder.value(event).is_none_or(|value| value.trim().is_empty());
+        let blank = if omit_empty { Placeholder::ALL.into_iter().filter(is_blank).collect() } else { Vec::new() };
+        Self { event, omit_empty, blank }
+    }
+
     fn write(&self, node: &Node, body: &mut Body) -> Result<(), TooLong> {
         match node {
             Node::Fixed(json) => body.extend(json.as_bytes()),
@@ -149,7 +158,10 @@ impl Renderer<'_> {
 
     /// A literal part that is not blank makes the whole string not blank: no need to look at the other parts.
     fn omits(&self, node: &Node) -> bool {
-        let is_blank = |part: &Part| self.substitute(part).trim().is_empty();
+        let is_blank = |part: &Part| match part {
+            Part::Literal(literal) => literal.trim().is_empty(),
+            Part::Placeholder(placeholder) => self.blank.contains(placeholder),
+        };
         self.omit_empty && matches!(node, Node::Text(parts) if parts.iter().all(is_blank))
     }
 

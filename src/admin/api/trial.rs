@@ -32,7 +32,7 @@ use crate::{
 /// Leads at most.
 const MOST_LEADS: u32 = 20;
 
-/// Bytes of all the bodies together; the first is shown in any case.
+/// Bytes of all the bodies together, beyond which no further one is made.
 const MOST_BYTES: usize = 1024 * 1024;
 
 /// What is to be tried.
@@ -164,19 +164,13 @@ pub(in crate::admin) async fn preview(
     };
     let ((template, omit_empty), leads): ((Option<Template>, bool), _) =
         api.sessions.within(&tenant.bearer, read).await?;
-    let made = preview::of(&tenant.id, leads, kind, template.as_ref(), omit_empty);
-    let mut bytes = 0;
-    let fits = |(_, body): &(String, Result<Vec<u8>, TooLong>)| {
-        let is_first = bytes == 0;
-        bytes += body.as_ref().map_or(0, Vec::len);
-        is_first || bytes <= MOST_BYTES
-    };
+    let made = preview::of(&tenant.id, leads, kind, (template.as_ref(), omit_empty), MOST_BYTES);
     let body = |(lead_id, body): (String, Result<Vec<u8>, TooLong>)| {
         let problem = body.as_ref().err().map(ToString::to_string);
         let text = body.ok().and_then(|body| String::from_utf8(body).ok());
         PreviewedBody { lead_id, body: text.and_then(|text| RawValue::from_string(text).ok()), problem }
     };
-    let bodies = made.bodies.into_iter().take_while(fits).map(body).collect();
+    let bodies = made.bodies.into_iter().map(body).collect();
     let placeholders = made.empty.into_iter().map(|(one, empty)| Emptiness { name: one.as_str(), empty }).collect();
     Ok(Json(Previewed { bodies, placeholders }))
 }

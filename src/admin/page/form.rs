@@ -10,7 +10,7 @@ use crate::{
         api::views::EndpointView,
         problem::{FieldFault, Problem},
     },
-    delivery::presets::Preset,
+    delivery::presets::{self, Preset},
 };
 
 /// Rows for new headers.
@@ -81,6 +81,11 @@ impl Form {
         self.omit_empty = preset.omit_empty;
         let milliseconds = preset.timeout.and_then(|timeout| u64::try_from(timeout.as_millis()).ok());
         self.timeout = milliseconds.map(seconds).unwrap_or_default();
+    }
+
+    /// Whether a template stands in it that is no preset's.
+    pub(super) fn has_own_template(&self) -> bool {
+        !self.template.trim().is_empty() && presets::ALL.iter().all(|preset| preset.template != Some(&self.template))
     }
 
     /// The draft that it means, as the API takes it.

@@ -9,19 +9,15 @@ if (signIn) {
     const token = location.hash.slice(1);
     if (token) history.replaceState(null, '', location.pathname);
     // A session does not go with a visit from another site. This page asks by itself: with the session, if there is one.
-    const page = new DOMParser().parseFromString(await (await fetch(location.pathname)).text(), 'text/html');
+    const answer = await fetch(location.pathname).catch(() => null);
+    const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : '', 'text/html');
     const who = page.getElementById('signed-in');
     const said = document.querySelector('#signed-in, [role=alert]');
-    if (token && !who) {
-      signIn.elements.token.value = token;
-      signIn.submit();
-    } else if (token) {
-      // Whoever is signed in is asked first: a link of somebody's would else put them into another tenant's settings.
-      signIn.elements.token.value = token;
-      if (!said) signIn.before(who);
-    } else if (who && !said) {
-      location.replace('/admin');
-    }
+    if (token) signIn.elements.token.value = token;
+    if (token && answer?.ok && !who) signIn.submit();
+    // Whoever is signed in is asked first: a link of somebody's would else put them into another tenant's settings.
+    else if (token && who && !said) signIn.before(who);
+    else if (who && !said) location.replace('/admin');
   };
   take();
   addEventListener('hashchange', () => location.hash && take());
@@ -49,8 +45,8 @@ if (form) {
   }
 
   form.querySelector('[value=preset]').addEventListener('click', (event) => {
-    const isTyped = template.value.trim() !== '' && template.value !== template.defaultValue;
-    if (isTyped && !confirm('The template that you typed gives way to the ready-made one.')) event.preventDefault();
+    const isOwn = 'own' in template.dataset || template.value !== template.defaultValue;
+    if (template.value.trim() !== '' && isOwn && !confirm('Your template gives way to the ready-made one.')) event.preventDefault();
   });
 
   // What a body depends on; credentials stay where they are.
