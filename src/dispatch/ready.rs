@@ -15,7 +15,7 @@ use crate::{
 
 use super::{
     bell::Bell,
-    claim::{Claimer, Statements},
+    claim::{ClaimError, Claimer, Statements},
     dispatcher::Dispatcher,
     endpoints::Endpoints,
     guard::{self, Guarded},
@@ -104,7 +104,7 @@ impl Dispatcher {
         if let Some(place) = &ready.claimer.place
             && !self.ask(place.is_here(ready.session.shared())).await?
         {
-            return Err("the pooler leads to another server, or to one that has taken over".to_owned());
+            return Err(ClaimError::Moved.to_string());
         }
         (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
         Ok(())

@@ -6,7 +6,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::store::bell;
 
-use super::{bell::Bell, claim::ClaimError, dispatcher::Dispatcher, ready::Ready};
+use super::{bell::Bell, dispatcher::Dispatcher, ready::Ready};
 
 /// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
 const PACE: Duration = Duration::from_millis(10);
@@ -119,7 +119,8 @@ impl Dispatcher {
                         }
                         return Ok(true);
                     }
-                    Woken::Timer => {}
+                    // A claim would find out, but where nothing is pending none is made.
+                    Woken::Timer => self.look_out(ready).await?,
                 }
             }
             // Of what is held back something is always pending; what was claimed and not begun is not.
@@ -157,12 +158,6 @@ impl Dispatcher {
     pub(super) async fn look(&self, ready: &mut Ready) -> Result<bool, String> {
         let began = Instant::now();
         let look = if ready.horizon.is_due(began) {
-            // A claim would find out, but where nothing is pending none is made.
-            if let Some(place) = &ready.claimer.place
-                && !self.ask(place.is_here(ready.session.shared())).await?
-            {
-                return Err(ClaimError::Moved.to_string());
-            }
             let (look, since) = self.ask(bell::survey(&mut ready.session)).await?;
             ready.horizon.looked(since, began, Instant::now());
             look

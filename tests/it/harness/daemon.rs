@@ -10,7 +10,7 @@ use std::{
 
 use tokio::sync::watch;
 
-use super::{PATIENCE, canary, environment, patiently, within};
+use super::{canary, environment, patiently};
 
 /// A running program. Killed when dropped; what it printed is shown when the test fails.
 pub struct Process {
@@ -107,11 +107,6 @@ impl Process {
 
     /// Waits until the program has printed a line, on either stream, that `wanted` accepts; that line.
     pub async fn wait_for_log(&self, wanted: impl Fn(&str) -> bool) -> String {
-        self.wait_longer_for_log(1, wanted).await
-    }
-
-    /// The same, for what may take so many times longer.
-    pub async fn wait_longer_for_log(&self, times: u32, wanted: impl Fn(&str) -> bool) -> String {
         let mut printed = self.printed.clone();
         let mut seen = 0;
         let mut found = None;
@@ -121,7 +116,7 @@ impl Process {
             seen = printed.lines.len();
             found.is_some() || printed.closed == 2
         });
-        drop(within(PATIENCE * times, "a line of the program's log", line_or_end).await);
+        drop(patiently("a line of the program's log", line_or_end).await);
         found.expect("the program ended without the line that was waited for")
     }
 

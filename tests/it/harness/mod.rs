@@ -64,7 +64,10 @@ pub const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// Panics after [`PATIENCE`].
 pub async fn patiently<T>(what: &str, event: impl Future<Output = T>) -> T {
-    within(PATIENCE, what, event).await
+    match tokio::time::timeout(PATIENCE, event).await {
+        Ok(value) => value,
+        Err(_) => panic!("waited {} s in vain for {what}", PATIENCE.as_secs()),
+    }
 }
 
 /// Waits until something is so that is asked without waiting.
@@ -77,14 +80,6 @@ pub async fn until(what: &str, mut is_so: impl FnMut() -> bool) {
         }
     };
     patiently(what, event).await;
-}
-
-/// The same as [`patiently`], after `limit`.
-async fn within<T>(limit: Duration, what: &str, event: impl Future<Output = T>) -> T {
-    match tokio::time::timeout(limit, event).await {
-        Ok(value) => value,
-        Err(_) => panic!("waited {} s in vain for {what}", limit.as_secs()),
-    }
 }
 
 /// Prints what is left out on this machine, and why: nothing is in silence. Where the environment names a file for it, it
