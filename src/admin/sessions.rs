@@ -5,7 +5,10 @@ use std::{
     time::Duration,
 };
 
-use tokio::{sync::Semaphore, time::timeout};
+use tokio::{
+    sync::{AcquireError, Semaphore},
+    time::timeout,
+};
 
 use super::{problem::Problem, shares::Shares};
 use crate::{
@@ -19,10 +22,14 @@ use crate::{
     },
 };
 
-/// Connections at once: those who look at a page are few, and the database is the application's. And those of one tenant
-/// among them: one that looks through a long log leaves some for the others.
+/// Connections at once: those who look at a page are few, and the database is the application's. Of them those of all tenants,
+/// so that the operator and the probes have theirs; and those of one tenant that looks through a long log.
 const MOST: usize = 4;
+const MOST_OF_TENANTS: usize = 3;
 const MOST_OF_ONE: usize = 2;
+
+/// For one of them to be free.
+const WAIT: Duration = Duration::from_secs(5);
 
 /// For all that is done in a session at once. A statement that is under way then has ended at the server by [`LIMIT`].
 const WHOLE: Duration = Duration::from_secs(25);
@@ -33,14 +40,14 @@ const SLOW: &str = "the database did not answer in time: read what is in force b
 /// What nobody waits for any more is not to go on at the server.
 const LIMIT: [Setting; 1] = [("statement_timeout", "20s")];
 
-/// Nobody waits longer for a session.
+/// Nobody waits longer for a connection to be made.
 pub(super) const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why there is no session.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NoSession {
     /// All of them are in use.
-    #[error("all of the daemon's sessions with its database are in use, or all that one tenant may have")]
+    #[error("too many requests wait for the database")]
     Busy,
     /// It does not answer.
     #[error("the database does not answer")]
@@ -75,6 +82,7 @@ impl From<Problem> for Trouble {
 pub struct Sessions {
     database: Arc<Database>,
     free: Arc<Semaphore>,
+    of_tenants: Arc<Semaphore>,
     of_one: Shares,
     idle: Arc<Mutex<Vec<Session>>>,
 }
@@ -82,7 +90,13 @@ pub struct Sessions {
 impl Sessions {
     /// Of this database.
     pub fn new(database: Arc<Database>) -> Self {
-        Self { database, free: Arc::new(Semaphore::new(MOST)), of_one: Shares::new(MOST_OF_ONE), idle: Arc::default() }
+        Self {
+            database,
+            free: Arc::new(Semaphore::new(MOST)),
+            of_tenants: Arc::new(Semaphore::new(MOST_OF_TENANTS)),
+            of_one: Shares::new(MOST_OF_ONE),
+            idle: Arc::default(),
+        }
     }
 
     /// Does `work` in a session, which the next one may have: not where the work was left in the middle, or the database did not
@@ -93,8 +107,15 @@ impl Sessions {
         work: impl AsyncFnOnce(&mut Session) -> Result<T, Trouble>,
     ) -> Result<T, Problem> {
         let of_theirs = self.of_one.of(bearer);
-        let permits = timeout(PATIENCE, async { (of_theirs.acquire().await, self.free.acquire().await) }).await;
-        let Ok((Ok(_of_theirs), Ok(_permit))) = permits else { return Err(NoSession::Busy.into()) };
+        let permits = async {
+            let of_one = of_theirs.acquire().await?;
+            let of_tenants = match bearer {
+                Bearer::Operator => None,
+                Bearer::Tenant(_) => Some(self.of_tenants.acquire().await?),
+            };
+            Ok::<_, AcquireError>((of_one, of_tenants, self.free.acquire().await?))
+        };
+        let Ok(Ok(_permits)) = timeout(WAIT, permits).await else { return Err(NoSession::Busy.into()) };
         let mut session = self.take().await?;
         let worked = timeout(WHOLE, work(&mut session)).await;
         let done = match worked.map_err(|_| Problem::slow(SLOW))? {
