@@ -58,11 +58,11 @@ pub(super) fn routes(api: Api) -> Router {
         .route(SIGN_IN, get(session::ask).post(session::sign_in))
         .route("/admin/sign-out", post(session::sign_out))
         .route("/admin/tenants/{tenant}", get(tenant::show).post(tenant::submit))
-        .route("/admin/tenants/{tenant}/switch", post(tenant::switch))
-        .route("/admin/tenants/{tenant}/secret", get(secret::leave).post(secret::submit))
-        .route("/admin/tenants/{tenant}/preview", post(tenant::preview))
+        .route("/admin/tenants/{tenant}/switch", get(leave).post(tenant::switch))
+        .route("/admin/tenants/{tenant}/secret", get(leave).post(secret::submit))
+        .route("/admin/tenants/{tenant}/preview", get(leave).post(tenant::preview))
         .route("/admin/tenants/{tenant}/deliveries/{delivery}", get(delivery::show))
-        .route("/admin/tenants/{tenant}/deliveries/{delivery}/redeliver", post(delivery::redeliver))
+        .route("/admin/tenants/{tenant}/deliveries/{delivery}/redeliver", get(leave).post(delivery::redeliver))
         .route("/admin/style.css", get(|| async { asset("text/css", include_str!("page/style.css")) }))
         .route("/admin/script.js", get(|| async { asset("text/javascript", include_str!("page/script.js")) }))
         .route("/admin/icon.svg", get(|| async { asset("image/svg+xml", include_str!("page/icon.svg")) }))
@@ -80,6 +80,11 @@ async fn carried_out(State(api): State<Api>, request: Request, next: Next) -> Re
         return Err(Problem::elsewhere(detail).into());
     }
     Ok(api.work.carry_out(SLOW, request, next).await?)
+}
+
+/// Whoever asks anew for what a form showed.
+async fn leave(Visited(tenant): Visited) -> Redirect {
+    Redirect::to(&path_of(&tenant.id))
 }
 
 fn asset(media_type: &'static str, text: &'static str) -> Response {

@@ -10,7 +10,9 @@ use super::{Failure, context::Context};
 /// Runs until a signal ends it.
 pub(super) async fn run(context: Context) -> Result<(), Failure> {
     let keyring = context.keyring()?;
-    context.operators_token()?;
+    if context.config.admin.listen.is_some() {
+        context.operators_token()?;
+    }
     let level = telemetry::begin(&context.config.log).map_err(|error| Failure::Configuration(error.to_string()))?;
     let daemon = Daemon { config: context.config, config_file: context.config_file, keyring, level };
     match daemon.run().await {

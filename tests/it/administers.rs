@@ -478,6 +478,7 @@ async fn a_token_file_that_others_read_or_that_is_short_is_refused_at_the_start(
     use std::os::unix::fs::PermissionsExt as _;
     let setup = Setup::new().await;
     let file = setup.path("token");
+    setup.edit_config(&[("admin.listen", json!("127.0.0.1:0"))]);
     for (text, mode, said) in
         [("short", 0o600, "at least 32 characters"), (&"x".repeat(40), 0o644, "make it 0600"), ("", 0o600, "is empty")]
     {

@@ -16,7 +16,7 @@ use super::{
     endpoint::vouch,
     operator_only,
     trial::unreadable,
-    views::{DeliveryView, OF_A_NETWORK, UNUSABLE, whole_second},
+    views::{DeliveryView, OF_A_NETWORK, UNUSABLE, up_to_the_second, whole_second},
     words::{EventWord, FailureWord, StatusWord},
 };
 use crate::{
@@ -184,7 +184,8 @@ async fn listed(
 /// Tenants are told one word for all that tells of a network, and find all of it by that one.
 fn as_told(filter: &mut Filter) -> Result<(), Problem> {
     // They are told no time of a network's to the microsecond, and find none out by asking.
-    (filter.since, filter.until) = (filter.since.map(whole_second), filter.until.map(whole_second));
+    filter.since = filter.since.map(whole_second);
+    filter.until = filter.until.map(up_to_the_second);
     let of_a_network = OF_A_NETWORK.map(Failure::as_str);
     match filter.failures.as_deref() {
         Some([word]) if *word == Failure::Connect.as_str() => filter.failures = Some(of_a_network.to_vec()),

@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use super::{
     Api, Query, Tenant, Who, operator_only,
-    views::{OF_A_NETWORK, whole_second},
+    views::{OF_A_NETWORK, up_to_the_second, whole_second},
 };
 use crate::{
     admin::problem::{FieldFault, Problem},
@@ -127,7 +127,7 @@ async fn told(api: &Api, query: &Query, tenant_id: Option<String>, bearer: &Bear
     let is_operator = *bearer == Bearer::Operator;
     let mut span = read(query, tenant_id)?;
     if !is_operator {
-        (span.since, span.until) = (whole_second(span.since), whole_second(span.until));
+        (span.since, span.until) = (whole_second(span.since), up_to_the_second(span.until));
     }
     let length = span.until.duration_since(span.since).as_secs();
     let stretch_s = SECONDS.into_iter().find(|seconds| length / seconds < STRETCHES).unwrap_or(30 * 86_400);

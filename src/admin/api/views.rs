@@ -157,9 +157,15 @@ const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
 pub(super) const OF_A_NETWORK: [Failure; 6] =
     [Failure::Timeout, Failure::Dns, Failure::Connect, Failure::Tls, Failure::Protocol, Failure::Blocked];
 
-/// The second that has begun.
+/// The second in which a time lies.
 pub(super) fn whole_second(time: Timestamp) -> Timestamp {
     Timestamp::from_second(time.as_second()).unwrap_or(time)
+}
+
+/// The same, or the next one where the time lies within it: what is asked for until then has the whole of it.
+pub(super) fn up_to_the_second(time: Timestamp) -> Timestamp {
+    let begun = whole_second(time);
+    if begun == time { time } else { begun.saturating_add(SignedDuration::from_secs(1)).unwrap_or(time) }
 }
 
 impl DeliveryView {

@@ -1,11 +1,7 @@
 //! A tenant's secret: generated after a question, and shown once. What was typed into the settings goes along, and comes back.
 
 use askama::Template;
-use axum::{
-    extract::State,
-    http::StatusCode,
-    response::{Redirect, Response},
-};
+use axum::{extract::State, http::StatusCode, response::Response};
 
 use super::{
     Api, Fields, Refused, Visited, page, path_of, readable,
@@ -33,11 +29,6 @@ struct GeneratePage {
     version: String,
     secret_set_at: String,
     kept: Vec<(String, String)>,
-}
-
-/// Whoever reloads what a form showed.
-pub(super) async fn leave(Visited(tenant): Visited) -> Redirect {
-    Redirect::to(&path_of(&tenant.id))
 }
 
 /// Asks whether the present one is to give way, where there is one, or generates it.
