@@ -84,7 +84,7 @@ func receive(response http.ResponseWriter, request *http.Request) int {
 	if err := json.Unmarshal(body, &lead); err != nil || lead.LeadID == "" || lead.Event == "" {
 		return http.StatusUnprocessableEntity
 	}
-	told := lead.Event
+	told := "new"
 	if strings.HasPrefix(lead.LeadID, "test_") { // A Test is no lead.
 		told = "test"
 	} else if isNew, err := keep(lead, body); err != nil {

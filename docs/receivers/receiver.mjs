@@ -23,7 +23,7 @@ function eventKey(body) {
   try {
     const { tenantId = '', leadId, event, lastConversationAt = '' } = JSON.parse(body);
     if (![leadId, event].every((one) => one && typeof one === 'string')) return null;
-    return { leadId, event, key: JSON.stringify([tenantId, leadId, event, lastConversationAt]) };
+    return { leadId, key: JSON.stringify([tenantId, leadId, event, lastConversationAt]) };
   } catch {
     return null;
   }
@@ -32,15 +32,15 @@ function eventKey(body) {
 // Writes the lead down, once; false: it is there already. In earnest: a row, and a unique index over the same.
 function keep(key, body) {
   const part = `${INBOX}/${randomUUID()}.part`;
-  writeFileSync(part, body);
   try {
+    writeFileSync(part, body);
     linkSync(part, `${INBOX}/${createHash('sha256').update(key).digest('hex')}.json`);
     return true;
   } catch (error) {
     if (error.code === 'EEXIST') return false;
     throw error;
   } finally {
-    rmSync(part);
+    rmSync(part, { force: true });
   }
 }
 
@@ -57,12 +57,12 @@ async function receive(request) {
   const known = eventKey(body);
   if (!known) return 422;
   // A Test is no lead.
-  const told = known.leadId.startsWith('test_') ? 'test' : keep(known.key, body) ? known.event : 'again';
+  const told = known.leadId.startsWith('test_') ? 'test' : keep(known.key, body) ? 'new' : 'again';
   console.log(told, JSON.stringify(known.leadId));
   return 204; // It is written down; what takes longer comes afterwards.
 }
 
-const server = createServer({ requestTimeout: 10_000 }, (request, response) => {
+const server = createServer({ requestTimeout: 10_000, connectionsCheckingInterval: 1_000 }, (request, response) => {
   const answer = (status) => response.writeHead(status, { Connection: 'close' }).end();
   receive(request).then(answer, (error) => {
     console.error(error.message);

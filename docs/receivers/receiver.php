@@ -23,6 +23,7 @@ function keep(string $key, string $body): bool
     $file = "$inbox/" . hash('sha256', $key) . '.json';
     $part = "$inbox/" . bin2hex(random_bytes(16)) . '.part';
     if (@file_put_contents($part, $body) !== strlen($body)) {
+        @unlink($part);
         throw new RuntimeException("$inbox cannot be written to");
     }
     $isNew = @link($part, $file);
@@ -48,14 +49,16 @@ function receive(): int
         return 401;
     }
     $lead = json_decode($body, true);
-    if (!isset($lead['leadId'], $lead['event'])) {
-        return 422;
+    foreach (['leadId', 'event'] as $name) {
+        if (!is_array($lead) || !is_string($lead[$name] ?? null) || $lead[$name] === '') {
+            return 422;
+        }
     }
     // Of the signed body: headers are not signed by this scheme.
     $key = [$lead['tenantId'] ?? '', $lead['leadId'], $lead['event'], $lead['lastConversationAt'] ?? ''];
     // A Test is no lead.
-    $isTest = str_starts_with((string) $lead['leadId'], 'test_');
-    $told = $isTest ? 'test' : (keep(json_encode($key), $body) ? $lead['event'] : 'again');
+    $isTest = str_starts_with($lead['leadId'], 'test_');
+    $told = $isTest ? 'test' : (keep(json_encode($key), $body) ? 'new' : 'again');
     error_log($told . ' ' . json_encode($lead['leadId']));
     return 204; // It is written down; what takes longer comes after the answer: fastcgi_finish_request(), or a queue.
 }

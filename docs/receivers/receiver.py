@@ -34,15 +34,16 @@ def keep(key: str, body: bytes) -> bool:
     """Writes the lead down, once; False: it is there already. In earnest: a row, and a unique index over the same."""
     inbox = os.environ["INBOX"]
     part = f"{inbox}/{uuid.uuid4()}.part"
-    with open(part, "xb") as file:
-        file.write(body)
     try:
+        with open(part, "xb") as file:
+            file.write(body)
         os.link(part, f"{inbox}/{hashlib.sha256(key.encode()).hexdigest()}.json")
         return True
     except FileExistsError:
         return False
     finally:
-        os.unlink(part)
+        if os.path.exists(part):
+            os.unlink(part)
 
 
 class Receiver(BaseHTTPRequestHandler):
@@ -72,10 +73,12 @@ class Receiver(BaseHTTPRequestHandler):
             lead_id, event = lead["leadId"], lead["event"]
         except (ValueError, KeyError, TypeError, RecursionError):
             return 422
+        if not all(isinstance(value, str) and value for value in (lead_id, event)):
+            return 422
         # Of the signed body: headers are not signed by this scheme.
         key = json.dumps([lead.get("tenantId"), lead_id, event, lead.get("lastConversationAt")])
         # A Test is no lead.
-        told = "test" if str(lead_id).startswith("test_") else event if keep(key, body) else "again"
+        told = "test" if lead_id.startswith("test_") else "new" if keep(key, body) else "again"
         print(f"{told} {json.dumps(lead_id)}\n", end="", flush=True)  # At once, so that two lines stay two.
         return 204  # It is written down; what takes longer comes afterwards.
 

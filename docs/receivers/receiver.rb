@@ -55,13 +55,16 @@ def receive(client)
   body = client.read(length.to_i).to_s
   return '401 Unauthorized' unless verify(body, headers['x-wilow-signature'], secrets)
 
+  return '422 Unprocessable Content' unless body.force_encoding('UTF-8').valid_encoding?
+
   lead = JSON.parse(body)
-  return '422 Unprocessable Content' unless lead.is_a?(Hash) && lead['leadId'] && lead['event']
+  named = lead.is_a?(Hash) && lead.values_at('leadId', 'event').all? { |value| value.is_a?(String) && !value.empty? }
+  return '422 Unprocessable Content' unless named
 
   # Of the signed body: headers are not signed by this scheme.
   key = JSON.generate(lead.values_at('tenantId', 'leadId', 'event', 'lastConversationAt'))
   # A Test is no lead.
-  told = lead['leadId'].to_s.start_with?('test_') ? 'test' : keep(key, body) ? lead['event'] : 'again'
+  told = lead['leadId'].start_with?('test_') ? 'test' : keep(key, body) ? 'new' : 'again'
   puts "#{told} #{JSON.generate(lead['leadId'])}"
   '204 No Content' # It is written down; what takes longer comes afterwards.
 rescue JSON::ParserError

@@ -172,7 +172,7 @@ database. The body comes from a file, or from standard input.
   lead-webhook verify --secret-file secret --signature sha256=5a3d… body.json
   lead-webhook verify --secret-file secret --signature v1,K5oZ… --id 1b67… --timestamp 1776852900 < body.json")]
     Verify {
-        /// A file with the secret, whsec_…
+        /// A file with the secret, whsec_…, or one a line: any of them
         #[arg(long, value_name = "FILE")]
         secret_file: PathBuf,
         /// X-Wilow-Signature, or webhook-signature
@@ -200,7 +200,7 @@ verify is answered 401. It needs neither configuration nor database. Ctrl-C ends
         /// Where to listen: 127.0.0.1:PORT, or the same on IPv6's loopback; port 0 takes a free one
         #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:8443")]
         listen: SocketAddr,
-        /// A file with the secret, whsec_… [default: nothing is verified]
+        /// A file with the secret, whsec_…, or one a line: any of them [default: nothing is verified]
         #[arg(long, value_name = "FILE")]
         secret_file: Option<PathBuf>,
         /// The status of its answers

@@ -47,15 +47,15 @@ pub(super) struct Options {
 
 /// Receives until a signal comes.
 pub(super) async fn receive(options: Options) -> Result<(), Failure> {
-    let (secret, status) = readable(&options)?;
+    let (secrets, status) = readable(&options)?;
     let authority = Authority::at(&options.ca_file).map_err(Failure::operation)?;
     let tls = authority.server().map_err(Failure::operation)?;
     let place = format!("--listen {}", options.listen);
     let listener = TcpListener::bind(options.listen).await.map_err(|error| Failure::of_the_system(&place, &error))?;
     let address = listener.local_addr().map_err(|error| Failure::of_the_system(&place, &error))?;
-    greet(address, &options.ca_file, authority.is_new, secret.is_some());
+    greet(address, &options.ca_file, authority.is_new, secrets.is_some());
     let mut signals = shutdown::Requests::new().map_err(|error| Failure::of_the_system("signals", &error))?;
-    let desk = Arc::new(Desk { secret, status, options, count: AtomicU64::new(0), seen: Mutex::default() });
+    let desk = Arc::new(Desk { secrets, status, options, count: AtomicU64::new(0), seen: Mutex::default() });
     let routes = Router::new().fallback(answer).with_state(desk.clone());
     let open = |stream| {
         let opening = tls.accept(stream);
@@ -71,8 +71,8 @@ pub(super) async fn receive(options: Options) -> Result<(), Failure> {
     Ok(())
 }
 
-/// Secret and status of the options; every problem of them at once.
-fn readable(options: &Options) -> Result<(Option<SigningSecret>, StatusCode), Failure> {
+/// Secrets and status of the options; every problem of them at once.
+fn readable(options: &Options) -> Result<(Option<Vec<SigningSecret>>, StatusCode), Failure> {
     let mut problems = Vec::new();
     if ![IpAddr::from(Ipv4Addr::LOCALHOST), IpAddr::from(Ipv6Addr::LOCALHOST)].contains(&options.listen.ip()) {
         problems.push(format!(
@@ -80,14 +80,14 @@ fn readable(options: &Options) -> Result<(Option<SigningSecret>, StatusCode), Fa
             options.listen
         ));
     }
-    let secret = options.secret_file.as_deref().map(verify::secret).transpose();
-    let secret = secret.unwrap_or_else(|problem| {
+    let secrets = options.secret_file.as_deref().map(verify::secrets).transpose();
+    let secrets = secrets.unwrap_or_else(|problem| {
         problems.push(problem);
         None
     });
     if problems.is_empty() {
         let status = StatusCode::from_u16(options.respond).map_err(Failure::operation)?;
-        return Ok((secret, status));
+        return Ok((secrets, status));
     }
     Err(Failure::Arguments(problems.join("\n")))
 }
@@ -114,7 +114,7 @@ fn tell_handshake(error: &io::Error) {
 
 /// Where requests come in.
 struct Desk {
-    secret: Option<SigningSecret>,
+    secrets: Option<Vec<SigningSecret>>,
     status: StatusCode,
     options: Options,
     count: AtomicU64,
@@ -130,7 +130,7 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Respon
         output::message("a request ended within its body, or its body has no end");
         return StatusCode::PAYLOAD_TOO_LARGE.into_response();
     };
-    let inspection = desk.secret.as_ref().map(|secret| Inspection::of(&head.headers, &body, secret, now));
+    let inspection = desk.secrets.as_ref().map(|secrets| Inspection::of(&head.headers, &body, secrets, now));
     let is_right = inspection.as_ref().is_none_or(Inspection::is_right);
     let received = Received {
         number: desk.count.fetch_add(1, Ordering::Relaxed) + 1,

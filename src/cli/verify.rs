@@ -29,15 +29,18 @@ pub(super) struct Words {
 
 /// Verifies, and says what is wrong. Exit code 1 unless it fits.
 pub(super) fn verify(words: Words) -> Result<(), Failure> {
-    let secret = secret(&words.secret_file);
+    let secrets = secrets(&words.secret_file);
     let signature = signature(words.signature.trim(), words.id, words.timestamp);
     let body = body(words.body_file.as_deref());
-    let problems: Vec<String> =
-        [secret.as_ref().err(), signature.as_ref().err(), body.as_ref().err()].into_iter().flatten().cloned().collect();
-    let (Ok(secret), Ok(signature), Ok(body)) = (secret, signature, body) else {
+    let problems: Vec<String> = [secrets.as_ref().err(), signature.as_ref().err(), body.as_ref().err()]
+        .into_iter()
+        .flatten()
+        .cloned()
+        .collect();
+    let (Ok(secrets), Ok(signature), Ok(body)) = (secrets, signature, body) else {
         return Err(Failure::Arguments(problems.join("\n")));
     };
-    match why(signature.diagnose(&secret, &body)) {
+    match why(signature.diagnose(&secrets, &body)) {
         None => output::data("the signature fits"),
         Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}"))),
     }
@@ -65,13 +68,18 @@ pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
     })
 }
 
-/// Reads the file of `--secret-file`.
-pub(super) fn secret(path: &Path) -> Result<SigningSecret, String> {
+/// Reads the file of `--secret-file`: a secret, or one a line, as receivers keep them while one takes another's place.
+pub(super) fn secrets(path: &Path) -> Result<Vec<SigningSecret>, String> {
     let place = format!("--secret-file {}", path.display());
     let mut text = Zeroizing::new(String::new());
     let read = File::open(path).and_then(|file| file.take(MOST).read_to_string(&mut text));
     read.map_err(|error| format!("{place}: cannot be read ({error})"))?;
-    SigningSecret::parse(text.trim()).map_err(|error| format!("{place}: {error}"))
+    let parse = |(nth, line): (usize, &str)| {
+        SigningSecret::parse(line).map_err(|error| format!("{place}: line {}: {error}", nth + 1))
+    };
+    let lines = text.lines().map(str::trim).enumerate().filter(|(_, line)| !line.is_empty());
+    let secrets = lines.map(parse).collect::<Result<Vec<_>, _>>()?;
+    if secrets.is_empty() { Err(format!("{place}: is empty: put the secret into it")) } else { Ok(secrets) }
 }
 
 /// Either scheme, told by how it begins.

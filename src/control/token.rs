@@ -48,6 +48,16 @@ pub enum Bearer {
     Tenant(String),
 }
 
+impl Bearer {
+    /// Whose endpoint and deliveries alone it opens; `None`: everybody's.
+    pub fn tenant(&self) -> Option<&str> {
+        match self {
+            Self::Operator => None,
+            Self::Tenant(tenant) => Some(tenant),
+        }
+    }
+}
+
 /// Why a token is good for nothing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum Invalid {

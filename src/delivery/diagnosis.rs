@@ -38,7 +38,7 @@ pub enum Diagnosis {
 }
 
 impl Signature {
-    fn fits(&self, secret: &SigningSecret, body: &[u8]) -> bool {
+    fn fits_one(&self, secret: &SigningSecret, body: &[u8]) -> bool {
         match self {
             Self::Hex(header) => verify_hex(secret.text().expose().as_bytes(), body, header),
             Self::Standard { signatures, id, timestamp } => {
@@ -47,20 +47,22 @@ impl Signature {
         }
     }
 
-    /// Verifies the signature of `body`; where it does not fit, looks for what may have become of the body on the way.
-    pub fn diagnose(&self, secret: &SigningSecret, body: &[u8]) -> Diagnosis {
-        if self.fits(secret, body) {
+    /// Verifies the signature of `body` by any of the secrets; where none fits, looks for what may have become of the body on the
+    /// way.
+    pub fn diagnose(&self, secrets: &[SigningSecret], body: &[u8]) -> Diagnosis {
+        let fits = |body: &[u8]| secrets.iter().any(|secret| self.fits_one(secret, body));
+        if fits(body) {
             return Diagnosis::Right;
         }
         let trimmed = body.trim_ascii_end();
-        if trimmed.len() < body.len() && self.fits(secret, trimmed) {
+        if trimmed.len() < body.len() && fits(trimmed) {
             return Diagnosis::LineBreak;
         }
         let Ok(parsed) = serde_json::from_slice::<Value>(body) else { return Diagnosis::Wrong };
-        if self.fits(secret, parsed.to_string().as_bytes()) {
+        if fits(parsed.to_string().as_bytes()) {
             return Diagnosis::Reserialised;
         }
-        let is_reordered = ordered(&parsed).is_some_and(|ordered| self.fits(secret, ordered.to_string().as_bytes()));
+        let is_reordered = ordered(&parsed).is_some_and(|ordered| fits(ordered.to_string().as_bytes()));
         if is_reordered { Diagnosis::Reordered } else { Diagnosis::Wrong }
     }
 }
@@ -115,12 +117,13 @@ mod tests {
             (String::new(), Diagnosis::Wrong),
             ("not JSON".to_owned(), Diagnosis::Wrong),
         ];
+        let other = SigningSecret::generate().unwrap();
+        let with_another = [other.clone(), secret.clone()];
         for signature in both(&secret, body.as_bytes()) {
             for (received, diagnosis) in &cases {
-                assert_eq!(signature.diagnose(&secret, received.as_bytes()), *diagnosis, "{received}");
+                assert_eq!(signature.diagnose(&with_another, received.as_bytes()), *diagnosis, "{received}");
             }
-            let other = SigningSecret::generate().unwrap();
-            assert_eq!(signature.diagnose(&other, body.as_bytes()), Diagnosis::Wrong);
+            assert_eq!(signature.diagnose(std::slice::from_ref(&other), body.as_bytes()), Diagnosis::Wrong);
         }
     }
 }

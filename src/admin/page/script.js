@@ -4,6 +4,14 @@
 
 const signIn = document.getElementById('sign-in');
 if (signIn) {
+  const tenantOf = (token) => {
+    try {
+      const claims = atob(token.split('.')[1].replaceAll('-', '+').replaceAll('_', '/'));
+      return JSON.parse(new TextDecoder().decode(Uint8Array.from(claims, (byte) => byte.charCodeAt(0)))).tenant;
+    } catch {
+      return undefined;
+    }
+  };
   // An application's link: /admin/sign-in#TOKEN. What follows the # is sent to nobody; it leaves the address at once.
   const take = async () => {
     const token = location.hash.slice(1);
@@ -13,11 +21,18 @@ if (signIn) {
     const page = new DOMParser().parseFromString(answer?.ok ? await answer.text() : '', 'text/html');
     const who = page.getElementById('signed-in');
     const said = document.querySelector('#signed-in, [role=alert]');
-    if (token) signIn.elements.token.value = token;
-    if (token && answer?.ok && !who) signIn.submit();
-    // Whoever is signed in is asked first: a link of somebody's would else put them into another tenant's settings.
-    else if (token && who && !said) signIn.before(who);
-    else if (who && !said) location.replace('/admin');
+    if (token) {
+      signIn.elements.token.value = token;
+      const tenant = tenantOf(token);
+      // It was pressed before. Anybody can make a link of their own, which would put people into another tenant's settings: so they are asked.
+      if (tenant !== undefined && who?.dataset.tenant === tenant) return signIn.submit();
+      if (who && !said) signIn.before(who);
+      document.getElementById('for').textContent = tenant ?? '';
+      document.getElementById('linked').hidden = tenant === undefined;
+      signIn.querySelector('.primary').focus();
+    } else if (who && !said) {
+      location.replace('/admin');
+    }
   };
   take();
   addEventListener('hashchange', () => location.hash && take());

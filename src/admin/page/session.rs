@@ -21,17 +21,13 @@ const COOKIE: &str = "lead_webhook_session";
 #[template(path = "sign_in.html", config = "src/admin/page/askama.toml")]
 struct SignIn<'a> {
     problem: Option<&'a str>,
-    signed_in: Option<String>,
+    signed_in: Option<Bearer>,
 }
 
 /// The form.
 pub(super) async fn ask(State(api): State<Api>, headers: HeaderMap) -> Response {
-    let session =
-        cookie(&api, &headers).and_then(|session| api.access.tokens().of_session(session, Timestamp::now()).ok());
-    let signed_in = session.map(|bearer| match bearer {
-        Bearer::Operator => "the operator".to_owned(),
-        Bearer::Tenant(tenant) => format!("tenant {tenant}"),
-    });
+    let session = cookie(&api, &headers);
+    let signed_in = session.and_then(|session| api.access.tokens().of_session(session, Timestamp::now()).ok());
     page(StatusCode::OK, &SignIn { problem: None, signed_in })
 }
 

@@ -28,8 +28,8 @@ pub(super) struct Inspection {
 
 impl Inspection {
     /// Verifies a request that came at `now`.
-    pub(super) fn of(headers: &HeaderMap, body: &[u8], secret: &SigningSecret, now: Timestamp) -> Self {
-        Self { hex: hex(headers, body, secret), standard: standard(headers, body, secret, now) }
+    pub(super) fn of(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret], now: Timestamp) -> Self {
+        Self { hex: hex(headers, body, secrets), standard: standard(headers, body, secrets, now) }
     }
 
     /// Whether a receiver may take the request.
@@ -51,19 +51,19 @@ pub(super) fn text<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     headers.get(name)?.to_str().ok()
 }
 
-fn hex(headers: &HeaderMap, body: &[u8], secret: &SigningSecret) -> (String, Verdict) {
+fn hex(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret]) -> (String, Verdict) {
     let Some((name, value)) = ours(headers, SIGNATURE) else {
         return ("x-…-signature".to_owned(), Err("is missing".to_owned()));
     };
-    (name.to_owned(), fits(&Signature::Hex(value.to_owned()), secret, body))
+    (name.to_owned(), fits(&Signature::Hex(value.to_owned()), secrets, body))
 }
 
-fn standard(headers: &HeaderMap, body: &[u8], secret: &SigningSecret, now: Timestamp) -> Verdict {
+fn standard(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret], now: Timestamp) -> Verdict {
     let signatures = text(headers, "webhook-signature").ok_or("is missing")?.to_owned();
     let beside = |name| text(headers, name).ok_or_else(|| format!("covers {name}, which is missing"));
     let (id, timestamp) = (beside("webhook-id")?.to_owned(), beside("webhook-timestamp")?);
     let timestamp = timestamp.parse().map_err(|_| "covers webhook-timestamp, which is no number of seconds")?;
-    fits(&Signature::Standard { signatures, id, timestamp }, secret, body)?;
+    fits(&Signature::Standard { signatures, id, timestamp }, secrets, body)?;
     let age = now.as_second().saturating_sub(timestamp);
     if age.abs() <= TOLERANCE {
         return Ok(());
@@ -75,8 +75,8 @@ fn standard(headers: &HeaderMap, body: &[u8], secret: &SigningSecret, now: Times
     ))
 }
 
-fn fits(signature: &Signature, secret: &SigningSecret, body: &[u8]) -> Verdict {
-    let diagnosis: Diagnosis = signature.diagnose(secret, body);
+fn fits(signature: &Signature, secrets: &[SigningSecret], body: &[u8]) -> Verdict {
+    let diagnosis: Diagnosis = signature.diagnose(secrets, body);
     verify::why(diagnosis).map_or(Ok(()), |why| Err(format!("does not fit: {why}")))
 }
 
@@ -107,7 +107,7 @@ mod tests {
         let secret = SigningSecret::generate().unwrap();
         let now = Timestamp::from_second(1_776_852_900).unwrap();
         let good = headers(&secret, now.as_second());
-        assert!(Inspection::of(&good, BODY, &secret, now).is_right());
+        assert!(Inspection::of(&good, BODY, std::slice::from_ref(&secret), now).is_right());
         let without = |name: &str| {
             let mut headers = good.clone();
             headers.remove(name);
@@ -132,13 +132,13 @@ mod tests {
             (good.clone(), b"{}", "another body", "another body"),
         ];
         for (headers, body, hex, standard) in cases {
-            let inspection = Inspection::of(&headers, body, &secret, now);
+            let inspection = Inspection::of(&headers, body, std::slice::from_ref(&secret), now);
             for (verdict, problem) in [(&inspection.hex.1, hex), (&inspection.standard, standard)] {
                 let said = verdict.as_ref().err().map_or("", String::as_str);
                 assert!(said.contains(problem) && said.is_empty() == problem.is_empty(), "{said:?}, not {problem:?}");
             }
         }
         let other = SigningSecret::generate().unwrap();
-        assert!(!Inspection::of(&good, BODY, &other, now).is_right());
+        assert!(!Inspection::of(&good, BODY, std::slice::from_ref(&other), now).is_right());
     }
 }
