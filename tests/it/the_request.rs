@@ -379,7 +379,8 @@ async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is
     setup.db.insert_lead("acme", "ann@example.com").await;
     let request = setup.receiver.wait_for(1).await.remove(0);
     let secret_file = setup.path("secret");
-    fs::write(&secret_file, format!("{secret}\n")).unwrap();
+    // One a line, as receivers keep them while one takes another's place.
+    fs::write(&secret_file, format!("whsec_YW5vdGhlciwgb2YgdGhpcnR5LXR3byBieXRlcyB0b28=\n\n  {secret}\n")).unwrap();
     let header = |name: &str| request.header(name).unwrap().to_owned();
     let body = String::from_utf8(request.body.clone()).unwrap();
     let ours = vec!["--signature".to_owned(), header("X-Wilow-Signature")];
