@@ -35,7 +35,7 @@ const WAIT: Duration = Duration::from_secs(5);
 const WHOLE: Duration = Duration::from_secs(25);
 
 /// It goes for what only reads as well.
-const SLOW: &str = "the database did not answer in time: read what is in force before you try again";
+const TOO_SLOW: &str = "the database did not answer in time: read what is in force before you try again";
 
 /// What nobody waits for any more is not to go on at the server.
 const LIMIT: [Setting; 1] = [("statement_timeout", "20s")];
@@ -118,7 +118,7 @@ impl Sessions {
         let Ok(Ok(_permits)) = timeout(WAIT, permits).await else { return Err(NoSession::Busy.into()) };
         let mut session = self.take().await?;
         let worked = timeout(WHOLE, work(&mut session)).await;
-        let done = match worked.map_err(|_| Problem::slow(SLOW))? {
+        let done = match worked.map_err(|_| Problem::slow(TOO_SLOW))? {
             Err(Trouble::Database(error)) => return Err(Problem::database(&error, &self.database.daemon_role)),
             Err(Trouble::Refused(problem)) => Err(problem),
             Ok(done) => Ok(done),
