@@ -311,7 +311,7 @@ async fn a_page_of_somebody_elses_reaches_nothing() {
     with("Host", &format!("evil.example:{}", admin.port)).with(403);
     with("Origin", "https://evil.example").with(403);
     with("Origin", "null").with(403);
-    let own = with("Origin", &format!("http://localhost:{}", admin.port)).with(200);
+    let own = with("Origin", &admin.origin()).with(200);
     assert_eq!(own.header("access-control-allow-origin"), None);
     assert_eq!(own.header("cache-control"), Some("no-store"));
     let preflight =
@@ -522,7 +522,7 @@ async fn the_api_is_as_its_description_says() {
     let mut command = Command::new(schemathesis);
     command
         .args(["--config-file", concat!(env!("CARGO_MANIFEST_DIR"), "/tests/contract/schemathesis.toml"), "run"])
-        .arg(format!("http://localhost:{}/v1/openapi.json", admin.port))
+        .arg(format!("{}/v1/openapi.json", admin.origin()))
         .args(["--header", &format!("Authorization: Bearer {OPERATOR}")])
         .current_dir(setup.path("."));
     let output = tokio::task::spawn_blocking(move || command.output()).await.unwrap().unwrap();

@@ -14,7 +14,7 @@ fn browse(admin: &Admin, method: &str, path: &str, session: &str, origin: Option
 
 /// Signs in by a token; the cookie's value, and its attributes.
 fn sign_in(admin: &Admin, token: &str) -> (String, String) {
-    let own = format!("http://localhost:{}", admin.port);
+    let own = admin.origin();
     let answer = browse(admin, "POST", "/admin/sign-in", "", Some(&own), &format!("token={token}")).with(303);
     let cookie = answer.header("set-cookie").unwrap();
     let (pair, attributes) = cookie.split_once("; ").unwrap();
@@ -24,7 +24,7 @@ fn sign_in(admin: &Admin, token: &str) -> (String, String) {
 #[tokio::test]
 async fn the_page_is_changed_by_its_own_forms_alone_and_embedded_nowhere() {
     let (_setup, admin, version) = with_endpoint().await;
-    let own = format!("http://localhost:{}", admin.port);
+    let own = admin.origin();
     let (session, attributes) = sign_in(&admin, OPERATOR);
     assert_eq!(attributes, "Max-Age=28800; Path=/admin; HttpOnly; SameSite=Strict");
     assert!(!session.contains(OPERATOR));
@@ -79,7 +79,7 @@ async fn on_the_page_a_tenant_sees_its_own_alone() {
     }
     setup.db.insert_leads("bolt", 1).await;
     let theirs = setup.db.wait_for_log(1).await[0].delivery_id;
-    let own = format!("http://localhost:{}", admin.port);
+    let own = admin.origin();
     let (session, _) = sign_in(&admin, &admin.token("acme"));
     let ask = |method: &str, path: &str| browse(&admin, method, path, &session, Some(&own), "").status;
     for (method, path) in [
@@ -105,7 +105,7 @@ async fn on_the_page_a_tenant_sees_its_own_alone() {
 #[tokio::test]
 async fn a_secret_gives_way_after_a_question_and_a_form_that_is_sent_again_generates_no_other() {
     let (_setup, admin, version) = with_endpoint().await;
-    let own = format!("http://localhost:{}", admin.port);
+    let own = admin.origin();
     let (session, _) = sign_in(&admin, OPERATOR);
     let path = "/admin/tenants/acme/secret";
     let set_at = || admin.operator("GET", ENDPOINT, None).body["secret_set_at"].clone();
@@ -129,7 +129,7 @@ async fn a_secret_gives_way_after_a_question_and_a_form_that_is_sent_again_gener
 #[tokio::test]
 async fn what_goes_wrong_is_a_page_as_well() {
     let (_setup, admin) = administered().await;
-    let own = format!("http://localhost:{}", admin.port);
+    let own = admin.origin();
     for (method, path, status) in
         [("GET", "/admin/nowhere", 404), ("POST", "/admin/nowhere/at/all", 404), ("PUT", "/admin/sign-in", 405)]
     {

@@ -32,7 +32,7 @@ async fn a_tenant_and_the_operator_do_everything_on_the_page() {
     setup.receiver.queue([Answer::status(503)]);
     setup.sends_again();
     let told = json!({
-        "origin": format!("http://localhost:{}", admin.port),
+        "origin": admin.origin(),
         "tenantToken": admin.token("acme"),
         "operatorToken": OPERATOR,
         "url": setup.receiver.url(),

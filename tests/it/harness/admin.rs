@@ -86,6 +86,11 @@ impl Admin {
         Self { port, daemon }
     }
 
+    /// Where its page is.
+    pub fn origin(&self) -> String {
+        format!("http://localhost:{}", self.port)
+    }
+
     /// A request by `token`, with further headers.
     pub fn ask(
         &self,
