@@ -20,7 +20,7 @@ use crate::{
     egress::{EndpointUrl, Policy, Resolver},
     event::Event,
     keyring::{Column, KeyRing, OpenError, Place},
-    outcome::{Destination, Failure, Outcome, Status},
+    outcome::{Failure, Outcome, Status},
     secret::{Secret, SigningSecret},
     shortage::Shortage,
     store::endpoints::SealedEndpoint,
@@ -164,8 +164,8 @@ impl Pipeline {
         match Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now()) {
             Ok(request) => self.client.send(request).await,
             Err(too_long) => {
-                let destination = Destination { host: endpoint.url.host().to_owned(), port: endpoint.url.port() };
-                Ok(Outcome::unsent(Status::Failed(Failure::Template), Some(too_long.to_string()), Some(destination)))
+                let destination = Some(endpoint.url.destination());
+                Ok(Outcome::unsent(Status::Failed(Failure::Template), Some(too_long.to_string()), destination))
             }
         }
     }

@@ -10,7 +10,7 @@ use crate::{
     delivery::{payload::synthetic_event, request::Endpoint},
     event::{Event, EventKind},
     keyring::{Column, OpenError, Place},
-    outcome::{Destination, Failure, Outcome, Status},
+    outcome::{Failure, Outcome, Status},
     pipeline::{Pipeline, Unusable},
     store::{
         Error,
@@ -95,8 +95,8 @@ impl Begun {
     pub async fn send(self, pipeline: &Pipeline, endpoint: &Endpoint) -> Entry {
         let Self { event, delivery_id, queued_at } = self;
         let outcome = pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
-            let destination = Destination { host: endpoint.url.host().to_owned(), port: endpoint.url.port() };
-            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), Some(destination))
+            let destination = Some(endpoint.url.destination());
+            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), destination)
         });
         let Event { kind, tenant_id, event_id, lead_id, captured_at, last_conversation_at, .. } = event;
         Entry {

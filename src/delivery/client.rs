@@ -107,7 +107,7 @@ impl Client {
     /// # Errors
     /// [`Shortage`]: none could be made, and nothing was sent.
     pub async fn send(&self, request: Request) -> Result<Outcome, Shortage> {
-        let destination = Destination { host: request.url.host().to_owned(), port: request.url.port() };
+        let destination = request.url.destination();
         let Some(headers) = header_map(&request) else {
             let error = "a header's name or value is not allowed in HTTP".to_owned();
             return Ok(Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination)));

@@ -10,6 +10,7 @@ use std::{
 use url::{Host, ParseError, Url};
 
 use super::{AddressRefused, Policy, name};
+use crate::outcome::Destination;
 
 /// Characters of a URL, as text and as parsed. Common receivers stay far below; many servers refuse 8,000.
 const MAX_CHARACTERS: usize = 2_048;
@@ -119,6 +120,11 @@ impl EndpointUrl {
             None => name::vet(&url.host)?,
         }
         Ok(url)
+    }
+
+    /// Host and port, as the log has them.
+    pub fn destination(&self) -> Destination {
+        Destination { host: self.host.clone(), port: self.port }
     }
 
     /// All that no setting waives.
