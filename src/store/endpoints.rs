@@ -121,6 +121,14 @@ pub async fn load_statement(session: &mut Session) -> Result<Statement, Error> {
     session.statement(LOAD).await
 }
 
+/// The columns that [`EndpointRow::from_row`] reads.
+macro_rules! row {
+    () => {
+        "tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
+       header_names, created_at, updated_at, secret_set_at"
+    };
+}
+
 /// An endpoint as the operator sees it, beside what is sealed.
 #[derive(Debug, Clone)]
 pub struct EndpointRow {
@@ -151,12 +159,15 @@ impl EndpointRow {
     }
 }
 
-const LIST: &str = "\
+const LIST: &str = concat!(
+    "\
 -- endpoints::list
-SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-       header_names, created_at, updated_at, secret_set_at
+SELECT ",
+    row!(),
+    "
 FROM lead_webhook.endpoints
-ORDER BY tenant_id";
+ORDER BY tenant_id"
+);
 
 /// All endpoints, by tenant.
 ///
@@ -166,14 +177,17 @@ pub async fn list(session: &mut Session) -> Result<Vec<EndpointRow>, Error> {
     session.query(LIST, &[]).await?.iter().map(EndpointRow::from_row).collect()
 }
 
-const PAGE: &str = "\
+const PAGE: &str = concat!(
+    "\
 -- endpoints::page
-SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-       header_names, created_at, updated_at, secret_set_at
+SELECT ",
+    row!(),
+    "
 FROM lead_webhook.endpoints
 WHERE $1::text IS NULL OR tenant_id > $1
 ORDER BY tenant_id
-LIMIT $2";
+LIMIT $2"
+);
 
 /// The first endpoints behind that of tenant `after`, by tenant: `limit` at most.
 ///
@@ -183,12 +197,15 @@ pub async fn page(session: &mut Session, after: Option<&str>, limit: i64) -> Res
     session.query(PAGE, &[&after, &limit]).await?.iter().map(EndpointRow::from_row).collect()
 }
 
-const FIND: &str = "\
+const FIND: &str = concat!(
+    "\
 -- endpoints::find
-SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-       header_names, created_at, updated_at, secret_set_at
+SELECT ",
+    row!(),
+    "
 FROM lead_webhook.endpoints
-WHERE tenant_id = $1";
+WHERE tenant_id = $1"
+);
 
 /// One tenant's endpoint.
 ///
@@ -203,13 +220,16 @@ const CREATE: &str = "\
 INSERT INTO lead_webhook.endpoints (tenant_id) VALUES ($1)
 ON CONFLICT (tenant_id) DO NOTHING";
 
-const LOCK: &str = "\
+const LOCK: &str = concat!(
+    "\
 -- endpoints::lock
-SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-       header_names, created_at, updated_at, secret_set_at
+SELECT ",
+    row!(),
+    "
 FROM lead_webhook.endpoints
 WHERE tenant_id = $1
-FOR UPDATE";
+FOR UPDATE"
+);
 
 /// One tenant's endpoint, where it has one, locked until the transaction ends.
 ///
@@ -234,14 +254,16 @@ pub async fn lock(transaction: &Transaction<'_>, tenant_id: &str) -> Result<(End
     }
 }
 
-const SAVE: &str = "\
+const SAVE: &str = concat!(
+    "\
 -- endpoints::save
 UPDATE lead_webhook.endpoints SET
     url_sealed = $2, host = $3, port = $4, headers_sealed = $5, header_names = $6, template = $7, omit_empty = $8,
     timeout_ms = $9, enabled = $10, updated_at = clock_timestamp()
 WHERE tenant_id = $1
-RETURNING tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-          header_names, created_at, updated_at, secret_set_at";
+RETURNING ",
+    row!()
+);
 
 /// Replaces everything of a locked endpoint but its secret; the endpoint as it is now.
 ///
@@ -273,14 +295,16 @@ pub async fn save(
     EndpointRow::from_row(&row)
 }
 
-const SET_SECRET: &str = "\
+const SET_SECRET: &str = concat!(
+    "\
 -- endpoints::set_secret
 INSERT INTO lead_webhook.endpoints AS e (tenant_id, secret_sealed, secret_set_at)
 VALUES ($1, $2, clock_timestamp())
 ON CONFLICT (tenant_id) DO UPDATE SET
     secret_sealed = excluded.secret_sealed, secret_set_at = clock_timestamp(), updated_at = clock_timestamp()
-RETURNING tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-          header_names, created_at, updated_at, secret_set_at";
+RETURNING ",
+    row!()
+);
 
 /// Replaces the secret, at the transaction's end; the endpoint as it is now.
 ///
