@@ -5,7 +5,7 @@ use std::{sync::Arc, time::Duration};
 use axum::{extract::Request, middleware::Next, response::Response};
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore},
-    time::{Instant, sleep, timeout},
+    time::timeout,
 };
 use tokio_util::task::TaskTracker;
 
@@ -17,9 +17,6 @@ pub(super) const QUICK: Duration = Duration::from_secs(30);
 
 /// For one that waits for a receiver: an attempt takes a minute at most, and its outcome is to be written.
 pub(super) const SLOW: Duration = Duration::from_secs(120);
-
-/// For an outcome to be written while the database is away.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Requests at once that wait for a receiver, and those of one tenant among them.
 const WAITING: usize = 16;
@@ -71,25 +68,5 @@ impl Work {
         let one = self.waiting.clone().try_acquire_owned();
         let one = one.map_err(|_| Problem::unavailable("too many requests wait for receivers").wait(a_while))?;
         Ok(Slot { _one: one, _of_theirs: of_theirs })
-    }
-}
-
-/// How long it is tried to write an outcome: without it the delivery stands as interrupted.
-pub(super) struct Patience {
-    until: Instant,
-}
-
-impl Patience {
-    pub(super) fn new() -> Self {
-        Self { until: Instant::now() + WRITTEN_WITHIN }
-    }
-
-    /// Whether to try once more after this, a moment later.
-    pub(super) async fn lasts(&self, problem: &Problem) -> bool {
-        let lasts = problem.status().is_server_error() && Instant::now() < self.until;
-        if lasts {
-            sleep(Duration::from_secs(1)).await;
-        }
-        lasts
     }
 }

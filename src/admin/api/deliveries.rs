@@ -1,5 +1,7 @@
 //! The log: deliveries listed, shown and sent again.
 
+use std::time::Duration;
+
 use axum::{
     Json,
     extract::{Path, State},
@@ -7,6 +9,7 @@ use axum::{
 };
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -23,18 +26,19 @@ use crate::{
     admin::{
         problem::{FieldFault, Problem},
         sessions::Trouble,
-        work::Patience,
     },
     control::{
         again::{self, Failed, Unsent},
         filter::{self, Words},
         token::Bearer,
+        trial,
     },
     dispatch::guard,
     outcome::Failure,
     store::{
         Error,
         delivery_list::{self, Delivery, Filter, Ids},
+        delivery_log::Entry,
         mapping::MappedSql,
         session::Session,
     },
@@ -45,6 +49,9 @@ const MOST: u32 = 500;
 
 /// Why it is not sent again by itself.
 const SENT_AGAIN: &str = "it was sent again before: send `{\"again\": true}` to do so once more";
+
+/// For an outcome to be written while the database is away.
+const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
 
 /// Deliveries, the newest first.
 #[derive(Serialize, ToSchema)]
@@ -273,24 +280,37 @@ pub(in crate::admin) async fn redeliver(
     };
     let (first, endpoint, prepared) = api.sessions.within(&tenant.bearer, prepare).await?;
     let entry = prepared.send(&pipeline, &endpoint).await;
-    let patience = Patience::new();
+    Ok((StatusCode::CREATED, Json(recorded(&api, &tenant, &entry, Some(&first)).await?)))
+}
+
+/// Writes how an attempt of theirs ended, a Test or the second send of `first`; what is told of it then. While the database is
+/// away it is tried again: without its outcome the delivery stands as interrupted.
+pub(super) async fn recorded(
+    api: &Api,
+    tenant: &Tenant,
+    entry: &Entry,
+    first: Option<&Delivery>,
+) -> Result<DeliveryView, Problem> {
+    let until = Instant::now() + WRITTEN_WITHIN;
     loop {
-        match api
-            .sessions
-            .within(&tenant.bearer, async |session| Ok(again::record(session, &entry, &first).await?))
-            .await
-        {
-            Err(problem) if patience.lasts(&problem).await => {}
-            recorded => {
-                let sent = recorded?.ok_or_else(gone)?;
-                return Ok((StatusCode::CREATED, Json(DeliveryView::of(sent, tenant.is_operator()))));
+        let record = async |session: &mut Session| match first {
+            None => {
+                trial::record(session, entry).await?;
+                found(session, &tenant.id, entry.delivery_id).await
             }
+            Some(first) => Ok(again::record(session, entry, first).await?.ok_or_else(gone)?),
+        };
+        match api.sessions.within(&tenant.bearer, record).await {
+            Err(problem) if problem.status().is_server_error() && Instant::now() < until => {
+                sleep(Duration::from_secs(1)).await;
+            }
+            recorded => return Ok(DeliveryView::of(recorded?, tenant.is_operator())),
         }
     }
 }
 
 /// The tenant's delivery of this id.
-pub(super) async fn found(session: &mut Session, tenant: &str, id: Uuid) -> Result<Delivery, Trouble> {
+async fn found(session: &mut Session, tenant: &str, id: Uuid) -> Result<Delivery, Trouble> {
     Ok(find(session, Some(tenant), id).await?.ok_or_else(gone)?)
 }
 

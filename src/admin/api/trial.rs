@@ -8,17 +8,14 @@ use utoipa::ToSchema;
 use super::{
     Api, Tenant, audit,
     body::{Body, Members},
-    deliveries::found,
+    deliveries::recorded,
     draft::{self, Draft},
     endpoint::{not_applied, vouch},
     views::{DeliveryView, UNUSABLE},
     words::EventWord,
 };
 use crate::{
-    admin::{
-        problem::{FieldFault, Problem},
-        work::Patience,
-    },
+    admin::problem::{FieldFault, Problem},
     control::{
         draft::Stored,
         preview,
@@ -127,17 +124,7 @@ pub(in crate::admin) async fn test(
     };
     let (endpoint, begun) = api.sessions.within(&tenant.bearer, begin).await?;
     let entry = begun.send(&pipeline, &endpoint).await;
-    let patience = Patience::new();
-    loop {
-        let record = async |session: &mut Session| {
-            trial::record(session, &entry).await?;
-            found(session, &tenant.id, entry.delivery_id).await
-        };
-        match api.sessions.within(&tenant.bearer, record).await {
-            Err(problem) if patience.lasts(&problem).await => {}
-            recorded => return Ok(Json(Tried { delivery: DeliveryView::of(recorded?, tenant.is_operator()) })),
-        }
-    }
+    Ok(Json(Tried { delivery: recorded(&api, &tenant, &entry, None).await? }))
 }
 
 /// Shows the bodies that a draft makes of the tenant's latest leads. Sends nothing.
