@@ -151,8 +151,8 @@ const LIST: &str = concat!(
     "-- delivery_list::list\n",
     select!(),
     filtered!(),
-    "  AND ($8::timestamptz IS NULL OR finished_at <= $8 AND (finished_at < $8 OR delivery_id > $9))
-ORDER BY finished_at DESC, delivery_id
+    "  AND ($8::timestamptz IS NULL OR finished_at <= $8 AND (finished_at < $8 OR delivery_id < $9))
+ORDER BY finished_at DESC, delivery_id DESC
 LIMIT $10"
 );
 
