@@ -100,7 +100,11 @@ WITH RECURSIVE behind AS (
             ORDER BY o.tenant_id LIMIT 1)
     FROM before t WHERE t.tenant_id IS NOT NULL
 ), picked AS MATERIALIZED (
-    SELECT p.* FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t CROSS JOIN LATERAL (
+    -- Another version whenever the endpoint's row was written.
+    SELECT p.*, e.ctid::text || ' ' || e.xmin::text AS endpoint_version
+    FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t
+    LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = t.tenant_id AND e.takes_part
+    CROSS JOIN LATERAL (
         SELECT o.ctid AS row, o.tenant_id, o.event, o.last_conversation_at,
                -- A time beyond the years that we can write counts as absent.
                CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
@@ -122,7 +126,7 @@ WITH RECURSIVE behind AS (
     SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
         event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
         last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
-    FROM picked p LEFT JOIN lead_webhook.endpoints e ON e.tenant_id = p.tenant_id AND e.takes_part
+    FROM picked p
     WHERE o.ctid = p.row
     RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled, o.delivery_id,
            p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
@@ -135,9 +139,7 @@ WITH RECURSIVE behind AS (
                        WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
                OR EXISTS (SELECT FROM lead_webhook.deliveries d
                           WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-           ) AS is_moved_row,
-           -- Another one whenever the row was written.
-           e.ctid::text || ' ' || e.xmin::text AS endpoint_version
+           ) AS is_moved_row, p.endpoint_version
 )
 ";
 
