@@ -6,6 +6,7 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::Command,
+    time::Duration,
 };
 
 use serde_json::json;
@@ -57,6 +58,18 @@ fn allow_descriptors(process: u32, below: usize) {
     assert!(status.success(), "prlimit: {status}");
 }
 
+/// Waits until the daemon has the sessions that stay: what it does at its start takes some for a moment.
+async fn started(setup: &Setup) {
+    let admin = setup.db.admin().await;
+    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    let three = async {
+        while admin.query_one(others, &[]).await.unwrap().get::<_, i64>(0) != 3 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    };
+    patiently("listening, claims and records", three).await;
+}
+
 /// A daemon that can start no thread while there is a file.
 struct Threadless {
     daemon: Process,
@@ -93,6 +106,7 @@ async fn without_descriptors_nothing_fails_and_everything_is_sent_when_there_are
     let daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.receiver.wait_for(1).await;
+    started(&setup).await;
     allow_descriptors(daemon.id(), next_descriptor(daemon.id()));
     setup.db.insert_leads("acme", LEADS).await;
     let said = daemon.wait_for_log(|line| line.contains("cannot send")).await;
@@ -114,6 +128,7 @@ async fn with_few_descriptors_it_is_slower_and_nothing_fails() {
     let daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
+    started(&setup).await;
     allow_descriptors(daemon.id(), next_descriptor(daemon.id()) + 3);
     setup.db.insert_leads("acme", LEADS).await;
     let rows = setup.db.wait_for_log(LEADS + 1).await;
