@@ -1,8 +1,10 @@
 //! One claim: pending events become deliveries to send or log rows, in one transaction that is committed before
 //! anything is sent. The outbox first, with the leads by id, then the uniqueness keys in key order.
 //!
-//! What needs no answer travels together, so that a claim of new leads is three round trips. A claim that fails leaves
-//! its transaction open: the session must be given up then.
+//! What needs no answer travels together. Most leads are new: their claim adds their keys and commits in one go, two round
+//! trips in all, and those whose key turns out to be known go back to the queue in the same statement. Where that
+//! happens, the next claims lock the keys and decide before they commit. A claim that fails leaves its transaction open:
+//! the session must be given up then.
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
@@ -23,7 +25,7 @@ use crate::{
         outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
         timeline::Place,
-        uniqueness::{self, Key, Known},
+        uniqueness,
     },
     visitor::{self, UniquenessKey},
 };
@@ -31,7 +33,7 @@ use crate::{
 use super::{
     decide::Verdict,
     endpoints::Endpoints,
-    keys::{Keys, Present, observed},
+    keys::{self, Keys, Present, observed},
     settled::{broken, skipped},
 };
 
@@ -116,7 +118,13 @@ pub struct Claimer {
     pub silence: Duration,
     /// The endpoints as they were last seen.
     pub endpoints: Endpoints,
+    /// So many claims are still made under their keys' locks, because a key was known of late.
+    pub cautious: u32,
 }
+
+/// So many claims without a known key, and none is expected any more. A claim that goes by it in vain costs little; that
+/// each of a busy daemon's does not, where some leads are repeats, is what this is for.
+const CAUTIOUS: u32 = 100;
 
 /// A claim waits no longer than 1 s for a lock.
 const BEGIN: &str = "BEGIN; SET LOCAL lock_timeout = '1s'";
@@ -159,8 +167,18 @@ impl Claimer {
         let (endpoints, loaded) = join(self.endpoints.load(client, &statements.endpoints, &endpoints), loaded).await;
         let (endpoints, loaded) = (endpoints?, loaded?);
         let present = self.present(&loaded, events, &endpoints, &mut claimed);
-        let decisions = self.settle(client, statements, present, &endpoints, &mut claimed).await?;
-        self.write(client, statements, &claimed, &decisions).await?;
+        if self.cautious == 0 && present.iter().all(Present::looks_new) {
+            self.fire_new(client, statements, present, &endpoints, &mut claimed).await?;
+        } else {
+            let decisions = self.settle(client, statements, present, &endpoints, &mut claimed).await?;
+            let decide = async {
+                if decisions.is_empty() {
+                    return Ok(0);
+                }
+                outbox::decide(client, &statements.decide, &decisions).await
+            };
+            self.write(client, statements, &claimed, decide).await?;
+        }
         Ok(claimed)
     }
 
@@ -222,10 +240,34 @@ impl Claimer {
         present
     }
 
+    /// Commits what looks new as created; whatever was not goes back to the queue.
+    async fn fire_new(
+        &mut self,
+        client: &Client,
+        statements: &Statements,
+        present: Vec<Present>,
+        endpoints: &HashMap<String, Arc<SealedEndpoint>>,
+        claimed: &mut Claimed,
+    ) -> Result<(), ClaimError> {
+        let add = keys::add_or_give_back(client, &statements.uniqueness, &present);
+        let added = self.write(client, statements, claimed, add).await?;
+        if added.len() < present.len() {
+            self.cautious = CAUTIOUS;
+        }
+        for Present { event, lead, .. } in present {
+            if let Some(endpoint) = endpoints.get(&event.place.tenant_id)
+                && added.contains(&event.place.event_id)
+            {
+                claimed.deliveries.push(delivery(event, lead, EventKind::Created, None, Arc::clone(endpoint)));
+            }
+        }
+        Ok(())
+    }
+
     /// Created, re-engaged or duplicate, under the keys' locks. What turned out to be something else than it was presumed
     /// to be.
     async fn settle(
-        &self,
+        &mut self,
         client: &Client,
         statements: &Statements,
         present: Vec<Present>,
@@ -234,7 +276,8 @@ impl Claimer {
     ) -> Result<Vec<Decision>, ClaimError> {
         let mut decisions = Vec::new();
         let mut keys = Keys::lock(client, &statements.uniqueness, &present).await?;
-        let named = named_conversations(client, statements, &keys).await?;
+        self.cautious = if keys.are_new() { self.cautious.saturating_sub(1) } else { CAUTIOUS };
+        let named = keys.named_conversations(client, &statements.load).await?;
         for Present { event, lead, key, obstacle } in present {
             let endpoint = endpoints.get(&event.place.tenant_id);
             let observed = observed(&event, &lead);
@@ -265,14 +308,14 @@ impl Claimer {
         Ok(decisions)
     }
 
-    /// Writes what was settled and decided, and commits.
-    async fn write(
+    /// Writes what was settled, does the `rest` and commits, all in one go; what the rest gives.
+    async fn write<T>(
         &self,
         client: &Client,
         statements: &Statements,
         claimed: &Claimed,
-        decisions: &[Decision],
-    ) -> Result<(), ClaimError> {
+        rest: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, ClaimError> {
         let settled = async {
             if claimed.settled.is_empty() {
                 return Ok(());
@@ -280,17 +323,11 @@ impl Claimer {
             let entries: Vec<&Entry> = claimed.settled.iter().collect();
             delivery_log::record_within(client, &statements.record, self.instance_id, &entries).await
         };
-        let decided = async {
-            if decisions.is_empty() {
-                return Ok(0);
-            }
-            outbox::decide(client, &statements.decide, decisions).await
-        };
         failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
-        try_join3(settled, decided, client.commit()).await?;
+        let ((), rest, ()) = try_join3(settled, rest, client.commit()).await?;
         failpoint::reached("claim::committed");
-        Ok(())
+        Ok(rest)
     }
 }
 
@@ -301,26 +338,6 @@ async fn load(client: &Client, statements: &Statements, events: &[Pending]) -> R
     wanted.sort_unstable();
     wanted.dedup();
     leads::load(client, &statements.load, &wanted).await
-}
-
-/// The last conversations of the leads that known keys name.
-async fn named_conversations(
-    client: &Client,
-    statements: &Statements,
-    keys: &Keys,
-) -> Result<HashMap<Key, Timestamp>, ClaimError> {
-    let named: Vec<(Key, &Known)> = keys.known_before().collect();
-    if named.is_empty() {
-        return Ok(HashMap::new());
-    }
-    let wanted: Vec<_> =
-        named.iter().map(|(_, known)| (known.lead_id.as_str(), Some(known.tenant_id.as_str()))).collect();
-    let loaded = leads::load(client, &statements.load, &wanted).await?;
-    let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
-        Loaded::Found(lead) => lead.last_conversation_at,
-        Loaded::Broken(_) | Loaded::Gone => None,
-    };
-    Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
 }
 
 /// What is to be noted of an event that the pick has marked as what it is presumed to be.

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex, mpsc, watch},
-    task::JoinSet,
+    task::{JoinSet, yield_now},
 };
 use tracing::Instrument as _;
 
@@ -248,6 +248,8 @@ impl Dispatcher {
         }
         self.memory.lock().await.note(&claimed.deliveries);
         self.start(ready, claimed, claimed_at, tasks);
+        // The requests leave before anything else is asked.
+        yield_now().await;
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,
             () if room_is_short => Next::Rest(Why::HeldBack),

@@ -11,9 +11,9 @@ use uuid::Uuid;
 use crate::{
     outcome::SkipReason,
     store::{
-        Client, Error,
-        leads::Lead,
-        outbox::Pending,
+        Client, Error, Statement,
+        leads::{self, Lead, LoadError, Loaded},
+        outbox::{Kind, Pending},
         uniqueness::{self, Key, Known},
     },
 };
@@ -30,6 +30,29 @@ pub(super) struct Present {
     pub(super) key: Key,
     /// What keeps it from being sent, whatever its key says; it moves the key on all the same.
     pub(super) obstacle: Option<SkipReason>,
+}
+
+impl Present {
+    /// Whether its key is probably new: that of a lead that is sent, and was not there before.
+    pub(super) fn looks_new(&self) -> bool {
+        let Pending { kind, decided, is_moved_row, .. } = &self.event;
+        self.obstacle.is_none() && decided.is_none() && !is_moved_row && *kind != Kind::CameBack
+    }
+}
+
+/// Adds the keys of events that all look new. Those whose key is known already, or is added by an earlier one of them,
+/// go back to the queue; which have added theirs, and fire.
+pub(super) async fn add_or_give_back(
+    client: &Client,
+    statements: &uniqueness::Statements,
+    present: &[Present],
+) -> Result<HashSet<Uuid>, Error> {
+    if present.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let rows: Vec<(Key, Known)> =
+        present.iter().map(|p| (p.key, decide::first(&observed(&p.event, &p.lead)).1)).collect();
+    uniqueness::add_or_give_back(client, statements, &rows).await
 }
 
 /// The uniqueness keys of one claim, locked.
@@ -73,8 +96,32 @@ impl Keys {
         Ok(Self { fresh, known, changed: HashSet::new() })
     }
 
-    /// The keys that were known before this claim.
-    pub(super) fn known_before(&self) -> impl Iterator<Item = (Key, &Known)> {
+    /// Whether none was known before this claim.
+    pub(super) fn are_new(&self) -> bool {
+        self.known_before().next().is_none()
+    }
+
+    /// The last conversations of the leads that known keys name.
+    pub(super) async fn named_conversations(
+        &self,
+        client: &Client,
+        load: &Statement,
+    ) -> Result<HashMap<Key, Timestamp>, LoadError> {
+        if self.are_new() {
+            return Ok(HashMap::new());
+        }
+        let named: Vec<(Key, &Known)> = self.known_before().collect();
+        let wanted: Vec<_> =
+            named.iter().map(|(_, known)| (known.lead_id.as_str(), Some(known.tenant_id.as_str()))).collect();
+        let loaded = leads::load(client, load, &wanted).await?;
+        let conversation = |known: &Known| match loaded.of(&known.tenant_id, &known.lead_id) {
+            Loaded::Found(lead) => lead.last_conversation_at,
+            Loaded::Broken(_) | Loaded::Gone => None,
+        };
+        Ok(named.into_iter().filter_map(|(key, known)| conversation(known).map(|at| (key, at))).collect())
+    }
+
+    fn known_before(&self) -> impl Iterator<Item = (Key, &Known)> {
         self.known.iter().filter(|(key, _)| !self.fresh.contains_key(*key)).map(|(key, known)| (*key, known))
     }
 

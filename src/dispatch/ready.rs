@@ -81,8 +81,14 @@ impl Dispatcher {
         }
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
-        let claimer =
-            Claimer { instance_id: own, key, place, silence: self.leads.silence, endpoints: Endpoints::default() };
+        let claimer = Claimer {
+            instance_id: own,
+            key,
+            place,
+            silence: self.leads.silence,
+            endpoints: Endpoints::default(),
+            cautious: 0,
+        };
         let notifies = match self.database.notify {
             Notify::Off => false,
             Notify::On => true,

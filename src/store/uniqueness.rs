@@ -1,7 +1,7 @@
 //! The uniqueness keys: one row for each tenant, visitor and contact that was ever seen. Two daemons that meet at one
 //! key wait for each other here, in key order, so that they agree.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use tokio_postgres::Error;
@@ -36,6 +36,7 @@ pub struct Known {
 #[derive(Clone)]
 pub struct Statements {
     add: Statement,
+    add_or_give_back: Statement,
     lock: Statement,
     store: Statement,
 }
@@ -48,6 +49,7 @@ impl Statements {
     pub async fn prepare(session: &mut Session) -> Result<Self, Error> {
         Ok(Self {
             add: session.statement(ADD).await?,
+            add_or_give_back: session.statement(ADD_OR_GIVE_BACK).await?,
             lock: session.statement(LOCK).await?,
             store: session.statement(STORE).await?,
         })
@@ -73,6 +75,41 @@ pub async fn add(client: &Client, statements: &Statements, rows: &[(Key, Known)]
     let columns = Columns::of(rows);
     let added = client.query(&statements.add, &columns.params()).await?;
     added.iter().map(|row| row.try_get::<_, &[u8]>(0).map(to_key)).collect()
+}
+
+/// Of several events with one key the first adds it.
+const ADD_OR_GIVE_BACK: &str = "\
+-- uniqueness::add_or_give_back
+WITH added AS (
+    INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+    SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
+    FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
+         AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+    ORDER BY u.key, u.seen_at, u.event_id
+    ON CONFLICT (key) DO NOTHING
+    RETURNING event_id
+), given_back AS (
+    UPDATE lead_webhook.outbox o
+    SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL, event = NULL, last_conversation_at = NULL
+    FROM unnest($2::text[], $4::timestamptz[], $6::uuid[]) AS u (tenant_id, queued_at, event_id)
+    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+      AND u.event_id NOT IN (SELECT a.event_id FROM added a)
+)
+SELECT event_id FROM added";
+
+/// As [`add`] of the keys of undecided events, one row an event, seen when it
+/// was queued. Tells which events have added theirs; the others go back to the queue,
+/// undecided, in the same statement: nothing is to be asked before the claim is committed.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn add_or_give_back(
+    client: &Client,
+    statements: &Statements,
+    rows: &[(Key, Known)],
+) -> Result<HashSet<Uuid>, Error> {
+    let added = client.query(&statements.add_or_give_back, &Columns::of(rows).params()).await?;
+    added.iter().map(|row| row.try_get(0)).collect()
 }
 
 const LOCK: &str = "\

@@ -364,6 +364,31 @@ async fn an_older_lead_of_a_known_visitor_whose_row_moves_sends_nothing() {
 }
 
 #[tokio::test]
+async fn repeats_among_new_leads_are_duplicates_and_of_those_that_come_together_the_first_is_sent() {
+    let story = Story::begin().await;
+    let insert = |leads: &[(&str, &str)]| {
+        let rows: Vec<_> = leads.iter().map(|(visitor, email)| format!("('acme', '{visitor}', '{email}')")).collect();
+        format!("INSERT INTO leads (tenant_id, visitor_id, email) VALUES {}", rows.join(", "))
+    };
+    story.app(&insert(&[("known", "a@example.com")])).await;
+    story.after(1).await;
+    // In one claim: the second repeats what was sent, the last the third.
+    let together = [("new", "b"), ("known", "a"), ("twice", "c"), ("other", "d"), ("twice", "c")];
+    let emails = together.map(|(_, name)| format!("{name}@example.com"));
+    let leads: Vec<_> = together.iter().zip(&emails).map(|((visitor, _), email)| (*visitor, email.as_str())).collect();
+    story.app(&insert(&leads)).await;
+    let (mut rows, requests) = story.after(6).await;
+    rows.sort_by_key(|row| row.queued_at);
+    assert_eq!(words(&rows), [CREATED, CREATED, DUPLICATE, CREATED, CREATED, DUPLICATE]);
+    assert_eq!(requests.len(), 4);
+    // Claims go on as before once repeats are known of.
+    story.app(&insert(&[("later", "e@example.com"), ("later", "e@example.com")])).await;
+    let (mut rows, _) = story.after(8).await;
+    rows.sort_by_key(|row| row.queued_at);
+    assert_eq!(words(&rows[6..]), [CREATED, DUPLICATE]);
+}
+
+#[tokio::test]
 async fn a_queue_of_duplicates_waits_for_no_room_and_no_timer() {
     let setup = Setup::new().await;
     // So long a poll that nothing but the claims themselves can go on.
