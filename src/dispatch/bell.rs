@@ -118,9 +118,12 @@ impl Bell {
     /// Notes a look.
     pub(super) fn looked(&mut self, look: Look) {
         self.was_heard = false;
-        if look.rung >= RINGS / 2 {
-            self.state = State::Unknown;
-        }
+        self.state = match self.state {
+            State::Silent if look.rung >= RINGS => State::Silent,
+            State::Armed if look.rung < RINGS / 2 => State::Armed,
+            // Another daemon has armed it, or it has nearly run down.
+            _ => State::Unknown,
+        };
         self.fence = match self.fence {
             Some((fence, looks)) if look.oldest <= fence && looks + 1 < LOOKS => Some((fence, looks + 1)),
             // What is pending is claimed after this look, or waits for something else.
@@ -187,6 +190,17 @@ mod tests {
         assert!(bell.is_in_the_way());
         bell.silenced();
         assert!(!bell.is_in_the_way() && bell.must_be_armed());
+    }
+
+    #[test]
+    fn a_busy_daemon_silences_it_once_unless_another_arms_it() {
+        let mut bell = armed_at(1, RINGS);
+        (0..BUSY).for_each(|_| _ = bell.claimed(true));
+        bell.silenced();
+        bell.looked(Look { rung: RINGS, ..NOTHING });
+        assert!(!bell.is_in_the_way() && bell.must_be_armed());
+        bell.looked(NOTHING);
+        assert!(bell.is_in_the_way());
     }
 
     #[test]

@@ -9,6 +9,7 @@ use std::{
 use tokio::{
     sync::{Mutex, mpsc, watch},
     task::{JoinSet, yield_now},
+    time::sleep,
 };
 use tracing::Instrument as _;
 
@@ -37,6 +38,10 @@ use super::{
     wake_up::WakeUp,
 };
 
+/// While leads keep coming, those of so long are claimed together. Resting after every few would have the
+/// application's commits ring each time, and line up for it.
+const GATHERING: Duration = Duration::from_millis(4);
+
 /// A claim that is under way when the daemon is told to stop may still end for so long.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
 
@@ -45,7 +50,7 @@ async fn unless_stopped<T>(stop: &mut watch::Receiver<bool>, work: impl Future<O
     let given_up = async {
         // The sender outlives us; if it did not, that were a stop too.
         let _ = stop.wait_for(|stop| *stop).await;
-        tokio::time::sleep(STOP_PATIENCE).await;
+        sleep(STOP_PATIENCE).await;
     };
     tokio::select! {
         biased;
@@ -120,7 +125,7 @@ impl Dispatcher {
     async fn pause(&mut self, wait: Duration, tasks: &mut JoinSet<()>) {
         tokio::select! {
             _ = self.stop.wait_for(|stop| *stop) => {}
-            () = tokio::time::sleep(wait) => {}
+            () = sleep(wait) => {}
         }
         forget_ended(tasks);
     }
@@ -140,7 +145,7 @@ impl Dispatcher {
             let is_fresh = tokio::select! {
                 () = self.heart.fresh() => true,
                 _ = self.stop.wait_for(|stop| *stop) => return None,
-                () = tokio::time::sleep(heart::EVERY) => false,
+                () = sleep(heart::EVERY) => false,
             };
             if !is_fresh {
                 // The guard may be what keeps the heart from beating: then that is said.
@@ -250,6 +255,10 @@ impl Dispatcher {
         self.start(ready, claimed, claimed_at, tasks);
         // The requests leave before anything else is asked.
         yield_now().await;
+        let wants_a_look = found > 0 && !all_permits_used && !room_is_short;
+        if wants_a_look && ready.bell.as_ref().is_some_and(|bell| !bell.may_ring()) {
+            sleep(GATHERING).await;
+        }
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,
             () if room_is_short => Next::Rest(Why::HeldBack),
