@@ -42,7 +42,7 @@ const BATCH: usize = 500;
 const ENOUGH: usize = 50;
 
 /// Where there are fewer, others are waited for so long while attempts are under way.
-const SWARM: Duration = Duration::from_millis(2);
+const SWARM: Duration = Duration::from_millis(10);
 
 /// An outcome that is to be written. The seat is given up when it is.
 pub struct Ended {

@@ -25,7 +25,7 @@ pub(super) enum Why {
 }
 
 /// Room comes in swarms: for so long more of it is waited for, so that a claim is worth its round trips.
-const SWARM: Duration = Duration::from_millis(1);
+const SWARM: Duration = Duration::from_millis(5);
 
 /// What ended a wait.
 enum Woken {
