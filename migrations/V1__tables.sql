@@ -94,7 +94,7 @@ CREATE TABLE lead_webhook.outbox (
     tenant_id                text COLLATE "C" NOT NULL,
     queued_at                timestamptz NOT NULL DEFAULT clock_timestamp(),
     event_id                 uuid        NOT NULL DEFAULT gen_random_uuid(),
-    lead_id                  varchar(512) COLLATE "C" NOT NULL,
+    lead_id                  varchar(512) NOT NULL,
     kind                     text        NOT NULL,
     previous_conversation_at timestamptz,
     was_enabled              boolean     NOT NULL,
@@ -223,10 +223,10 @@ CREATE TABLE lead_webhook.deliveries (
         THEN num_nonnulls(response_content_type, response_length, response_error_code, response_excerpt) = 0
         ELSE http_status BETWEEN 100 AND 999 END),
     CONSTRAINT destination_is_whole CHECK ((host IS NULL) = (port IS NULL) AND port BETWEEN 1 AND 65535),
-    CONSTRAINT numbers_are_positive CHECK (least(dns_us, connect_us, first_byte_us, total_us, response_length) >= 0),
+    CONSTRAINT no_number_is_negative CHECK (least(dns_us, connect_us, first_byte_us, total_us, response_length) >= 0),
     CONSTRAINT texts_are_short CHECK (octet_length(error) <= 1024 AND octet_length(response_content_type) <= 100
         AND octet_length(response_error_code) <= 64 AND octet_length(response_excerpt) <= 1024),
-    CONSTRAINT a_second_send_names_the_first CHECK (redelivery_of IS NULL OR redelivery_of <> delivery_id AND NOT is_test),
+    CONSTRAINT a_redelivery_is_of_another_and_no_test CHECK (redelivery_of IS NULL OR redelivery_of <> delivery_id AND NOT is_test),
     CONSTRAINT only_who_came_back_talked_before CHECK (event = 'lead.re_engaged'
         OR event = 'lead.created' AND last_conversation_at IS NULL)
 );

@@ -61,6 +61,8 @@ pub struct Claimed {
     pub settled: Vec<Entry>,
     /// The tenant of each event that was picked; fewer than asked for: nothing more was free to pick.
     pub picked: Vec<String>,
+    /// So many of these are pending again.
+    pub given_back: usize,
 }
 
 /// Why a claim came to nothing. Everything it picked is still pending, unless the commit's answer was lost.
@@ -251,7 +253,8 @@ impl Claimer {
     ) -> Result<(), ClaimError> {
         let add = keys::add_or_give_back(client, &statements.uniqueness, &present);
         let added = self.write(client, statements, claimed, add).await?;
-        if added.len() < present.len() {
+        claimed.given_back = present.len() - added.len();
+        if claimed.given_back > 0 {
             self.cautious = CAUTIOUS;
         }
         for Present { event, lead, .. } in present {

@@ -8,7 +8,7 @@ use std::{
 
 use tokio::{
     sync::{Mutex, mpsc, watch},
-    task::{JoinSet, yield_now},
+    task::JoinSet,
     time::sleep,
 };
 use tracing::Instrument as _;
@@ -246,15 +246,14 @@ impl Dispatcher {
             }
         }
         let all_permits_used = i64::try_from(found).unwrap_or(i64::MAX) >= request.permits;
-        // What was settled takes no room: there may be more where it was.
-        let room_is_short = claimed.settled.is_empty() && request.holds_back(&claimed.picked);
+        // What was settled or given back takes no room: there may be more where it was.
+        let all_take_room = claimed.settled.is_empty() && claimed.given_back == 0;
+        let room_is_short = all_take_room && request.holds_back(&claimed.picked);
         if let Some(last) = request.last_turn(&claimed.picked) {
             ready.cursor = last;
         }
         self.memory.lock().await.note(&claimed.deliveries);
         self.start(ready, claimed, claimed_at, tasks);
-        // The requests leave before anything else is asked.
-        yield_now().await;
         let wants_a_look = found > 0 && !all_permits_used && !room_is_short;
         if wants_a_look && ready.bell.as_ref().is_some_and(|bell| !bell.may_ring()) {
             sleep(GATHERING).await;

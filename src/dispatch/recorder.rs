@@ -8,7 +8,7 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, mpsc, watch},
-    time::{Instant, sleep, sleep_until},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 use uuid::Uuid;
 
@@ -101,18 +101,25 @@ impl Recorder {
                     if n == 0 {
                         break;
                     }
-                    if batch.len() < ENOUGH && self.flight.attempts() > 0 {
-                        sleep(SWARM).await;
-                        while batch.len() < BATCH && let Ok(one) = ended.try_recv() {
-                            batch.push(one);
-                        }
-                    }
+                    self.gather(&mut ended, &mut batch).await;
                 }
                 () = sleep_until(self.next_beat) => self.beat().await,
             }
             self.write(&mut batch).await;
         }
         self.leave().await;
+    }
+
+    /// Waits for the swarm, where there are few outcomes yet and attempts are under way.
+    async fn gather(&self, ended: &mut mpsc::UnboundedReceiver<Ended>, batch: &mut Vec<Ended>) {
+        let swarm = async {
+            while batch.len() < ENOUGH && self.flight.attempts() > 0 {
+                if ended.recv_many(batch, BATCH).await == 0 {
+                    break;
+                }
+            }
+        };
+        let _ = timeout(SWARM, swarm).await;
     }
 
     /// Writes the whole batch, however long the database is away.

@@ -36,7 +36,7 @@ coalesce((SELECT s.is_on FROM lead_webhook.endpoint_switches s
 pub(super) fn leads_sql(mapped: &MappedSql, captured_at: &str, condition: &str) -> String {
     let MappedSql { table, id, tenant_id, has_contact, .. } = mapped;
     format!(
-        "(SELECT {tenant_id} COLLATE \"C\" AS tenant_id, {id} AS lead_id, {captured_at} AS captured_at \
+        "(SELECT {tenant_id} COLLATE \"C\" AS tenant_id, {id} COLLATE \"C\" AS lead_id, {captured_at} AS captured_at \
          FROM {table} lead WHERE {condition} AND {has_contact} OFFSET 0) l"
     )
 }

@@ -1,11 +1,11 @@
 //! Each lead that is new, or that comes back, is one request and one log row, whichever way it was written.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, time::Duration};
 
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 
-use crate::harness::{Cluster, Database, LogRow, Receiver, Request, Setup};
+use crate::harness::{Cluster, Database, LogRow, Receiver, Request, Setup, patiently};
 
 /// An installation with one endpoint for tenant `acme`, and a daemon that runs.
 struct Story {
@@ -399,6 +399,31 @@ async fn a_queue_of_duplicates_waits_for_no_room_and_no_timer() {
     let _daemon = setup.daemon();
     let rows = setup.db.wait_for_log(100).await;
     assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("duplicate")).count(), 99);
+}
+
+#[tokio::test]
+async fn repeats_that_take_a_tenants_whole_room_wait_for_no_timer() {
+    let setup = Setup::new().await;
+    setup.edit_config(&[("database.poll_interval", json!("1h")), ("delivery.per_endpoint", json!(2))]);
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    let insert =
+        "INSERT INTO leads (tenant_id, email, visitor_id) SELECT 'acme', 'a@example.com', 'v' FROM generate_series(1, ";
+    setup.db.app().await.batch_execute(&format!("{insert}1)")).await.unwrap();
+    setup.db.wait_for_log(1).await;
+    // It rests: the looks that follow upon a claim are no further apart than 200 ms.
+    let rests = "SELECT clock_timestamp() - max(state_change) > '400 milliseconds' FROM pg_stat_activity
+                 WHERE datname = current_database() AND query ~ '^-- bell::'";
+    let admin = setup.db.admin().await;
+    let rest = async {
+        while !admin.query_one(rests, &[]).await.unwrap().get::<_, Option<bool>>(0).is_some_and(|rests| rests) {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    patiently("a daemon at rest", rest).await;
+    setup.db.app().await.batch_execute(&format!("{insert}2)")).await.unwrap();
+    let rows = setup.db.wait_for_log(3).await;
+    assert_eq!(words(&rows), [CREATED, DUPLICATE, DUPLICATE]);
 }
 
 #[tokio::test]

@@ -64,6 +64,34 @@ async fn expressions_over_the_row_are_mapped_in_every_session() {
     }
 }
 
+/// Text of two collations is compared by neither's index, or not at all.
+#[tokio::test]
+async fn ids_of_text_are_read_by_their_index_and_reconciled_whatever_their_collation() {
+    const LEADS: i64 = 100;
+    for collation in ["", "COLLATE \"POSIX\""] {
+        let table = format!(
+            "CREATE TABLE leads (id text {collation} PRIMARY KEY, tenant_id text {collation}, email text, phone text,
+                first_name text, visitor_id text, conversation_id text, created_at timestamptz DEFAULT clock_timestamp(),
+                last_conversation_at timestamptz);
+             CREATE INDEX ON leads (created_at)"
+        );
+        let application = Application::installed_in(database(&table).await, &[]).await;
+        let setup = &application.setup;
+        let insert = "INSERT INTO leads (id, tenant_id, email) SELECT 'lead-' || n, 'acme', n || '@example.com' FROM generate_series(1, ";
+        application.run(&format!("{insert}{LEADS}) n")).await;
+        // A session's figures are there when it has ended.
+        let looked_up = "SELECT idx_scan FROM pg_stat_user_indexes WHERE indexrelname = 'leads_pkey'";
+        let before: i64 = application.one(looked_up).await;
+        let mut daemon = setup.daemon();
+        let rows = setup.db.wait_for_log(LEADS.unsigned_abs().try_into().unwrap()).await;
+        assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+        daemon.signal("TERM");
+        assert!(daemon.wait().await.success());
+        application.until("each lead's look-up", &format!("SELECT ({looked_up}) - {before} >= {LEADS}")).await;
+        setup.run(&["reconcile"]).await.ok();
+    }
+}
+
 #[tokio::test]
 async fn the_daemon_may_read_the_columns_that_are_mapped_and_no_other() {
     let application = Application::installed_in(database(CONTACTS).await, &contacts()).await;
