@@ -40,7 +40,7 @@ enum Phase {
 const UNRECORDED: usize = 4;
 
 /// For about so long may a delivery that is claimed ahead wait; a claim takes some milliseconds.
-const AHEAD: Duration = Duration::from_millis(12);
+const AHEAD: Duration = Duration::from_millis(20);
 
 /// What has waited for so long was claimed ahead of a receiver that has become slow: it is given back.
 const TOO_LONG: Duration = Duration::from_secs(1);

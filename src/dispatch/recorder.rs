@@ -39,7 +39,7 @@ use super::{
 const BATCH: usize = 500;
 
 /// So many outcomes are worth a statement: each has a price of its own.
-const ENOUGH: usize = 50;
+const ENOUGH: usize = 100;
 
 /// Where there are fewer, others are waited for so long while attempts are under way.
 const SWARM: Duration = Duration::from_millis(10);
