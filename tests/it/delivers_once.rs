@@ -406,11 +406,15 @@ async fn repeats_that_take_a_tenants_whole_room_wait_for_no_timer() {
     let setup = Setup::new().await;
     setup.edit_config(&[("database.poll_interval", json!("1h")), ("delivery.per_endpoint", json!(2))]);
     setup.endpoint("acme").await;
-    let _daemon = setup.daemon();
+    let mut daemon = setup.daemon();
     let insert =
         "INSERT INTO leads (tenant_id, email, visitor_id) SELECT 'acme', 'a@example.com', 'v' FROM generate_series(1, ";
     setup.db.app().await.batch_execute(&format!("{insert}1)")).await.unwrap();
     setup.db.wait_for_log(1).await;
+    daemon.signal("TERM");
+    assert!(daemon.wait().await.success());
+    // For this one no attempt has ended yet, which would have it look for what has room now.
+    let _daemon = setup.daemon();
     // It rests: the looks that follow upon a claim are no further apart than 200 ms.
     let rests = "SELECT clock_timestamp() - max(state_change) > '400 milliseconds' FROM pg_stat_activity
                  WHERE datname = current_database() AND query ~ '^-- bell::'";
