@@ -254,18 +254,22 @@ impl Dispatcher {
         }
         self.memory.lock().await.note(&claimed.deliveries);
         self.start(ready, claimed, claimed_at, tasks);
-        let wants_a_look = found > 0 && !all_permits_used && !room_is_short;
-        if wants_a_look && ready.bell.as_ref().is_some_and(|bell| !bell.may_ring()) {
-            sleep(GATHERING).await;
-        }
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,
             () if room_is_short => Next::Rest(Why::HeldBack),
             () if found == 0 => Next::Rest(Why::Empty),
             // What was found may have been waited for by another event of the same lead.
-            () if self.look(ready).await? => Next::ClaimAgain,
+            () if self.look_at_the_gathered(ready).await? => Next::ClaimAgain,
             () => Next::Rest(Why::Empty),
         })
+    }
+
+    /// Whether anything is pending by now; while commits do not ring, a moment later.
+    async fn look_at_the_gathered(&self, ready: &mut Ready) -> Result<bool, String> {
+        if ready.bell.as_ref().is_some_and(|bell| !bell.may_ring()) {
+            sleep(GATHERING).await;
+        }
+        self.look(ready).await
     }
 
     /// What the database answers to `work`, in an operator's words where it fails.

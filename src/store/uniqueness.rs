@@ -97,9 +97,9 @@ WITH added AS (
 )
 SELECT event_id FROM added";
 
-/// As [`add`] of the keys of undecided events, one row an event, seen when it
-/// was queued. Tells which events have added theirs; the others go back to the queue,
-/// undecided, in the same statement: nothing is to be asked before the claim is committed.
+/// As [`add`] of the keys of undecided events, one row an event, seen when it was queued. Tells which events have added
+/// theirs; the others go back to the queue, undecided, in the same statement: nothing is to be asked before the claim is
+/// committed.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
