@@ -1,11 +1,11 @@
 //! Each lead that is new, or that comes back, is one request and one log row, whichever way it was written.
 
-use std::{collections::HashSet, time::Duration};
+use std::collections::HashSet;
 
 use serde_json::json;
 use tokio_postgres::types::ToSql;
 
-use crate::harness::{Cluster, Database, LogRow, Receiver, Request, Setup, patiently};
+use crate::harness::{Cluster, Database, LogRow, Receiver, Request, Setup, until_true};
 
 /// An installation with one endpoint for tenant `acme`, and a daemon that runs.
 struct Story {
@@ -416,15 +416,10 @@ async fn repeats_that_take_a_tenants_whole_room_wait_for_no_timer() {
     // For this one no attempt has ended yet, which would have it look for what has room now.
     let _daemon = setup.daemon();
     // It rests: the looks that follow upon its first one are no further apart than 200 ms.
-    let rests = "SELECT clock_timestamp() - max(state_change) > '400 milliseconds' FROM pg_stat_activity
+    let rests =
+        "SELECT coalesce(clock_timestamp() - max(state_change) > '400 milliseconds', false) FROM pg_stat_activity
                  WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let admin = setup.db.admin().await;
-    let rest = async {
-        while !admin.query_one(rests, &[]).await.unwrap().get::<_, Option<bool>>(0).is_some_and(|rests| rests) {
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    };
-    patiently("a daemon at rest", rest).await;
+    until_true(&setup.db.admin().await, "a daemon at rest", rests).await;
     setup.db.app().await.batch_execute(&format!("{insert}2)")).await.unwrap();
     let rows = setup.db.wait_for_log(3).await;
     assert_eq!(words(&rows), [CREATED, DUPLICATE, DUPLICATE]);

@@ -6,7 +6,6 @@ use std::{
     io::Write as _,
     path::PathBuf,
     process::Command,
-    time::Duration,
 };
 
 use serde_json::json;
@@ -14,7 +13,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::Audit,
-    harness::{Answer, Cluster, Database, Gate, Process, Receiver, Setup, patiently},
+    harness::{Answer, Cluster, Database, Gate, Process, Receiver, Setup, patiently, until_true},
     own_world::{Everywhere, INTERNET, NameServer, Reply, World},
 };
 
@@ -60,14 +59,9 @@ fn allow_descriptors(process: u32, below: usize) {
 
 /// Waits until the daemon has the sessions that stay: what it does at its start takes some for a moment.
 async fn started(setup: &Setup) {
-    let admin = setup.db.admin().await;
-    let others = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
-    let three = async {
-        while admin.query_one(others, &[]).await.unwrap().get::<_, i64>(0) != 3 {
-            tokio::time::sleep(Duration::from_millis(10)).await;
-        }
-    };
-    patiently("listening, claims and records", three).await;
+    let three =
+        "SELECT count(*) = 3 FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()";
+    until_true(&setup.db.admin().await, "listening, claims and records", three).await;
 }
 
 /// A daemon that can start no thread while there is a file.

@@ -4,7 +4,6 @@
 use std::{
     future::poll_fn,
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use bytes::Bytes;
@@ -20,10 +19,7 @@ use lead_webhook::{
 use serde_json::Value;
 use tokio_postgres::{AsyncMessage, Client, NoTls, types::FromSqlOwned};
 
-use super::{Cluster, Database, Output, Receiver, Setup, patiently};
-
-/// Between two looks at the server: a lock that somebody waits for has no event that says so.
-const LOOK: Duration = Duration::from_millis(20);
+use super::{Cluster, Database, Output, Receiver, Setup, patiently, until_true};
 
 /// An application with its leads table, and the installation beside it.
 pub struct Application {
@@ -118,12 +114,7 @@ impl Application {
 
     /// Waits until the administrator's query, which asks for what `what` names, gives true.
     pub async fn until(&self, what: &str, sql: &str) {
-        patiently(what, async {
-            while !self.one::<bool>(sql).await {
-                tokio::time::sleep(LOOK).await;
-            }
-        })
-        .await;
+        until_true(&self.admin, what, sql).await;
     }
 
     /// The outbox, in the order of the leads: lead, kind, previous conversation, and `off` where the endpoint was.

@@ -296,3 +296,13 @@ fn log_row(row: &Row) -> LogRow {
         instance_id: row.get("instance_id"),
     }
 }
+
+/// Waits until a query, which asks for what `what` names, gives true: nothing in the server says so by itself.
+pub async fn until_true(session: &Client, what: &str, sql: &str) {
+    patiently(what, async {
+        while !session.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {
+            tokio::time::sleep(LOOK).await;
+        }
+    })
+    .await;
+}

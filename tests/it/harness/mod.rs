@@ -49,7 +49,7 @@ pub use self::{
     canary::everything_in_our_schema,
     cluster::{Cluster, Stop},
     daemon::{Output, Process, program, signal},
-    database::{Database, LogRow, session},
+    database::{Database, LogRow, session, until_true},
     identity::Identity,
     pooler::Pooler,
     receiver::{Connections, Receiver},
