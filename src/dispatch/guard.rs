@@ -69,9 +69,9 @@ impl fmt::Display for Other {
 ///
 /// # Errors
 /// What the database says, or that the connection is lost; within, [`Guarded`].
-pub async fn look(session: &mut Session, keyring: &KeyRing) -> Result<Result<UniquenessKey, Guarded>, Error> {
-    let Some(installation) = installation::read(session).await? else { return Ok(Err(Guarded::NotInstalled)) };
-    let now = installation::identity(session.shared()).await?;
+pub async fn look(session: &Session, keyring: &KeyRing) -> Result<Result<UniquenessKey, Guarded>, Error> {
+    let compared = installation::compare(session.shared()).await?;
+    let Some((installation, now)) = compared else { return Ok(Err(Guarded::NotInstalled)) };
     let database = installation.identity.differences(&now);
     Ok(match open_key(&installation, keyring) {
         Ok(key) if database.is_empty() => Ok(key),

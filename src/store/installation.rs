@@ -1,7 +1,7 @@
 //! The one installation in this database: when it was made, what was sealed for it, and which database it was made in.
 
 use jiff::Timestamp;
-use tokio_postgres::Error;
+use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
 use super::{client::Client, is_refusal, session::Session};
@@ -66,31 +66,71 @@ impl Identity {
     }
 }
 
-const READ: &str = "\
+/// The columns of `lead_webhook.installation i`. A macro because `concat!` takes literals only.
+macro_rules! columns {
+    () => {
+        "i.installation_id, i.installed_at, coalesce(i.leads_since, i.installed_at) AS leads_since, i.system_identifier, \
+         i.database_name, i.key_check_sealed, i.uniqueness_key_sealed"
+    };
+}
+
+const READ: &str = concat!(
+    "\
 -- installation::read
-SELECT installation_id, installed_at, coalesce(leads_since, installed_at) AS leads_since, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed
-FROM lead_webhook.installation";
+SELECT ",
+    columns!(),
+    " FROM lead_webhook.installation i"
+);
 
 /// Reads it; `None`: the schema is there, the row is not.
 ///
 /// # Errors
 /// What the database says (the schema may be missing: `lead-webhook migrate`), or that the connection is lost.
 pub async fn read(session: &mut Session) -> Result<Option<Installation>, Error> {
-    let row = session.query_opt(READ, &[]).await?;
-    row.map(|row| {
-        Ok(Installation {
-            installation_id: row.try_get("installation_id")?,
-            installed_at: row.try_get("installed_at")?,
-            leads_since: row.try_get("leads_since")?,
-            identity: Identity {
-                system_identifier: row.try_get("system_identifier")?,
-                database_name: row.try_get("database_name")?,
-            },
-            key_check_sealed: row.try_get("key_check_sealed")?,
-            uniqueness_key_sealed: row.try_get("uniqueness_key_sealed")?,
-        })
+    session.query_opt(READ, &[]).await?.map(|row| from_row(&row)).transpose()
+}
+
+fn from_row(row: &Row) -> Result<Installation, Error> {
+    Ok(Installation {
+        installation_id: row.try_get("installation_id")?,
+        installed_at: row.try_get("installed_at")?,
+        leads_since: row.try_get("leads_since")?,
+        identity: Identity {
+            system_identifier: row.try_get("system_identifier")?,
+            database_name: row.try_get("database_name")?,
+        },
+        key_check_sealed: row.try_get("key_check_sealed")?,
+        uniqueness_key_sealed: row.try_get("uniqueness_key_sealed")?,
     })
-    .transpose()
+}
+
+const COMPARE: &str = concat!(
+    "\
+-- installation::compare
+SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, ",
+    columns!(),
+    " FROM pg_control_system() s LEFT JOIN lead_webhook.installation i ON true"
+);
+
+const COMPARE_NAME_ALONE: &str = concat!(
+    "\
+-- installation::compare_name_alone
+SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, ",
+    columns!(),
+    " FROM (VALUES (true)) AS one LEFT JOIN lead_webhook.installation i ON true"
+);
+
+/// Reads it, and what this database is now.
+///
+/// # Errors
+/// As [`read`] and [`identity`].
+pub async fn compare(client: &Client) -> Result<Option<(Installation, Identity)>, Error> {
+    let row = ask(client, COMPARE, COMPARE_NAME_ALONE).await?;
+    if row.try_get::<_, Option<Uuid>>("installation_id")?.is_none() {
+        return Ok(None);
+    }
+    let now = Identity { system_identifier: row.try_get("identifier_now")?, database_name: row.try_get("name_now")? };
+    Ok(Some((from_row(&row)?, now)))
 }
 
 const IDENTITY: &str = "\
@@ -106,12 +146,17 @@ SELECT current_database()::text AS database_name, NULL::bigint AS system_identif
 /// # Errors
 /// What the database says, or that the connection is lost. A server that refuses to tell its identifier is none.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
-    // Typed, because that takes one round trip and leaves nothing prepared: a daemon asks at every beat.
-    let row = match client.ask(IDENTITY).await {
-        Err(error) if is_refusal(&error) => client.ask(NAME_ALONE).await,
-        row => row,
-    }?;
+    let row = ask(client, IDENTITY, NAME_ALONE).await?;
     Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })
+}
+
+/// Asks without the system identifier where the server refuses to tell it. Typed, because that takes one round trip and
+/// leaves nothing prepared: a daemon asks at every beat.
+async fn ask(client: &Client, sql: &str, without_identifier: &str) -> Result<Row, Error> {
+    match client.ask(sql).await {
+        Err(error) if is_refusal(&error) => client.ask(without_identifier).await,
+        row => row,
+    }
 }
 
 #[cfg(test)]
