@@ -253,7 +253,11 @@ impl Dispatcher {
             ready.cursor = last;
         }
         self.memory.lock().await.note(&claimed.deliveries);
-        self.start(ready, claimed, claimed_at, tasks);
+        self.start(ready, claimed, (claimed_at, all_permits_used), tasks);
+        if !all_permits_used {
+            // What was claimed leaves before anything else is asked.
+            tokio::task::yield_now().await;
+        }
         Ok(match () {
             () if all_permits_used => Next::ClaimAgain,
             () if room_is_short => Next::Rest(Why::HeldBack),
@@ -278,7 +282,13 @@ impl Dispatcher {
     }
 
     /// Steps 5 to 8 for each delivery, in a task of its own.
-    fn start(&self, ready: &mut Ready, claimed: Claimed, claimed_at: Instant, tasks: &mut JoinSet<()>) {
+    fn start(
+        &self,
+        ready: &mut Ready,
+        claimed: Claimed,
+        (claimed_at, lets_claim): (Instant, bool),
+        tasks: &mut JoinSet<()>,
+    ) {
         for entry in &claimed.settled {
             log_settled(entry);
             self.metrics.ended(entry.outcome.status, None);
@@ -301,6 +311,7 @@ impl Dispatcher {
                 metrics: Arc::clone(&self.metrics),
                 pause: Arc::clone(&self.pause),
                 claimed_at,
+                lets_claim,
                 ended: self.ended.clone(),
                 stop: self.stop.clone(),
             };

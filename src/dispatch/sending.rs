@@ -31,6 +31,8 @@ pub(super) struct Sending {
     pub(super) pause: Arc<Pause>,
     /// On the monotonic clock, before the claim was made.
     pub(super) claimed_at: Instant,
+    /// Whether the next claim goes out first, for the server to work on while this one is sent.
+    pub(super) lets_claim: bool,
     /// To the recorder.
     pub(super) ended: mpsc::UnboundedSender<Ended>,
     /// Whether to stop.
@@ -40,8 +42,9 @@ pub(super) struct Sending {
 impl Sending {
     /// Steps 6 to 8, then on to the recorder.
     pub(super) async fn run(mut self) {
-        // The next claim goes out first: the server works on it while all these are sent.
-        tokio::task::yield_now().await;
+        if self.lets_claim {
+            tokio::task::yield_now().await;
+        }
         let delivery = Arc::clone(self.seat.delivery());
         let may_send = async {
             self.seat.admitted().await
