@@ -32,7 +32,7 @@ use super::{
     pause::Pause,
     ready::Ready,
     recorder::Ended,
-    resting::{Why, forget_ended},
+    resting::{Why, forget_ended, gather_room},
     sending::{Sending, entry, log_settled},
     trouble::{Trouble, UNCERTAIN},
     wake_up::WakeUp,
@@ -40,7 +40,7 @@ use super::{
 
 /// While leads keep coming, those of so long are claimed together. Resting after every few would have the
 /// application's commits ring each time, and line up for it.
-const GATHERING: Duration = Duration::from_millis(4);
+const GATHERING: Duration = Duration::from_millis(8);
 
 /// A claim that is under way when the daemon is told to stop may still end for so long.
 const STOP_PATIENCE: Duration = Duration::from_secs(3);
@@ -166,7 +166,7 @@ impl Dispatcher {
                 };
             trouble.is_over();
             let Next::Rest(why) = next else {
-                self.gather_room().await;
+                gather_room(&self.flight).await;
                 continue;
             };
             ready.is_uncertain = trouble.is_uncertain();
@@ -286,7 +286,7 @@ impl Dispatcher {
         &self,
         ready: &mut Ready,
         claimed: Claimed,
-        (claimed_at, lets_claim): (Instant, bool),
+        (claimed_at, yields_first): (Instant, bool),
         tasks: &mut JoinSet<()>,
     ) {
         for entry in &claimed.settled {
@@ -311,7 +311,7 @@ impl Dispatcher {
                 metrics: Arc::clone(&self.metrics),
                 pause: Arc::clone(&self.pause),
                 claimed_at,
-                lets_claim,
+                yields_first,
                 ended: self.ended.clone(),
                 stop: self.stop.clone(),
             };

@@ -97,7 +97,11 @@ impl State {
         // What its tenant may no longer have waits for that tenant alone.
         let waiting: usize = self.tenants.values().map(|share| share.waiting.min(self.most_waiting(share))).sum();
         let attempts = (self.concurrency + self.ahead).saturating_sub(self.attempts + waiting);
-        attempts.min((self.concurrency * UNRECORDED).saturating_sub(self.deliveries.len()))
+        attempts.min(self.most_unrecorded().saturating_sub(self.deliveries.len()))
+    }
+
+    fn most_unrecorded(&self) -> usize {
+        self.concurrency * UNRECORDED
     }
 
     /// How many more of one tenant's.
@@ -288,6 +292,11 @@ impl Flight {
     /// The deliveries whose attempts have begun and not ended.
     pub fn begun(&self) -> Vec<Arc<Delivery>> {
         self.in_phase(Phase::Begun)
+    }
+
+    /// How many deliveries may be claimed and not recorded.
+    pub fn most_unrecorded(&self) -> usize {
+        self.state().most_unrecorded()
     }
 
     /// How many outcomes wait to be written.

@@ -42,7 +42,7 @@ const BATCH: usize = 500;
 const ENOUGH: usize = 100;
 
 /// Where there are fewer, others are waited for so long while attempts are under way.
-const SWARM: Duration = Duration::from_millis(10);
+const SWARM: Duration = Duration::from_millis(20);
 
 /// An outcome that is to be written. The seat is given up when it is.
 pub struct Ended {
@@ -112,8 +112,10 @@ impl Recorder {
 
     /// Waits for the swarm, where there are few outcomes yet and attempts are under way.
     async fn gather(&self, ended: &mut mpsc::UnboundedReceiver<Ended>, batch: &mut Vec<Ended>) {
+        // What is not recorded takes room: where there is little, more than half of it is not waited for.
+        let enough = ENOUGH.min(self.flight.most_unrecorded() / 2);
         let swarm = async {
-            while batch.len() < ENOUGH && self.flight.attempts() > 0 {
+            while batch.len() < enough && self.flight.attempts() > 0 {
                 if ended.recv_many(batch, BATCH).await == 0 {
                     break;
                 }

@@ -6,7 +6,7 @@ use tokio::task::{JoinError, JoinSet};
 
 use crate::store::bell;
 
-use super::{bell::Bell, dispatcher::Dispatcher, ready::Ready};
+use super::{bell::Bell, dispatcher::Dispatcher, flight::Flight, ready::Ready};
 
 /// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
 const PACE: Duration = Duration::from_millis(10);
@@ -25,7 +25,7 @@ pub(super) enum Why {
 }
 
 /// Room comes in swarms: for so long more of it is waited for, so that a claim is worth its round trips.
-const SWARM: Duration = Duration::from_millis(5);
+const SWARM: Duration = Duration::from_millis(10);
 
 /// What ended a wait.
 enum Woken {
@@ -171,16 +171,6 @@ impl Dispatcher {
         Ok(look.is_pending)
     }
 
-    /// Waits for the swarm, where there is little room. Where it does not come, it is not waited for.
-    pub(super) async fn gather_room(&self) {
-        let swarm = async {
-            while !self.flight.has_much_room() {
-                self.flight.left().await;
-            }
-        };
-        let _ = tokio::time::timeout(SWARM, swarm).await;
-    }
-
     /// Waits for the first reason to look again.
     async fn wait(&mut self, tasks: &mut JoinSet<()>, patience: Duration, why: Why, hears: bool) -> Woken {
         let timer = tokio::time::sleep(patience);
@@ -196,9 +186,22 @@ impl Dispatcher {
                 Some(ended) = tasks.join_next() => tell_panic(ended),
             }
         }
-        self.gather_room().await;
-        Woken::Room
+        tokio::select! {
+            () = gather_room(&self.flight) => Woken::Room,
+            () = &mut timer => Woken::Room,
+            () = self.wake_up.heard(), if hears => Woken::Rung,
+        }
     }
+}
+
+/// Waits for the swarm, where there is little room. Where it does not come, it is not waited for.
+pub(super) async fn gather_room(flight: &Flight) {
+    let swarm = async {
+        while !flight.has_much_room() {
+            flight.left().await;
+        }
+    };
+    let _ = tokio::time::timeout(SWARM, swarm).await;
 }
 
 /// Forgets the tasks that have ended: each is kept until then, and claims may follow each other without a rest.

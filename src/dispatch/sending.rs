@@ -31,8 +31,8 @@ pub(super) struct Sending {
     pub(super) pause: Arc<Pause>,
     /// On the monotonic clock, before the claim was made.
     pub(super) claimed_at: Instant,
-    /// Whether the next claim goes out first, for the server to work on while this one is sent.
-    pub(super) lets_claim: bool,
+    /// Whether others go first: where there is more to claim, so that the server works while this is sent.
+    pub(super) yields_first: bool,
     /// To the recorder.
     pub(super) ended: mpsc::UnboundedSender<Ended>,
     /// Whether to stop.
@@ -42,7 +42,7 @@ pub(super) struct Sending {
 impl Sending {
     /// Steps 6 to 8, then on to the recorder.
     pub(super) async fn run(mut self) {
-        if self.lets_claim {
+        if self.yields_first {
             tokio::task::yield_now().await;
         }
         let delivery = Arc::clone(self.seat.delivery());
