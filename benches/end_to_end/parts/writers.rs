@@ -14,7 +14,7 @@ use crate::{
     },
     harness::Database,
     pgbench,
-    stand::{Stand, leads_of},
+    stand::{Stand, leads_of, one},
     table::Table,
 };
 
@@ -38,6 +38,8 @@ const UPDATE: &str = "UPDATE of another column, commits/s, 32 writers";
 const INSERT: &str = "INSERT … SELECT, ms";
 const COPY: &str = "COPY, ms";
 const TRIGGERS: &str = "ours";
+const BARE_KEYED: &str = "no trigger, UUIDs as keys";
+const TRIGGERS_KEYED: &str = "ours, UUIDs as keys";
 
 /// The tables beside `leads`, and the trigger that most hand-made outboxes have, with somebody who listens.
 const TABLES: &str = "
@@ -76,19 +78,42 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
                 graphile.admin.batch_execute(CLEAN_GRAPHILE).await.unwrap();
             }
         }
+        set_flush(&ours.setup.db, DEFAULTS).await;
         for (row, table) in [(BARE, "bare"), (TRIGGERS, "leads")] {
             bulk(stand, &ours.admin, &mut others, (row, table), rows).await;
             update(stand, &ours, &mut others, (row, table), rows).await;
             ours.admin.batch_execute(CLEAN).await.unwrap();
         }
     }
+    let session = keyed(&ours).await;
+    for _ in 0..stand.rounds {
+        for (row, table) in [(BARE_KEYED, "bare"), (TRIGGERS_KEYED, "leads")] {
+            bulk(stand, &session, &mut others, (row, table), rows).await;
+            session.batch_execute(CLEAN).await.unwrap();
+        }
+    }
     for (column, ..) in LOADS {
         [OURS, UNCONFIGURED, NOTIFYING, GRAPHILE].iter().for_each(|row| inserts.compare(column, row, BARE));
     }
     [UPDATE, INSERT, COPY].iter().for_each(|column| others.compare(column, TRIGGERS, BARE));
+    [INSERT, COPY].iter().for_each(|column| others.compare(column, TRIGGERS_KEYED, BARE_KEYED));
     let rows = [BARE, OURS, UNCONFIGURED, NOTIFYING, GRAPHILE];
     inserts.draw("What is left of the application's commits a second, 32 writers", MANY, &rows, Some(BARE));
     vec![inserts, others]
+}
+
+/// Gives both tables what many applications have: a random UUID as the key, and the index over the captured time that
+/// `check` asks for. A session that has planned nothing for them as they were.
+async fn keyed(ours: &Ours) -> Client {
+    for table in ["bare", "leads"] {
+        let sql = format!(
+            "ALTER TABLE {table} ALTER id DROP IDENTITY;
+             ALTER TABLE {table} ALTER id TYPE uuid USING gen_random_uuid(), ALTER id SET DEFAULT gen_random_uuid();
+             CREATE INDEX ON {table} (created_at);"
+        );
+        ours.admin.batch_execute(&sql).await.unwrap();
+    }
+    ours.setup.db.admin().await
 }
 
 /// So many of them, all variants under the same load.
@@ -115,13 +140,7 @@ impl Writers<'_> {
     }
 
     async fn commit(&mut self, row: &str, database: &Database, table: &str, prefix: &str) {
-        // For new sessions: the writers', and those of a daemon that is started later.
-        let settings = if self.is_slow { [("commit_delay", 2000), ("commit_siblings", 0)] } else { DEFAULTS };
-        let admin = database.admin().await;
-        for (name, value) in settings {
-            let sql = format!("ALTER DATABASE {} SET {name} = {value}", database.name);
-            admin.batch_execute(&sql).await.unwrap();
-        }
+        set_flush(database, if self.is_slow { SLOW } else { DEFAULTS }).await;
         let script = pgbench::insert(table, prefix, TENANTS);
         let seconds = self.stand.number(4, 1).to_string();
         let rate = pgbench::run(self.stand, database, &script, &["--client", self.clients, "--time", &seconds]).await;
@@ -131,6 +150,18 @@ impl Writers<'_> {
 
 /// PostgreSQL's own.
 const DEFAULTS: [(&str, u32); 2] = [("commit_delay", 0), ("commit_siblings", 5)];
+
+/// Every flush waits for 2 ms first.
+const SLOW: [(&str, u32); 2] = [("commit_delay", 2000), ("commit_siblings", 0)];
+
+/// For new sessions: the writers', and those of a daemon that is started later.
+async fn set_flush(database: &Database, settings: [(&str, u32); 2]) {
+    let admin = database.admin().await;
+    for (name, value) in settings {
+        let sql = format!("ALTER DATABASE {} SET {name} = {value}", database.name);
+        admin.batch_execute(&sql).await.unwrap();
+    }
+}
 
 /// Many rows in one statement, into a table whose contents stay for [`update`].
 async fn bulk(stand: &Stand, admin: &Client, table: &mut Table, (row, name): (&str, &str), rows: u64) {
@@ -143,6 +174,8 @@ async fn bulk(stand: &Stand, admin: &Client, table: &mut Table, (row, name): (&s
     table.add(row, COPY, millis_of(admin, &format!("COPY {name} ({columns}) FROM '{}'", file.display())).await);
     admin.batch_execute(CLEAN).await.unwrap();
     table.add(row, INSERT, millis_of(admin, &format!("INSERT INTO {name} ({columns}) {leads}")).await);
+    let queued: i64 = one(admin, "SELECT count(*) FROM lead_webhook.outbox").await;
+    assert_eq!(queued, if name == "leads" { i64::try_from(rows).unwrap() } else { 0 });
 }
 
 async fn millis_of(admin: &Client, sql: &str) -> f64 {
@@ -154,7 +187,7 @@ async fn millis_of(admin: &Client, sql: &str) -> f64 {
 /// Single updates of a column that is mapped to nothing.
 async fn update(stand: &Stand, ours: &Ours, table: &mut Table, (row, name): (&str, &str), rows: u64) {
     ours.admin.batch_execute(&format!("VACUUM ANALYZE {name}")).await.unwrap();
-    let first: i64 = crate::stand::one(&ours.admin, &format!("SELECT min(id) FROM {name}")).await;
+    let first: i64 = one(&ours.admin, &format!("SELECT min(id) FROM {name}")).await;
     let last = first + i64::try_from(rows).unwrap() - 1;
     let script = format!(
         "\\set lead random({first}, {last})\n\\set note random(1, 1000000000)\n\
