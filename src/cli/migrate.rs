@@ -27,7 +27,7 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
         .map_err(Failure::operation)?;
     tell(&report, "everything is in place already");
     // It would look as if all were well, and nothing were sent.
-    if let Err(guarded) = guard::look(&session, &keyring).await.map_err(failed(context))? {
+    if let Err(guarded) = guard::look(&mut session, &keyring).await.map_err(failed(context))? {
         output::message(&format!("note: {guarded}"));
     }
     Ok(())

@@ -69,8 +69,8 @@ impl fmt::Display for Other {
 ///
 /// # Errors
 /// What the database says, or that the connection is lost; within, [`Guarded`].
-pub async fn look(session: &Session, keyring: &KeyRing) -> Result<Result<UniquenessKey, Guarded>, Error> {
-    let compared = installation::compare(session.shared()).await?;
+pub async fn look(session: &mut Session, keyring: &KeyRing) -> Result<Result<UniquenessKey, Guarded>, Error> {
+    let compared = installation::compare(session).await?;
     let Some((installation, now)) = compared else { return Ok(Err(Guarded::NotInstalled)) };
     let database = installation.identity.differences(&now);
     Ok(match open_key(&installation, keyring) {

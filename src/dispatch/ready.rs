@@ -68,7 +68,7 @@ impl Dispatcher {
             true => Some(Place::look(&mut session).await.map_err(explained)?),
             false => None,
         };
-        let key = guard::look(&session, pipeline.keyring()).await.map_err(explained)??;
+        let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
         let unsettled = self.flight.unsettled();
         let own = self.heart.instance_id();
         let mut memory = self.memory.lock().await;
@@ -105,7 +105,7 @@ impl Dispatcher {
             return Ok(());
         }
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
-        self.ask(guard::look(&ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
+        self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
         // Also where nothing is to be claimed: what a standby that took over does not know of is for us to tell it.
         if let Some(place) = &ready.claimer.place
             && !self.ask(place.is_here(ready.session.shared())).await?

@@ -200,7 +200,7 @@ impl Recorder {
     async fn session(&mut self) -> Option<&mut Session> {
         if self.session.as_ref().is_none_or(Session::is_closed) {
             self.session = None;
-            let session = match connect::connect(&self.database.url, &self.database).await {
+            let mut session = match connect::connect(&self.database.url, &self.database).await {
                 Ok(connected) => Session::new(connected),
                 Err(error) => {
                     self.away(&error.to_string()).await;
@@ -210,7 +210,7 @@ impl Recorder {
             let pipeline = Arc::clone(&self.pipeline.borrow());
             let looked = async {
                 session.probe().await?;
-                guard::look(&session, pipeline.keyring()).await
+                guard::look(&mut session, pipeline.keyring()).await
             };
             match answer::explained(PROMPT, &self.database.daemon_role, looked).await {
                 Ok(Ok(_)) => self.session = Some(session),

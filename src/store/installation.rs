@@ -109,7 +109,7 @@ const COMPARE: &str = concat!(
 -- installation::compare
 SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, ",
     columns!(),
-    " FROM pg_control_system() s LEFT JOIN lead_webhook.installation i ON true"
+    " FROM lead_webhook.installation i, pg_control_system() s"
 );
 
 const COMPARE_NAME_ALONE: &str = concat!(
@@ -117,20 +117,24 @@ const COMPARE_NAME_ALONE: &str = concat!(
 -- installation::compare_name_alone
 SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, ",
     columns!(),
-    " FROM (VALUES (true)) AS one LEFT JOIN lead_webhook.installation i ON true"
+    " FROM lead_webhook.installation i"
 );
 
 /// Reads it, and what this database is now.
 ///
 /// # Errors
 /// As [`read`] and [`identity`].
-pub async fn compare(client: &Client) -> Result<Option<(Installation, Identity)>, Error> {
-    let row = ask(client, COMPARE, COMPARE_NAME_ALONE).await?;
-    if row.try_get::<_, Option<Uuid>>("installation_id")?.is_none() {
-        return Ok(None);
-    }
-    let now = Identity { system_identifier: row.try_get("identifier_now")?, database_name: row.try_get("name_now")? };
-    Ok(Some((from_row(&row)?, now)))
+pub async fn compare(session: &mut Session) -> Result<Option<(Installation, Identity)>, Error> {
+    // Prepared: a claim may wait for it.
+    let row = match session.query_opt(COMPARE, &[]).await {
+        Err(error) if is_refusal(&error) => session.query_opt(COMPARE_NAME_ALONE, &[]).await,
+        row => row,
+    }?;
+    row.map(|row| {
+        let (system_identifier, database_name) = (row.try_get("identifier_now")?, row.try_get("name_now")?);
+        Ok((from_row(&row)?, Identity { system_identifier, database_name }))
+    })
+    .transpose()
 }
 
 const IDENTITY: &str = "\
@@ -146,17 +150,11 @@ SELECT current_database()::text AS database_name, NULL::bigint AS system_identif
 /// # Errors
 /// What the database says, or that the connection is lost. A server that refuses to tell its identifier is none.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
-    let row = ask(client, IDENTITY, NAME_ALONE).await?;
-    Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })
-}
-
-/// Asks without the system identifier where the server refuses to tell it. Typed, because that takes one round trip and
-/// leaves nothing prepared: a daemon asks at every beat.
-async fn ask(client: &Client, sql: &str, without_identifier: &str) -> Result<Row, Error> {
-    match client.ask(sql).await {
-        Err(error) if is_refusal(&error) => client.ask(without_identifier).await,
+    let row = match client.ask(IDENTITY).await {
+        Err(error) if is_refusal(&error) => client.ask(NAME_ALONE).await,
         row => row,
-    }
+    }?;
+    Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })
 }
 
 #[cfg(test)]

@@ -54,7 +54,7 @@ pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) 
     let pipeline = context.pipeline()?;
     let mut session = context.session().await?;
     vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
-    let guarded = guard::look(&session, pipeline.keyring()).await.map_err(failed(context))?;
+    let guarded = guard::look(&mut session, pipeline.keyring()).await.map_err(failed(context))?;
     guarded.map_err(|guarded| Failure::Operation(format!("nothing is sent: {guarded}")))?;
     let first = match &filter {
         Some(filter) => of_filter(context, &mut session, filter).await?,
