@@ -253,7 +253,7 @@ impl Dispatcher {
             ready.cursor = last;
         }
         self.memory.lock().await.note(&claimed.deliveries);
-        self.start(ready, claimed, (claimed_at, all_permits_used), tasks);
+        self.start(ready, claimed, claimed_at, all_permits_used, tasks);
         if !all_permits_used {
             // What was claimed leaves before anything else is asked.
             tokio::task::yield_now().await;
@@ -286,7 +286,8 @@ impl Dispatcher {
         &self,
         ready: &mut Ready,
         claimed: Claimed,
-        (claimed_at, yields_first): (Instant, bool),
+        claimed_at: Instant,
+        yields_first: bool,
         tasks: &mut JoinSet<()>,
     ) {
         for entry in &claimed.settled {

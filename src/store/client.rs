@@ -129,17 +129,6 @@ impl Client {
         self.way().query_opt(statement, params).await
     }
 
-    /// The one row of a query without parameters, which is asked in one round trip and leaves nothing prepared.
-    ///
-    /// # Errors
-    /// As [`query_one`](Self::query_one).
-    pub(super) async fn ask(&self, sql: &str) -> Result<Row, Error> {
-        match &self.pooled {
-            None => self.driver.query_typed_one(sql, &[]).await,
-            Some(_) => self.way().query_one(sql, &[]).await,
-        }
-    }
-
     /// Runs a statement and tells how many rows it touched.
     ///
     /// # Errors

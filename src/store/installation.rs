@@ -150,8 +150,8 @@ SELECT current_database()::text AS database_name, NULL::bigint AS system_identif
 /// # Errors
 /// What the database says, or that the connection is lost. A server that refuses to tell its identifier is none.
 pub async fn identity(client: &Client) -> Result<Identity, Error> {
-    let row = match client.ask(IDENTITY).await {
-        Err(error) if is_refusal(&error) => client.ask(NAME_ALONE).await,
+    let row = match client.query_one(IDENTITY, &[]).await {
+        Err(error) if is_refusal(&error) => client.query_one(NAME_ALONE, &[]).await,
         row => row,
     }?;
     Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })
