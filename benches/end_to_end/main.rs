@@ -19,6 +19,7 @@
 //! - [`parts::fairness`]: what tenants notice of another one's backlog.
 //! - [`parts::daemons`]: what several daemons send together.
 //! - [`parts::growth`]: what a large log, many tenants and old transactions cost.
+//! - [`parts::hour`]: whether its memory grows with time; only where it is named.
 
 #![expect(
     clippy::unwrap_used,
@@ -56,7 +57,7 @@ use crate::{report::Report, stand::Stand, table::Table};
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Arguments {
-    /// What to measure; everything, if nothing is named.
+    /// What to measure; everything but the hour, if nothing is named.
     parts: Vec<Part>,
     /// How often each figure is taken; 3, and 1 with --quick.
     #[arg(long)]
@@ -114,6 +115,7 @@ enum Part {
     Fairness,
     Daemons,
     Growth,
+    Hour,
 }
 
 impl Part {
@@ -128,6 +130,7 @@ impl Part {
             Self::Fairness => parts::fairness::measure(stand).await,
             Self::Daemons => parts::daemons::measure(stand).await,
             Self::Growth => parts::growth::measure(stand).await,
+            Self::Hour => parts::hour::measure(stand).await,
         }
     }
 }
@@ -148,7 +151,9 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     let stand = Stand::set_up(rounds, arguments.quick);
     let mut report = Report::begin(&stand).await;
     writeln!(io::stdout(), "{}", report.text())?;
-    let parts = if arguments.parts.is_empty() { Part::value_variants() } else { &arguments.parts };
+    let unless_named = |part: &&Part| !matches!(part, Part::Hour);
+    let usual: Vec<_> = Part::value_variants().iter().filter(unless_named).copied().collect();
+    let parts = if arguments.parts.is_empty() { &usual } else { &arguments.parts };
     for part in parts {
         for table in part.measure(&stand).await {
             writeln!(io::stdout(), "{table}")?;
