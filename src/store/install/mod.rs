@@ -145,7 +145,7 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
     let facts = Facts::read(client, config).await?;
     let (mapped, needed) = look_at_mapping(client, config).await?;
     let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
-    let wanted = triggers::wanted(&mapped, config.leads.silence, config.database.notify);
+    let wanted = triggers::wanted(&mapped, &config.leads, config.database.notify);
     let installed = Installed::read(client, &table(&config.leads), owner, mapped.partitioned_by.as_deref()).await?;
 
     let (mut needs, mut warnings) = roles::roles(client, config, &facts).await?;

@@ -5,10 +5,8 @@
 //! away, its writes go on with a WARNING and a mark. On a plain table an INSERT costs one call a statement; a
 //! partitioned one has no transition tables for its partitions, so there it is one a row.
 
-use std::time::Duration;
-
 use crate::{
-    config::Notify,
+    config::{Columns, Leads, Mapping, Notify},
     store::{bell, identifier, literal, mapping::MappedSql},
 };
 
@@ -57,7 +55,7 @@ enum Each {
 }
 
 /// Both triggers, as the mapping wants them.
-pub(super) fn wanted(mapped: &MappedSql, silence: Duration, notify: Notify) -> [Trigger; 2] {
+pub(super) fn wanted(mapped: &MappedSql, leads: &Leads, notify: Notify) -> [Trigger; 2] {
     let settings = settings(mapped);
     let (each, inserted) = match mapped.partitioned_by {
         Some(_) => (Each::Row, INSERTED_BY_ROW),
@@ -68,7 +66,7 @@ pub(super) fn wanted(mapped: &MappedSql, silence: Duration, notify: Notify) -> [
             name: "lead_webhook_insert",
             function: "lead_inserted",
             comment: "Queues new leads that have a contact. Never fails or delays the statement: see lead_webhook.missed.",
-            body: body(inserted, mapped, silence, notify),
+            body: body(inserted, mapped, leads, notify),
             settings: settings.iter().copied().chain((each == Each::Statement).then_some(NO_COMPILER)).collect(),
             event: "INSERT",
             each,
@@ -78,7 +76,7 @@ pub(super) fn wanted(mapped: &MappedSql, silence: Duration, notify: Notify) -> [
             name: "lead_webhook_update",
             function: "lead_updated",
             comment: "Queues leads that got a contact or came back. Never fails or delays the statement: see lead_webhook.missed.",
-            body: body(UPDATED, mapped, silence, notify),
+            body: body(UPDATED, mapped, leads, notify),
             settings,
             event: "UPDATE",
             each: Each::Row,
@@ -151,7 +149,7 @@ fn settings(mapped: &MappedSql) -> Vec<(&'static str, &'static str)> {
     SETTINGS.into_iter().chain(backslashes).collect()
 }
 
-fn body(template: &str, mapped: &MappedSql, silence: Duration, notify: Notify) -> String {
+fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> String {
     let none = || "NULL::timestamptz".to_owned();
     let latest = mapped.last_conversation_at.as_ref().map_or_else(none, |time| time.sql.clone());
     let previous = match (&mapped.last_conversation_at, &mapped.captured_at) {
@@ -166,13 +164,35 @@ fn body(template: &str, mapped: &MappedSql, silence: Duration, notify: Notify) -
         "has_contact" => has_contact.clone(),
         "previous" => previous.clone(),
         "latest" => latest.clone(),
-        "silence" => silence.as_micros().to_string(),
+        "silence" => leads.silence.as_micros().to_string(),
         "values" => values(&[has_contact, id, tenant_id]),
         "old_values" => values(&[has_contact, &previous]),
         "new_values" => values(&[has_contact, &latest, id, tenant_id]),
+        "unless_changed" => indented(&unless_changed(&leads.columns), indent),
         "ring" => indented(&ring(notify), indent),
         "missed" => indented(MISSED, indent),
         _ => String::new(),
+    })
+}
+
+/// Has the function end where neither a contact nor the last conversation has changed. Empty where one of them is an
+/// expression: it may fail on a row where nothing else asks for it.
+fn unless_changed(columns: &Columns) -> String {
+    let Columns { email, phone, last_conversation_at, .. } = columns;
+    let same = |mapping: &Mapping, of_type: &str| match mapping {
+        Mapping::Column(name) => {
+            let column = identifier(name);
+            Some(format!("OLD.{column}{of_type} IS NOT DISTINCT FROM NEW.{column}{of_type}"))
+        }
+        Mapping::Sql(_) => None,
+    };
+    let contacts = [email, phone].into_iter().flatten().map(|contact| same(contact, r#"::text COLLATE "C""#));
+    let pieces = contacts.chain(last_conversation_at.iter().map(|time| same(time, "")));
+    pieces.collect::<Option<Vec<_>>>().map_or_else(String::new, |pieces| {
+        format!(
+            "-- Most updates are of other columns.\nIF {} THEN\n    RETURN NULL;\nEND IF;",
+            pieces.join("\n    AND ")
+        )
     })
 }
 
@@ -220,10 +240,10 @@ mod tests {
     #[test]
     fn the_doorbell_follows_the_setting() {
         assert_eq!(ring(Notify::Off), "");
-        assert!(ring(Notify::On).contains("IF FOUND AND pg_sequence_last_value"));
+        assert!(ring(Notify::On).contains("IS DISTINCT FROM 'on' THEN"));
         assert!(
             ring(Notify::Auto)
-                .contains("IF FOUND AND current_setting('max_prepared_transactions') = '0' AND pg_sequence")
+                .contains("IS DISTINCT FROM 'on' AND current_setting('max_prepared_transactions') = '0' THEN")
         );
     }
 }

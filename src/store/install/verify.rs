@@ -84,7 +84,7 @@ pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>
     findings.extend(vet::unseen_columns(client, &config.leads).await?.iter().map(wrongly_mapped));
     let installed =
         Installed::read(client, &mapped.table, &config.database.owner_role, mapped.partitioned_by.as_deref()).await?;
-    let wanted = triggers::wanted(&mapped, config.leads.silence, config.database.notify);
+    let wanted = triggers::wanted(&mapped, &config.leads, config.database.notify);
     findings.extend(wanted.iter().map(|trigger| in_place(&installed, trigger)));
     findings.extend(installed.strays(&wanted).map(|stray| {
         let text = format!("trigger {} on {} calls our function too", stray.name, stray.table);
