@@ -36,19 +36,13 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-/// The outbox row goes and the log row comes in one statement.
+/// The outbox row goes and the log row comes in one statement. The keys are unnested by themselves: the deletion keeps a
+/// copy of whatever it is joined with.
 const RECORD: &str = "\
 -- delivery_log::record
-WITH u AS (
-    SELECT * FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
-        $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[],
-        $17::text[], $18::integer[], $19::inet[], $20::timestamptz[], $21::timestamptz[],
-        $22::integer[], $23::integer[], $24::integer[], $25::integer[], $28::timestamptz[])
-    AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
-        status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
-        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)
-), done AS (
-    DELETE FROM lead_webhook.outbox o USING u
+WITH done AS (
+    DELETE FROM lead_webhook.outbox o
+    USING unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS u (tenant_id, queued_at, event_id)
     WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
       AND (o.claimed_by = $26::uuid OR o.claimed_by IS NULL)
 )
@@ -60,7 +54,13 @@ SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.f
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
      u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27,
      u.last_conversation_at
-FROM u";
+FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
+        $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[],
+        $17::text[], $18::integer[], $19::inet[], $20::timestamptz[], $21::timestamptz[],
+        $22::integer[], $23::integer[], $24::integer[], $25::integer[], $28::timestamptz[])
+    AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
+        status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
+        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)";
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
 /// this very delivery, or that a Test began with, gives way to the real outcome.
