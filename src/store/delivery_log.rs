@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     client::{Client, Statement},
-    outbox::Place,
+    outbox::{Place, is_place},
     session::{Param, Session},
 };
 
@@ -38,12 +38,15 @@ pub struct Entry {
 
 /// The outbox row goes and the log row comes in one statement. The keys are unnested by themselves: the deletion keeps a
 /// copy of whatever it is joined with.
-const RECORD: &str = "\
+const RECORD: &str = concat!(
+    "\
 -- delivery_log::record
 WITH done AS (
     DELETE FROM lead_webhook.outbox o
     USING unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS u (tenant_id, queued_at, event_id)
-    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+    WHERE ",
+    is_place!(),
+    "
       AND (o.claimed_by = $26::uuid OR o.claimed_by IS NULL)
 )
 INSERT INTO lead_webhook.deliveries AS d
@@ -60,7 +63,8 @@ FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $
         $22::integer[], $23::integer[], $24::integer[], $25::integer[], $28::timestamptz[])
     AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
         status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
-        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)";
+        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)"
+);
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
 /// this very delivery, or that a Test began with, gives way to the real outcome.

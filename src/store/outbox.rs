@@ -60,6 +60,16 @@ pub struct Place {
     pub event_id: Uuid,
 }
 
+/// That a row `o` of the outbox is the one whose [`Place`] `u` has. The tenant as an array of one: a plan that is made beside
+/// an outbox that is empty for the moment would read the whole of it for a plain join, and go on so once it has filled. A
+/// macro because `concat!` takes literals only.
+macro_rules! is_place {
+    () => {
+        "o.tenant_id = ANY (ARRAY[u.tenant_id]) AND o.queued_at = u.queued_at AND o.event_id = u.event_id"
+    };
+}
+pub(super) use is_place;
+
 /// Primary keys as the arrays that a statement unnests.
 fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<&'a str>, Vec<Timestamp>, Vec<Uuid>) {
     places.map(|place| (place.tenant_id.as_str(), place.queued_at, place.event_id)).collect()
@@ -76,13 +86,16 @@ pub struct Decision {
     pub last_conversation_at: Option<Timestamp>,
 }
 
-const DECIDE: &str = "\
+const DECIDE: &str = concat!(
+    "\
 -- outbox::decide
 UPDATE lead_webhook.outbox o
 SET event = u.event, last_conversation_at = u.last_conversation_at
 FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[], $5::timestamptz[])
      AS u (tenant_id, queued_at, event_id, event, last_conversation_at)
-WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id";
+WHERE ",
+    is_place!()
+);
 
 /// The statement that [`decide`] runs.
 ///
@@ -118,14 +131,18 @@ pub async fn release(session: &mut Session, instance_id: Uuid, in_flight: &[Uuid
     session.execute(RELEASE, &[&instance_id, &in_flight]).await
 }
 
-const GIVE_BACK: &str = "\
+const GIVE_BACK: &str = concat!(
+    "\
 -- outbox::give_back
 UPDATE lead_webhook.outbox o
 SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL
 FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[]) AS u (tenant_id, queued_at, event_id, delivery_id)
-WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+WHERE ",
+    is_place!(),
+    "
   AND o.claimed_by = $1 AND o.delivery_id = u.delivery_id
-RETURNING u.delivery_id";
+RETURNING u.delivery_id"
+);
 
 /// Gives some claims of `instance_id` back to the queue, each an event's place and its delivery, where they still stand;
 /// the deliveries of those that did.
@@ -154,14 +171,17 @@ pub struct Forgotten {
     pub event: EventKind,
 }
 
-const INTERRUPT: &str = "\
+const INTERRUPT: &str = concat!(
+    "\
 -- outbox::interrupt
 WITH u AS (
     SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[])
     AS u (tenant_id, queued_at, event_id, delivery_id, event)
 ), taken AS (
     DELETE FROM lead_webhook.outbox o USING u
-    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+    WHERE ",
+    is_place!(),
+    "
       AND (o.claimed_by IS NULL
            OR o.claimed_by = $1 AND o.delivery_id = u.delivery_id AND u.delivery_id <> ALL ($7::uuid[]))
     RETURNING u.*, o.lead_id, coalesce(o.last_conversation_at, o.previous_conversation_at) AS last_conversation_at
@@ -175,7 +195,8 @@ WITH u AS (
     FROM taken t
     ON CONFLICT DO NOTHING
 )
-SELECT count(*) FROM taken";
+SELECT count(*) FROM taken"
+);
 
 /// Logs those of `claims` that stand unclaimed as interrupted, and those that stand claimed and are not `unsettled`; how
 /// many.

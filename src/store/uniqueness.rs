@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::{
     client::{Client, Statement},
+    outbox::is_place,
     session::Session,
 };
 
@@ -78,7 +79,8 @@ pub async fn add(client: &Client, statements: &Statements, rows: &[(Key, Known)]
 }
 
 /// Of several events with one key the first adds it.
-const ADD_OR_GIVE_BACK: &str = "\
+const ADD_OR_GIVE_BACK: &str = concat!(
+    "\
 -- uniqueness::add_or_give_back
 WITH added AS (
     INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
@@ -92,10 +94,13 @@ WITH added AS (
     UPDATE lead_webhook.outbox o
     SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL, event = NULL, last_conversation_at = NULL
     FROM unnest($2::text[], $4::timestamptz[], $6::uuid[]) AS u (tenant_id, queued_at, event_id)
-    WHERE o.tenant_id = u.tenant_id AND o.queued_at = u.queued_at AND o.event_id = u.event_id
+    WHERE ",
+    is_place!(),
+    "
       AND u.event_id NOT IN (SELECT a.event_id FROM added a)
 )
-SELECT event_id FROM added";
+SELECT event_id FROM added"
+);
 
 /// As [`add`] of the keys of undecided events, one row an event, seen when it was queued. Tells which events have added
 /// theirs; the others go back to the queue, undecided, in the same statement: nothing is to be asked before the claim is
@@ -144,6 +149,7 @@ pub async fn lock(client: &Client, statements: &Statements, keys: &[Key]) -> Res
     Ok(known)
 }
 
+/// The key as an array of one, for the reason that [`is_place`] has.
 const STORE: &str = "\
 -- uniqueness::store
 UPDATE lead_webhook.uniqueness k
@@ -151,7 +157,7 @@ SET lead_id = u.lead_id, seen_at = u.seen_at, came_back_at = u.came_back_at, eve
     transaction_id = u.transaction_id::xid8
 FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
      AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-WHERE k.key = u.key";
+WHERE k.key = ANY (ARRAY[u.key])";
 
 /// Writes rows back that [`lock`] has locked or [`add`] has added.
 ///

@@ -96,3 +96,41 @@ async fn a_statement_timeout_of_the_applications_is_longer_than_what_a_trigger_w
     application.administer("ROLLBACK").await;
     assert_eq!((application.missed().await, application.one::<i64>("SELECT count(*) FROM public.leads").await), (1, 1));
 }
+
+#[tokio::test]
+async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
+    const EVENTS: i64 = 8_000;
+    let application = Application::installed().await;
+    // Each contact twice: what fires is planned for, and what does not.
+    let insert = |first: i64, last: i64| {
+        format!(
+            "INSERT INTO leads (tenant_id, email, visitor_id)
+             SELECT 'acme', n / 2 || '@example.com', 'v' FROM generate_series({first}, {last}) AS n"
+        )
+    };
+    let mut daemon = application.setup.daemon();
+    application.run(&insert(0, 1)).await;
+    application.setup.db.wait_for_log(2).await;
+    daemon.signal("TERM");
+    daemon.wait().await;
+    // As after a quiet night; and nothing has them planned anew meanwhile.
+    for table in ["lead_webhook.outbox", "lead_webhook.uniqueness"] {
+        application.administer(&format!("ALTER TABLE {table} SET (autovacuum_enabled = off)")).await;
+        application.administer(&format!("VACUUM ANALYZE {table}")).await;
+    }
+    let mut daemon = application.setup.daemon();
+    application.run(&insert(2, 3)).await;
+    application.setup.db.wait_for_log(4).await;
+    application.run(&insert(4, EVENTS - 1)).await;
+    application.until("an empty outbox", "SELECT NOT EXISTS (SELECT FROM lead_webhook.outbox)").await;
+    // A session tells its figures at its end.
+    daemon.signal("TERM");
+    daemon.wait().await;
+    let deleted = "SELECT n_tup_del FROM pg_stat_user_tables WHERE relid = 'lead_webhook.outbox'::regclass";
+    application.until("the sessions' figures", &format!("SELECT ({deleted}) = {EVENTS}")).await;
+    for index in ["outbox_pkey", "uniqueness_pkey"] {
+        let read = format!("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
+        let read: i64 = application.one(&read).await;
+        assert!(read < 20 * EVENTS, "{index}: {read} entries");
+    }
+}
