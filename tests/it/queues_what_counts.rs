@@ -80,6 +80,21 @@ async fn what_is_rolled_back_or_written_in_replica_mode_queues_nothing() {
 }
 
 #[tokio::test]
+async fn an_update_is_read_by_its_bytes_whatever_its_columns_take_for_equal() {
+    // To the collation ' ' and '-' are equal, and json has no equality at all.
+    let table = "CREATE COLLATION loose (provider = icu, locale = 'und-u-ka-shifted', deterministic = false);
+        CREATE TABLE leads (id bigint PRIMARY KEY, tenant_id text, email text COLLATE loose, phone json, first_name text,
+            visitor_id text, conversation_id text, created_at timestamptz, last_conversation_at timestamptz)";
+    let application = Application::installed_beside(table).await;
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', ' '), (2, 'acme', NULL)").await;
+    for change in ["first_name = 'Ann'", "email = '-' WHERE id = 1", "first_name = 'Bob'", "phone = '1' WHERE id = 2"] {
+        application.run(&format!("UPDATE leads SET {change}")).await;
+    }
+    assert_eq!(application.queued().await, ["1 contact_added", "2 contact_added"]);
+    assert_eq!((application.missed().await, application.warnings().len()), (0, 0));
+}
+
+#[tokio::test]
 async fn a_lead_comes_back_at_exactly_the_silence_and_not_a_microsecond_before() {
     let application = Application::installed_beside(NUMBERED).await;
     application
