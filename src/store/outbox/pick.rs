@@ -100,14 +100,15 @@ WITH RECURSIVE behind AS (
             ORDER BY o.tenant_id LIMIT 1)
     FROM before t WHERE t.tenant_id IS NOT NULL
 ), picked AS MATERIALIZED (
-    SELECT p.*, e.endpoint_version
-    FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t
-    LEFT JOIN LATERAL (
+    SELECT p.*, t.endpoint_version
+    FROM (
         -- Another version whenever the endpoint's row was written. OFFSET 0: put together once a tenant, not once an event.
-        SELECT e.ctid::text || ' ' || e.xmin::text AS endpoint_version
-        FROM lead_webhook.endpoints e
-        WHERE e.tenant_id = t.tenant_id AND e.takes_part
-        OFFSET 0) e ON true
+        SELECT t.tenant_id,
+               (SELECT e.ctid::text || ' ' || e.xmin::text FROM lead_webhook.endpoints e
+                WHERE e.tenant_id = t.tenant_id AND e.takes_part) AS endpoint_version
+        FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t
+        WHERE t.tenant_id IS NOT NULL
+        OFFSET 0) t
     CROSS JOIN LATERAL (
         SELECT o.ctid AS row, o.tenant_id, o.event, o.last_conversation_at,
                -- A time beyond the years that we can write counts as absent.
@@ -123,7 +124,6 @@ WITH RECURSIVE behind AS (
         ORDER BY o.queued_at, o.event_id
         LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
         FOR UPDATE SKIP LOCKED) p
-    WHERE t.tenant_id IS NOT NULL
     LIMIT $1::bigint
 ), marked AS (
     UPDATE lead_webhook.outbox o
