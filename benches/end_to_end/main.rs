@@ -19,7 +19,7 @@
 //! - [`parts::fairness`]: what tenants notice of another one's backlog.
 //! - [`parts::daemons`]: what several daemons send together.
 //! - [`parts::growth`]: what a large log, many tenants and old transactions cost.
-//! - [`parts::hour`]: whether its memory grows with time; only where it is named.
+//! - [`parts::hour`]: whether the daemon's memory grows with time; only where it is named.
 
 #![expect(
     clippy::unwrap_used,
@@ -151,8 +151,8 @@ async fn measure(arguments: &Arguments) -> io::Result<()> {
     let stand = Stand::set_up(rounds, arguments.quick);
     let mut report = Report::begin(&stand).await;
     writeln!(io::stdout(), "{}", report.text())?;
-    let unless_named = |part: &&Part| !matches!(part, Part::Hour);
-    let usual: Vec<_> = Part::value_variants().iter().filter(unless_named).copied().collect();
+    let is_usual = |part: &&Part| !matches!(part, Part::Hour);
+    let usual: Vec<_> = Part::value_variants().iter().filter(is_usual).copied().collect();
     let parts = if arguments.parts.is_empty() { &usual } else { &arguments.parts };
     for part in parts {
         for table in part.measure(&stand).await {

@@ -38,8 +38,13 @@ const UPDATE: &str = "UPDATE of another column, commits/s, 32 writers";
 const INSERT: &str = "INSERT … SELECT, ms";
 const COPY: &str = "COPY, ms";
 const TRIGGERS: &str = "ours";
+/// Each with its table.
+const BESIDE_BARE: [(&str, &str); 2] = [(BARE, "bare"), (TRIGGERS, "leads")];
 const BARE_KEYED: &str = "no trigger, UUIDs as keys";
 const TRIGGERS_KEYED: &str = "ours, UUIDs as keys";
+
+/// What the application writes.
+const COLUMNS: &str = "tenant_id, email, phone, first_name, conversation_id";
 
 /// The tables beside `leads`, and the trigger that most hand-made outboxes have, with somebody who listens.
 const TABLES: &str = "
@@ -79,11 +84,11 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
             }
         }
         set_flush(&ours.setup.db, DEFAULTS).await;
-        for (row, table) in [(BARE, "bare"), (TRIGGERS, "leads")] {
+        for (row, table) in BESIDE_BARE {
             bulk(stand, &ours.admin, &mut others, (row, table), rows).await;
-            update(stand, &ours, &mut others, (row, table), rows).await;
             ours.admin.batch_execute(CLEAN).await.unwrap();
         }
+        updates(stand, &ours, &mut others, rows).await;
     }
     let session = keyed(&ours).await;
     for _ in 0..stand.rounds {
@@ -163,17 +168,16 @@ async fn set_flush(database: &Database, settings: [(&str, u32); 2]) {
     }
 }
 
-/// Many rows in one statement, into a table whose contents stay for [`update`].
+/// Many rows in one statement.
 async fn bulk(stand: &Stand, admin: &Client, table: &mut Table, (row, name): (&str, &str), rows: u64) {
-    let columns = "tenant_id, email, phone, first_name, conversation_id";
     let leads = format!("SELECT {}", leads_of(rows, TENANTS));
     // Among the server's own files, where it may write.
     let file = stand.cluster.directory().join("data/leads.copy");
     admin.batch_execute(&format!("COPY ({leads}) TO '{}'", file.display())).await.unwrap();
     admin.batch_execute("CHECKPOINT").await.unwrap();
-    table.add(row, COPY, millis_of(admin, &format!("COPY {name} ({columns}) FROM '{}'", file.display())).await);
+    table.add(row, COPY, millis_of(admin, &format!("COPY {name} ({COLUMNS}) FROM '{}'", file.display())).await);
     admin.batch_execute(CLEAN).await.unwrap();
-    table.add(row, INSERT, millis_of(admin, &format!("INSERT INTO {name} ({columns}) {leads}")).await);
+    table.add(row, INSERT, millis_of(admin, &format!("INSERT INTO {name} ({COLUMNS}) {leads}")).await);
     let queued: i64 = one(admin, "SELECT count(*) FROM lead_webhook.outbox").await;
     assert_eq!(queued, if name == "leads" { i64::try_from(rows).unwrap() } else { 0 });
 }
@@ -184,16 +188,29 @@ async fn millis_of(admin: &Client, sql: &str) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
+/// How often the two take turns in a round: neighbours on the machine change within seconds.
+const TURNS: usize = 3;
+
 /// Single updates of a column that is mapped to nothing.
-async fn update(stand: &Stand, ours: &Ours, table: &mut Table, (row, name): (&str, &str), rows: u64) {
-    ours.admin.batch_execute(&format!("VACUUM ANALYZE {name}")).await.unwrap();
-    let first: i64 = one(&ours.admin, &format!("SELECT min(id) FROM {name}")).await;
-    let last = first + i64::try_from(rows).unwrap() - 1;
-    let script = format!(
-        "\\set lead random({first}, {last})\n\\set note random(1, 1000000000)\n\
-         UPDATE {name} SET note = 'n' || :note WHERE id = :lead;\n"
-    );
-    let seconds = stand.number(4, 1).to_string();
-    let rate = pgbench::run(stand, &ours.setup.db, &script, &["--client", "32", "--time", &seconds]).await;
-    table.add(row, UPDATE, rate);
+async fn updates(stand: &Stand, ours: &Ours, table: &mut Table, rows: u64) {
+    for (_, name) in BESIDE_BARE {
+        let leads = leads_of(rows, TENANTS);
+        ours.admin.batch_execute(&format!("INSERT INTO {name} ({COLUMNS}) SELECT {leads}")).await.unwrap();
+        ours.admin.batch_execute(&format!("VACUUM ANALYZE {name}")).await.unwrap();
+    }
+    ours.admin.batch_execute("TRUNCATE lead_webhook.outbox").await.unwrap();
+    for _ in 0..TURNS {
+        for (row, name) in BESIDE_BARE {
+            let first: i64 = one(&ours.admin, &format!("SELECT min(id) FROM {name}")).await;
+            let last = first + i64::try_from(rows).unwrap() - 1;
+            let script = format!(
+                "\\set lead random({first}, {last})\n\\set note random(1, 1000000000)\n\
+                 UPDATE {name} SET note = 'n' || :note WHERE id = :lead;\n"
+            );
+            let seconds = stand.number(2, 1).to_string();
+            let rate = pgbench::run(stand, &ours.setup.db, &script, &["--client", "32", "--time", &seconds]).await;
+            table.add(row, UPDATE, rate);
+        }
+    }
+    ours.admin.batch_execute(CLEAN).await.unwrap();
 }
