@@ -1,4 +1,5 @@
-//! While daemons run, the application changes its table, empties it, and guards it: nothing is lost, nothing is in its way.
+//! While daemons run, the application changes its table, empties it, guards it, and bursts after a rest: nothing is lost,
+//! nothing is in its way.
 
 use crate::harness::{Application, Setup};
 
