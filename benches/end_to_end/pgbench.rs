@@ -2,7 +2,10 @@
 
 use std::{fs, process::Command};
 
-use super::{harness::Database, stand::Stand};
+use super::{
+    harness::Database,
+    stand::{COLUMNS, Stand},
+};
 
 /// What every run has.
 const ARGUMENTS: [&str; 4] = ["--no-vacuum", "--protocol=prepared", "--jobs=2", "--file"];
@@ -11,7 +14,7 @@ const ARGUMENTS: [&str; 4] = ["--no-vacuum", "--protocol=prepared", "--jobs=2", 
 pub(crate) fn insert(table: &str, prefix: &str, tenants: u64) -> String {
     format!(
         "\\set tenant random(0, {})\n\\set lead random(1, 1000000000)\n\
-         INSERT INTO {table} (tenant_id, email, phone, first_name, conversation_id) \
+         INSERT INTO {table} ({COLUMNS}) \
          VALUES ('{prefix}-' || :tenant, 'lead' || :lead || '@example.com', '+491234567890', 'Ann', 'c-000000000042');\n",
         tenants - 1
     )

@@ -35,6 +35,9 @@ const LEADS: &str = "CREATE TABLE leads (
     note                 text
 )";
 
+/// What the application writes of a lead.
+pub(crate) const COLUMNS: &str = "tenant_id, email, phone, first_name, conversation_id";
+
 /// What every contender finds.
 pub(crate) struct Stand {
     /// How often each figure is taken.
@@ -80,8 +83,7 @@ impl Stand {
 
 /// Inserts leads in one statement, spread evenly over so many tenants.
 pub(crate) async fn insert_leads(session: &Client, leads: u64, tenants: u64) {
-    let columns = "tenant_id, email, phone, first_name, conversation_id";
-    let sql = format!("INSERT INTO leads ({columns}) SELECT {}", leads_of(leads, tenants));
+    let sql = format!("INSERT INTO leads ({COLUMNS}) SELECT {}", leads_of(leads, tenants));
     session.batch_execute(&sql).await.unwrap();
 }
 

@@ -30,8 +30,7 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     let heading = format!("50 leads a second for {LENGTH} minutes of {minute} s");
     let mut table = Table::new(&heading, &[(MEMORY, 1), (PEAK, 1), (CPU, 1), (LOGGED, 0)]);
     let ours = Ours::install(stand, TENANTS, &[]).await;
-    // As `check` asks for.
-    ours.admin.batch_execute("CREATE INDEX ON leads (created_at)").await.unwrap();
+    ours.index_captured_times().await;
     stand.receiver.reset(Duration::ZERO);
     let daemon = ours.start_and_wait().await;
     note(&ours, daemon.id(), &mut table, "before").await;

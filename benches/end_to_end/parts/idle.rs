@@ -29,8 +29,7 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     let mut table = Table::new(&format!("Nothing to do for {seconds} s"), &columns);
     for _ in 0..stand.rounds {
         let ours = Ours::install(stand, 1, &[]).await;
-        // As `check` asks for; without it the sweep is off, and tries again and again.
-        ours.admin.batch_execute("CREATE INDEX ON leads (created_at)").await.unwrap();
+        ours.index_captured_times().await;
         let daemon = ours.start_and_wait().await;
         tokio::time::sleep(Duration::from_secs(stand.number(SETTLED, 2))).await;
         let before = Costs::so_far(stand, &ours, daemon.id()).await;
