@@ -156,12 +156,10 @@ pub fn load_sql(mapped: &MappedSql) -> String {
     )
 }
 
-/// The query that finds the lead of an `event`, a row with `event_lead_id` and `event_tenant_id`. One row, whatever the
-/// table holds: an event that came out twice would be sent twice.
+/// The query that finds the lead of an `event`, a row with `lead_id` and `tenant_id`.
 pub(super) fn of_event_sql(mapped: &MappedSql, event: &str) -> String {
     format!(
-        "SELECT {} FROM {} lead WHERE {} = {event}.event_lead_id::text::{} AND ({}) COLLATE \"C\" = {event}.event_tenant_id \
-         LIMIT 1",
+        "SELECT {} FROM {} lead WHERE {} = {event}.lead_id::text::{} AND ({}) COLLATE \"C\" = {event}.tenant_id",
         select_list(mapped),
         mapped.table,
         mapped.id_key,

@@ -82,7 +82,7 @@ impl Request {
 /// the index, without a look at the rows.
 ///
 /// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
-const MARKED: &str = "\
+const MARK: &str = "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
@@ -99,7 +99,12 @@ WITH RECURSIVE behind AS (
             WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
             ORDER BY o.tenant_id LIMIT 1)
     FROM before t WHERE t.tenant_id IS NOT NULL
-), picked AS MATERIALIZED (
+)
+UPDATE lead_webhook.outbox o
+SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
+    event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
+    last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
+FROM (
     SELECT p.*, t.endpoint_version
     FROM (
         -- Another version whenever the endpoint's row was written. OFFSET 0: put together once a tenant, not once an event.
@@ -110,7 +115,7 @@ WITH RECURSIVE behind AS (
         WHERE t.tenant_id IS NOT NULL
         OFFSET 0) t
     CROSS JOIN LATERAL (
-        SELECT o.ctid AS row, o.tenant_id, o.event, o.last_conversation_at,
+        SELECT o.ctid AS row, o.tenant_id, o.lead_id, o.event, o.last_conversation_at,
                -- A time beyond the years that we can write counts as absent.
                CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
                     THEN o.previous_conversation_at END AS previous_conversation_at
@@ -124,28 +129,23 @@ WITH RECURSIVE behind AS (
         ORDER BY o.queued_at, o.event_id
         LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
         FOR UPDATE SKIP LOCKED) p
-    LIMIT $1::bigint
-), marked AS (
-    UPDATE lead_webhook.outbox o
-    SET claimed_by = $7, claimed_at = clock_timestamp(), delivery_id = gen_random_uuid(),
-        event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
-        last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
-    FROM picked p
-    WHERE o.ctid = p.row
-    RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled, o.delivery_id,
-           p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
-           p.last_conversation_at AS decided_conversation_at,
-           coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
-           -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
-           -- plan made while the log is empty would read all of the tenant's rows.
-           o.kind = 'inserted' AND (
-               EXISTS (SELECT FROM lead_webhook.uniqueness u
-                       WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-               OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                          WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-           ) AS is_moved_row, p.endpoint_version
-)
+    LIMIT $1::bigint) p
 ";
+
+const MARKED: &str = "
+WHERE o.ctid = p.row
+RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled,
+    o.delivery_id, p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
+    p.last_conversation_at AS decided_conversation_at,
+    coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
+    -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
+    -- plan made while the log is empty would read all of the tenant's rows.
+    o.kind = 'inserted' AND (
+        EXISTS (SELECT FROM lead_webhook.uniqueness u
+                WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
+        OR EXISTS (SELECT FROM lead_webhook.deliveries d
+                   WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
+    ) AS is_moved_row, p.endpoint_version";
 
 /// What one pick found.
 #[derive(Default)]
@@ -171,9 +171,10 @@ impl PickStatements {
     /// # Errors
     /// What the database says, or that the connection is lost.
     pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
-        let lead = leads::of_event_sql(mapped, "m");
-        let with_leads = format!("{MARKED}SELECT m.*, l.* FROM marked m LEFT JOIN LATERAL ({lead}) l ON true");
-        let alone = format!("{MARKED}SELECT * FROM marked");
+        // An event comes out once, whatever the leads table holds: a row is updated once.
+        let lead = leads::of_event_sql(mapped, "p");
+        let with_leads = format!("{MARK}LEFT JOIN LATERAL ({lead}) l ON true{MARKED}, l.*");
+        let alone = format!("{MARK}{MARKED}");
         Ok(Self {
             with_leads: session.statement(&with_leads).await?,
             alone: session.statement(&alone).await?,
