@@ -40,7 +40,7 @@ enum Phase {
     Recorded,
 }
 
-/// Times the attempts that may be in flight: the most that may be claimed and not recorded.
+/// Times the attempts that may be in flight: so many may be claimed and not recorded at any rate, and at most twice as many.
 const UNRECORDED: usize = 4;
 
 /// For about so long may a delivery that is claimed ahead wait; a claim takes some milliseconds.
@@ -101,8 +101,10 @@ impl State {
         attempts.min(self.most_unrecorded().saturating_sub(self.deliveries.len()))
     }
 
+    /// How many may be claimed and not recorded: more where answers are quick, because as many end while others are written.
     fn most_unrecorded(&self) -> usize {
-        self.concurrency * UNRECORDED
+        let at_any_rate = self.concurrency * UNRECORDED;
+        at_any_rate + self.ahead.min(at_any_rate)
     }
 
     /// How many more of one tenant's.
@@ -459,6 +461,11 @@ pub(super) mod tests {
         let ended: Vec<Seat> = (0..2 * UNRECORDED).map(|_| flight.board(delivery("t"))).collect();
         ended.iter().for_each(Seat::end);
         assert_eq!((flight.attempts(), permits(&flight)), (0, 0));
+        pass(&flight, AHEAD);
+        let more = permits(&flight);
+        assert!((1..=i64::try_from(ended.len()).unwrap()).contains(&more), "they were quick");
+        pass(&flight, 100 * AHEAD);
+        assert_eq!(permits(&flight), 0, "none has ended since");
         let in_doubt = ended.len();
         drop(ended);
         assert_eq!((flight.held().len(), permits(&flight)), (in_doubt, 2));
