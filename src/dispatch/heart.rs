@@ -13,6 +13,7 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
+use super::answer::PROMPT;
 use crate::{
     keyring::{KeyId, KeyRing},
     store::{
@@ -30,6 +31,10 @@ pub const EVERY: Duration = Duration::from_secs(5);
 /// it leaves room for a renewal that was slow to be answered.
 const STALE: Duration = Duration::from_secs(15);
 
+/// Of the time, at most one part in so many goes into searches of the outbox for claims that nobody owns: that is a look at
+/// each pending event.
+const SEARCHES: u32 = 100;
+
 /// What the last renewal said.
 #[derive(Debug, Clone)]
 struct Beat {
@@ -46,6 +51,7 @@ pub struct Heart {
     mark: watch::Sender<Option<Mark>>,
     /// The keys that the latest claim can be opened by.
     opens_by: Mutex<Option<Vec<KeyId>>>,
+    next_search: Mutex<Instant>,
 }
 
 impl Heart {
@@ -57,6 +63,7 @@ impl Heart {
             beat: watch::Sender::new(Beat { at: long_ago, resumed: None }),
             mark: watch::Sender::new(None),
             opens_by: Mutex::new(None),
+            next_search: Mutex::new(Instant::now()),
         }
     }
 
@@ -80,12 +87,17 @@ impl Heart {
     }
 
     /// Renews the heartbeat, and reads the claims again where it was stale. `keyring` is the key file as it was last read.
+    /// Whether there is something to [`reap`](Self::reap).
     ///
     /// # Errors
     /// What the database says, or that the connection is lost.
-    pub async fn renew(&self, session: &mut Session, keyring: &KeyRing) -> Result<(), Error> {
+    pub async fn renew(&self, session: &mut Session, keyring: &KeyRing) -> Result<bool, Error> {
         let at = Instant::now();
-        let mark = instances::renew(session, &self.instance, &self.key_ids(keyring)).await?;
+        let searches = self.searches(at);
+        let renewed = instances::renew(session, &self.instance, &self.key_ids(keyring), searches).await?;
+        if searches {
+            self.search_again(at.elapsed());
+        }
         let before = self.beat.borrow().clone();
         let resumed = if at.duration_since(before.at) < STALE {
             before.resumed
@@ -94,8 +106,22 @@ impl Heart {
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
         self.beat.send_replace(Beat { at, resumed });
-        self.mark.send_replace(Some(mark));
-        Ok(())
+        self.mark.send_replace(Some(renewed.mark));
+        Ok(renewed.is_to_reap)
+    }
+
+    /// Whether the outbox is to be searched. One that is given up has cost the most that is waited for.
+    fn searches(&self, now: Instant) -> bool {
+        let is_due = now >= *self.next_search.lock().unwrap_or_else(PoisonError::into_inner);
+        if is_due {
+            self.search_again(PROMPT);
+        }
+        is_due
+    }
+
+    /// Not before the latest search, which has cost so much, is its part of the time.
+    fn search_again(&self, cost: Duration) {
+        *self.next_search.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + cost * SEARCHES;
     }
 
     /// What each heartbeat sees of the failing triggers; `None`: there was none yet.
@@ -158,5 +184,17 @@ mod tests {
         heart.opens_by(Some(&before));
         heart.opens_by(None);
         assert_eq!(heart.key_ids(&after), ids(&after));
+    }
+
+    #[test]
+    fn a_search_that_was_long_or_given_up_is_not_made_at_each_beat() {
+        let heart = Heart::new(Instance { instance_id: Uuid::nil(), host: "host".to_owned(), process_id: 1 });
+        let now = Instant::now();
+        assert!(heart.searches(now));
+        assert!(!heart.searches(now + 10 * EVERY), "as long as it is not known what it costs");
+        heart.search_again(EVERY / SEARCHES / 2);
+        assert!(heart.searches(now + EVERY), "it cost little");
+        heart.search_again(EVERY);
+        assert!(!heart.searches(now + EVERY * (SEARCHES - 1)));
     }
 }

@@ -156,8 +156,10 @@ impl Recorder {
             if guard::look(session, pipeline.keyring()).await?.is_err() {
                 return Ok(None);
             }
-            heart.renew(session, pipeline.keyring()).await?;
-            heart.reap(session).await.map(Some)
+            match heart.renew(session, pipeline.keyring()).await? {
+                true => heart.reap(session).await.map(Some),
+                false => Ok(Some(Vec::new())),
+            }
         };
         match answer::explained(PROMPT, &role, beaten).await {
             Ok(Some(interrupted)) => {

@@ -19,13 +19,50 @@ macro_rules! seen_at {
 }
 pub(super) use seen_at;
 
-const RENEW: &str = "\
+/// That another daemon's row `i` is dead: unseen for 30 s.
+macro_rules! is_dead {
+    () => {
+        concat!("i.instance_id <> $1 AND ", seen_at!("i.renewed_at"), " < clock_timestamp() - interval '30 seconds'")
+    };
+}
+
+/// That another daemon's row `i` was renewed in the future, which was before the clock was put back.
+macro_rules! is_ahead {
+    () => {
+        "i.instance_id <> $1 AND i.renewed_at > clock_timestamp() + interval '1 second'"
+    };
+}
+
+/// That a claim `o` has an owner without any row: it counts from when it was made.
+macro_rules! is_orphaned {
+    () => {
+        concat!(
+            "o.claimed_by IS NOT NULL AND o.claimed_by <> $1 AND ",
+            seen_at!("o.claimed_at"),
+            " < clock_timestamp() - interval '30 seconds'
+      AND NOT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id = o.claimed_by)"
+        )
+    };
+}
+
+const RENEW: &str = concat!(
+    "\
 -- instances::renew
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_ids)
 VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
-          pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest";
+          pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
+          EXISTS (SELECT FROM lead_webhook.instances i WHERE ",
+    is_dead!(),
+    " OR ",
+    is_ahead!(),
+    ")
+          OR CASE WHEN $6 THEN EXISTS (SELECT FROM lead_webhook.outbox o
+                                       WHERE ",
+    is_orphaned!(),
+    ") ELSE false END AS is_to_reap"
+);
 
 /// What a heartbeat saw of the failing triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -47,17 +84,33 @@ pub struct Instance {
     pub process_id: i32,
 }
 
-/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by.
+/// What a heartbeat saw.
+#[derive(Debug, Clone, Copy)]
+pub struct Renewed {
+    /// Of the failing triggers.
+    pub mark: Mark,
+    /// That there is something for [`reap`] to do.
+    pub is_to_reap: bool,
+}
+
+/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. With
+/// `searches` the whole outbox is searched for claims whose owner has no row at all.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn renew(session: &mut Session, instance: &Instance, key_ids: &[String]) -> Result<Mark, Error> {
+pub async fn renew(
+    session: &mut Session,
+    instance: &Instance,
+    key_ids: &[String],
+    searches: bool,
+) -> Result<Renewed, Error> {
     let version = env!("CARGO_PKG_VERSION");
     let renew = session.statement(RENEW).await?;
-    let params: [super::session::Param<'_>; 5] =
-        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids];
+    let params: [super::session::Param<'_>; 6] =
+        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &searches];
     let row = session.client().query_one(&renew, &params).await?;
-    Ok(Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? })
+    let mark = Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? };
+    Ok(Renewed { mark, is_to_reap: row.try_get("is_to_reap")? })
 }
 
 const HAS_OTHERS: &str = "\
@@ -110,8 +163,7 @@ pub async fn running(session: &mut Session, key_id: &str) -> Result<Vec<Running>
         .collect()
 }
 
-/// Dead: unseen for 30 s. A claim whose owner has no row at all counts from when it was made. A renewal in the future was
-/// made before the clock was put back: it counts from now, and a living daemon's next one puts it right.
+/// A renewal in the future counts from now, and a living daemon's next one puts it right.
 const REAP: &str = concat!(
     "\
 -- instances::reap
@@ -119,23 +171,22 @@ WITH ahead AS (
     UPDATE lead_webhook.instances SET renewed_at = clock_timestamp()
     WHERE instance_id IN (
         SELECT i.instance_id FROM lead_webhook.instances i
-        WHERE i.renewed_at > clock_timestamp() + interval '1 second' AND i.instance_id <> $1
+        WHERE ",
+    is_ahead!(),
+    "
         FOR UPDATE SKIP LOCKED
     )
 ), dead AS (
     SELECT i.instance_id FROM lead_webhook.instances i
     WHERE ",
-    seen_at!("i.renewed_at"),
-    " < clock_timestamp() - interval '30 seconds'
-      AND i.instance_id <> $1
+    is_dead!(),
+    "
     FOR UPDATE SKIP LOCKED
 ), orphaned AS (
     SELECT o.claimed_by FROM lead_webhook.outbox o
-    WHERE o.claimed_by IS NOT NULL AND o.claimed_by <> $1
-      AND ",
-    seen_at!("o.claimed_at"),
-    " < clock_timestamp() - interval '30 seconds'
-      AND NOT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id = o.claimed_by)
+    WHERE ",
+    is_orphaned!(),
+    "
 ), taken AS (
     DELETE FROM lead_webhook.outbox o
     WHERE o.claimed_by IN (SELECT instance_id FROM dead UNION ALL SELECT claimed_by FROM orphaned)
@@ -171,7 +222,7 @@ pub struct Interrupted {
     pub instance_id: Uuid,
 }
 
-/// Logs the claims of dead daemons as `interrupted` and forgets those daemons.
+/// Logs the claims of dead daemons as `interrupted` and forgets those daemons. It looks over the whole outbox.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.

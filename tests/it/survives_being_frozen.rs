@@ -50,6 +50,22 @@ async fn frozen_with_claims(setup: &Setup, admin: &Client) -> Process {
 }
 
 #[tokio::test]
+async fn a_claim_whose_owner_has_no_heartbeat_at_all_is_logged_as_interrupted() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let admin = setup.db.admin().await;
+    let mut frozen = frozen_with_claims(&setup, &admin).await;
+    frozen.kill9();
+    admin.batch_execute("DELETE FROM lead_webhook.instances").await.unwrap();
+    age_heartbeats(&setup).await;
+    let _other = setup.daemon();
+    let rows = setup.db.wait_for_log(LEADS).await;
+    assert!(rows.iter().all(|row| row.status == "interrupted"), "{rows:?}");
+    assert!(setup.receiver.requests().is_empty());
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
 async fn what_another_has_taken_for_interrupted_meanwhile_is_not_sent() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
