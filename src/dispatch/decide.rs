@@ -8,7 +8,7 @@ use uuid::Uuid;
 
 use crate::{
     event::EventKind,
-    store::{outbox::Kind, uniqueness::Known},
+    store::{outbox::Kind, transaction_id::TransactionId, uniqueness::Known},
 };
 
 /// A lead's captured time is often its transaction's begin, the queue time is when the trigger ran: so far they may be
@@ -29,7 +29,7 @@ pub struct Observed<'a> {
     /// When the trigger saw it, on the server's clock.
     pub queued_at: Timestamp,
     /// The application's transaction.
-    pub transaction_id: &'a str,
+    pub transaction_id: TransactionId,
     /// With [`Kind::CameBack`]: the last conversation before the update.
     pub previous_conversation_at: Option<Timestamp>,
     /// When the lead was captured, as it says.
@@ -67,7 +67,7 @@ pub fn first(observed: &Observed<'_>) -> (Verdict, Known) {
         seen_at: observed.queued_at,
         came_back_at: came_back.then(|| observed.last_conversation_at.unwrap_or(observed.queued_at)),
         event_id: Some(observed.event_id),
-        transaction_id: Some(observed.transaction_id.to_owned()),
+        transaction_id: Some(observed.transaction_id),
     };
     (verdict, known)
 }
@@ -91,7 +91,7 @@ pub fn repeat(
     let Some(came_back) = came_back else { return (Verdict::Duplicate, next) };
     next.came_back_at = Some(came_back.at);
     next.event_id = Some(observed.event_id);
-    next.transaction_id = Some(observed.transaction_id.to_owned());
+    next.transaction_id = Some(observed.transaction_id);
     let verdict = Verdict::Fire { event: EventKind::ReEngaged, last_conversation_at: came_back.last_conversation_at };
     (verdict, next)
 }
@@ -125,7 +125,7 @@ fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
 /// was fired for the same transaction.
 fn by_update(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
     let at = observed.last_conversation_at.unwrap_or(observed.queued_at);
-    let same_transaction = known.transaction_id.as_deref() == Some(observed.transaction_id);
+    let same_transaction = known.transaction_id == Some(observed.transaction_id);
     let is_near = |before| !is_silence(before, at, silence) && !is_silence(at, before, silence);
     let same_come_back = known.came_back_at.is_some_and(is_near);
     let last_conversation_at = observed.previous_conversation_at;
@@ -174,7 +174,7 @@ mod tests {
             event_id: Uuid::from_u128(2),
             kind,
             queued_at: day(at),
-            transaction_id: "2",
+            transaction_id: TransactionId(2),
             previous_conversation_at: None,
             captured_at: None,
             last_conversation_at: None,
@@ -183,7 +183,8 @@ mod tests {
     }
 
     fn known(seen: i64) -> Known {
-        let first_event = Observed { lead_id: "l1", transaction_id: "1", ..observed(Kind::Inserted, seen) };
+        let first_event =
+            Observed { lead_id: "l1", transaction_id: TransactionId(1), ..observed(Kind::Inserted, seen) };
         first(&first_event).1
     }
 
@@ -231,13 +232,13 @@ mod tests {
     fn created_and_re_engaged_in_one_transaction_is_only_created() {
         let come_back = Observed {
             lead_id: "l1",
-            transaction_id: "1",
+            transaction_id: TransactionId(1),
             previous_conversation_at: Some(day(-40)),
             last_conversation_at: Some(day(0)),
             ..observed(Kind::CameBack, 0)
         };
         assert_eq!(repeat(&come_back, &known(0), None, SILENCE).0, Verdict::Duplicate);
-        let later = Observed { transaction_id: "3", ..come_back };
+        let later = Observed { transaction_id: TransactionId(3), ..come_back };
         assert_eq!(repeat(&later, &known(0), None, SILENCE).0, re_engaged(-40));
     }
 
@@ -250,11 +251,11 @@ mod tests {
         };
         let (verdict, next) = repeat(&come_back, &known(0), None, SILENCE);
         assert_eq!(verdict, re_engaged(0));
-        let again = Observed { transaction_id: "3", last_conversation_at: Some(day(41)), ..come_back };
+        let again = Observed { transaction_id: TransactionId(3), last_conversation_at: Some(day(41)), ..come_back };
         let (verdict, next) = repeat(&again, &next, None, SILENCE);
         assert_eq!(verdict, Verdict::Duplicate);
         let next_time = Observed {
-            transaction_id: "4",
+            transaction_id: TransactionId(4),
             previous_conversation_at: Some(day(41)),
             last_conversation_at: Some(day(71)),
             ..come_back
@@ -283,7 +284,7 @@ mod tests {
         // The insert is decided before the update: it fires, the update is the duplicate.
         let (verdict, next) = repeat(&insert, &known(0), Some(day(0)), SILENCE);
         assert_eq!(verdict, re_engaged(0));
-        let update = Observed { transaction_id: "3", ..update };
+        let update = Observed { transaction_id: TransactionId(3), ..update };
         assert_eq!(repeat(&update, &next, None, SILENCE).0, Verdict::Duplicate);
     }
 

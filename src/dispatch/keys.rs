@@ -165,7 +165,7 @@ pub(super) fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
         event_id: event.place.event_id,
         kind: event.kind,
         queued_at: event.place.queued_at,
-        transaction_id: &event.transaction_id,
+        transaction_id: event.transaction_id,
         previous_conversation_at: event.previous_conversation_at,
         captured_at: lead.captured_at,
         last_conversation_at: lead.last_conversation_at,

@@ -95,6 +95,17 @@ impl Client {
         }
     }
 
+    /// The same of a statement whose parameters have these types.
+    ///
+    /// # Errors
+    /// What the database says of it, or that the connection is lost.
+    pub(super) async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
+        match &self.pooled {
+            None => Ok(Statement::prepared(sql, self.driver.prepare_typed(sql, types).await?)),
+            Some(_) => Ok(Statement::unnamed(sql, types)),
+        }
+    }
+
     /// The types of the columns that `sql` gives, and how many parameters it takes; only where the session is direct.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use std::{net::IpAddr, sync::LazyLock, time::Duration};
 
 use jiff::Timestamp;
-use tokio_postgres::{Error, error::SqlState};
+use tokio_postgres::{Error, error::SqlState, types::Type};
 use uuid::Uuid;
 
 use crate::{
@@ -13,7 +13,8 @@ use crate::{
 
 use super::{
     client::{Client, Statement},
-    outbox::{Place, is_place},
+    outbox::{Place, columns, is_place},
+    rows::{Rows, row},
     session::{Param, Session},
 };
 
@@ -36,18 +37,18 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-/// The outbox row goes and the log row comes in one statement. The keys are unnested by themselves: the deletion keeps a
-/// copy of whatever it is joined with.
+/// The outbox row goes and the log row comes in one statement. The deletion has arrays of its own: it keeps a copy of
+/// whatever it is joined with.
 const RECORD: &str = concat!(
     "\
 -- delivery_log::record
 WITH done AS (
     DELETE FROM lead_webhook.outbox o
-    USING unnest($1::text[], $2::timestamptz[], $3::uuid[]) AS u (tenant_id, queued_at, event_id)
+    USING unnest($2::text[], $3::timestamptz[], $4::uuid[]) AS u (tenant_id, queued_at, event_id)
     WHERE ",
     is_place!(),
     "
-      AND (o.claimed_by = $26::uuid OR o.claimed_by IS NULL)
+      AND (o.claimed_by = $5::uuid OR o.claimed_by IS NULL)
 )
 INSERT INTO lead_webhook.deliveries AS d
     (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
@@ -55,15 +56,9 @@ INSERT INTO lead_webhook.deliveries AS d
      dns_us, connect_us, first_byte_us, total_us, instance_id, is_test, last_conversation_at)
 SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
-     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, $26, $27,
-     u.last_conversation_at
-FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::uuid[], $5::text[], $6::text[], $7::timestamptz[],
-        $8::text[], $9::text[], $10::text[], $11::smallint[], $12::text[], $13::text[], $14::bigint[], $15::text[], $16::text[],
-        $17::text[], $18::integer[], $19::inet[], $20::timestamptz[], $21::timestamptz[],
-        $22::integer[], $23::integer[], $24::integer[], $25::integer[], $28::timestamptz[])
-    AS u (tenant_id, queued_at, event_id, delivery_id, lead_id, event, captured_at,
-        status, failure, reason, http_status, error, response_content_type, response_length, response_error_code, response_excerpt,
-        host, port, address, sent_at, finished_at, dns_us, connect_us, first_byte_us, total_us, last_conversation_at)"
+     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, u.instance_id,
+     u.is_test, u.last_conversation_at
+FROM unnest($1::lead_webhook.deliveries[]) u"
 );
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
@@ -87,16 +82,15 @@ static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLAC
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
-    let columns = Columns::of(entries);
-    let (instance_id, is_test) = (Some(instance_id), false);
-    let params = columns.params(&instance_id, &is_test);
-    let recorded = match session.execute(RECORD, &params).await {
+    let batch = Batch::of(entries, Some(instance_id), false);
+    let record = prepared(session, RECORD).await?;
+    match batch.write(session.shared(), &record).await {
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            session.execute(&RECORD_OR_REPLACE, &params).await
+            let record = record_statement(session).await?;
+            batch.write(session.shared(), &record).await
         }
         recorded => recorded,
-    };
-    recorded.map(drop)
+    }
 }
 
 /// Writes the outcome of a Test over the row that [`test_limit::begin`](super::test_limit::begin) wrote: it has no place in
@@ -105,9 +99,8 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
-    let columns = Columns::of(&[entry]);
-    session.execute(&RECORD_OR_REPLACE, &columns.params(&None, &true)).await?;
-    Ok(())
+    let record = record_statement(session).await?;
+    Batch::of(&[entry], None, true).write(session.shared(), &record).await
 }
 
 /// The same for a redelivery, whose row [`redelivery::begin`](super::redelivery::begin) wrote.
@@ -115,9 +108,8 @@ pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Err
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_redelivery(session: &mut Session, entry: &Entry) -> Result<(), Error> {
-    let columns = Columns::of(&[entry]);
-    session.execute(&RECORD_OR_REPLACE, &columns.params(&None, &false)).await?;
-    Ok(())
+    let record = record_statement(session).await?;
+    Batch::of(&[entry], None, false).write(session.shared(), &record).await
 }
 
 /// The statement that [`record_within`] runs.
@@ -125,7 +117,12 @@ pub async fn record_redelivery(session: &mut Session, entry: &Entry) -> Result<(
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_statement(session: &mut Session) -> Result<Statement, Error> {
-    session.statement(&RECORD_OR_REPLACE).await
+    prepared(session, &RECORD_OR_REPLACE).await
+}
+
+async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> {
+    let others = [Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::UUID_ARRAY, Type::UUID];
+    session.statement_of_rows(sql, "deliveries", &others).await
 }
 
 /// Writes outcomes that the claim itself decided, in its transaction.
@@ -138,115 +135,100 @@ pub async fn record_within(
     instance_id: Uuid,
     entries: &[&Entry],
 ) -> Result<(), Error> {
-    let columns = Columns::of(entries);
-    client.execute(statement, &columns.params(&Some(instance_id), &false)).await?;
-    Ok(())
+    Batch::of(entries, Some(instance_id), false).write(client, statement).await
 }
 
-/// A column of which every value may be null.
-type Sparse<T> = Option<Vec<Option<T>>>;
-
-/// Entries as the arrays that the statement unnests; `None`: null in every entry, which then costs nothing.
-struct Columns<'a> {
-    tenant: Vec<&'a str>,
-    queued: Vec<Timestamp>,
-    event_id: Vec<Uuid>,
-    delivery: Vec<Uuid>,
-    lead: Vec<&'a str>,
-    event: Vec<&'a str>,
-    captured: Sparse<Timestamp>,
-    status: Vec<&'a str>,
-    failure: Sparse<&'a str>,
-    reason: Sparse<&'a str>,
-    http_status: Sparse<i16>,
-    error: Sparse<String>,
-    content_type: Sparse<&'a str>,
-    length: Sparse<i64>,
-    error_code: Sparse<&'a str>,
-    excerpt: Sparse<&'a str>,
-    host: Sparse<&'a str>,
-    port: Sparse<i32>,
-    address: Sparse<IpAddr>,
-    sent: Sparse<Timestamp>,
-    finished: Vec<Timestamp>,
-    dns: Sparse<i32>,
-    connect: Sparse<i32>,
-    first_byte: Sparse<i32>,
-    total: Sparse<i32>,
-    last_conversation: Sparse<Timestamp>,
-}
-
-impl<'a> Columns<'a> {
-    fn of(entries: &[&'a Entry]) -> Self {
-        fn each<'e, T>(entries: &[&'e Entry], value: impl Fn(&'e Entry) -> T) -> Vec<T> {
-            entries.iter().map(|entry| value(entry)).collect()
-        }
-        fn some<'e, T>(entries: &[&'e Entry], value: impl Fn(&'e Entry) -> Option<T>) -> Sparse<T> {
-            let values = each(entries, value);
-            values.iter().any(Option::is_some).then_some(values)
-        }
-        let answer = |e: &'a Entry| e.outcome.answer.as_ref();
-        Self {
-            tenant: each(entries, |e| e.place.tenant_id.as_str()),
-            queued: each(entries, |e| e.place.queued_at),
-            event_id: each(entries, |e| e.place.event_id),
-            delivery: each(entries, |e| e.delivery_id),
-            lead: each(entries, |e| e.lead_id.as_str()),
-            event: each(entries, |e| e.event.as_str()),
-            captured: some(entries, |e| e.captured_at),
-            status: each(entries, |e| e.outcome.status.as_str()),
-            failure: some(entries, |e| e.outcome.status.failure()),
-            reason: some(entries, |e| e.outcome.status.reason()),
-            http_status: some(entries, |e| answer(e).and_then(|a| i16::try_from(a.http_status).ok())),
-            error: some(entries, |e| e.outcome.error.as_deref().map(error_text)),
-            content_type: some(entries, |e| answer(e).and_then(|a| a.content_type.as_deref())),
-            length: some(entries, |e| answer(e).and_then(|a| a.length).and_then(|n| i64::try_from(n).ok())),
-            error_code: some(entries, |e| answer(e).and_then(|a| a.error_code.as_deref())),
-            excerpt: some(entries, |e| answer(e).and_then(|a| a.excerpt.as_deref())),
-            host: some(entries, |e| e.outcome.destination.as_ref().map(|d| d.host.as_str())),
-            port: some(entries, |e| e.outcome.destination.as_ref().map(|d| i32::from(d.port))),
-            address: some(entries, |e| e.outcome.address),
-            sent: some(entries, |e| e.outcome.sent_at),
-            finished: each(entries, |e| e.outcome.finished_at),
-            dns: some(entries, |e| e.outcome.timing.dns.map(micros)),
-            connect: some(entries, |e| e.outcome.timing.connect.map(micros)),
-            first_byte: some(entries, |e| e.outcome.timing.first_byte.map(micros)),
-            total: some(entries, |e| e.outcome.timing.total.map(micros)),
-            last_conversation: some(entries, |e| e.last_conversation_at),
-        }
+row! {
+    /// A log row as it is written at first.
+    struct LogRow<'a> {
+        delivery_id: Uuid,
+        event_id: Uuid,
+        tenant_id: &'a str,
+        lead_id: &'a str,
+        event: &'a str,
+        status: &'a str,
+        failure: Option<&'a str>,
+        reason: Option<&'a str>,
+        http_status: Option<i16>,
+        error: Option<String>,
+        response_content_type: Option<&'a str>,
+        response_length: Option<i64>,
+        response_error_code: Option<&'a str>,
+        response_excerpt: Option<&'a str>,
+        host: Option<&'a str>,
+        port: Option<i32>,
+        address: Option<IpAddr>,
+        captured_at: Option<Timestamp>,
+        queued_at: Timestamp,
+        sent_at: Option<Timestamp>,
+        finished_at: Timestamp,
+        dns_us: Option<i32>,
+        connect_us: Option<i32>,
+        first_byte_us: Option<i32>,
+        total_us: Option<i32>,
+        instance_id: Option<Uuid>,
+        is_test: bool,
+        last_conversation_at: Option<Timestamp>,
     }
+}
 
-    fn params<'p>(&'p self, instance_id: &'p Option<Uuid>, is_test: &'p bool) -> [Param<'p>; 28] {
-        [
-            &self.tenant,
-            &self.queued,
-            &self.event_id,
-            &self.delivery,
-            &self.lead,
-            &self.event,
-            &self.captured,
-            &self.status,
-            &self.failure,
-            &self.reason,
-            &self.http_status,
-            &self.error,
-            &self.content_type,
-            &self.length,
-            &self.error_code,
-            &self.excerpt,
-            &self.host,
-            &self.port,
-            &self.address,
-            &self.sent,
-            &self.finished,
-            &self.dns,
-            &self.connect,
-            &self.first_byte,
-            &self.total,
+impl<'a> LogRow<'a> {
+    fn of(entry: &'a Entry, instance_id: Option<Uuid>, is_test: bool) -> Self {
+        let Outcome { status, answer, error, destination, address, sent_at, finished_at, timing } = &entry.outcome;
+        let answer = answer.as_ref();
+        Self {
+            delivery_id: entry.delivery_id,
+            event_id: entry.place.event_id,
+            tenant_id: &entry.place.tenant_id,
+            lead_id: &entry.lead_id,
+            event: entry.event.as_str(),
+            status: status.as_str(),
+            failure: status.failure(),
+            reason: status.reason(),
+            http_status: answer.and_then(|a| i16::try_from(a.http_status).ok()),
+            error: error.as_deref().map(error_text),
+            response_content_type: answer.and_then(|a| a.content_type.as_deref()),
+            response_length: answer.and_then(|a| a.length).and_then(|n| i64::try_from(n).ok()),
+            response_error_code: answer.and_then(|a| a.error_code.as_deref()),
+            response_excerpt: answer.and_then(|a| a.excerpt.as_deref()),
+            host: destination.as_ref().map(|d| d.host.as_str()),
+            port: destination.as_ref().map(|d| i32::from(d.port)),
+            address: *address,
+            captured_at: entry.captured_at,
+            queued_at: entry.place.queued_at,
+            sent_at: *sent_at,
+            finished_at: *finished_at,
+            dns_us: timing.dns.map(micros),
+            connect_us: timing.connect.map(micros),
+            first_byte_us: timing.first_byte.map(micros),
+            total_us: timing.total.map(micros),
             instance_id,
             is_test,
-            &self.last_conversation,
-        ]
+            last_conversation_at: entry.last_conversation_at,
+        }
+    }
+}
+
+/// Outcomes as the parameters of a statement.
+struct Batch<'a> {
+    rows: Rows<LogRow<'a>>,
+    tenants: Vec<&'a str>,
+    queued: Vec<Timestamp>,
+    events: Vec<Uuid>,
+    instance_id: Option<Uuid>,
+}
+
+impl<'a> Batch<'a> {
+    fn of(entries: &[&'a Entry], instance_id: Option<Uuid>, is_test: bool) -> Self {
+        let rows = Rows(entries.iter().map(|entry| LogRow::of(entry, instance_id, is_test)).collect());
+        let (tenants, queued, events) = columns(entries.iter().map(|entry| &entry.place));
+        Self { rows, tenants, queued, events, instance_id }
+    }
+
+    async fn write(&self, client: &Client, statement: &Statement) -> Result<(), Error> {
+        let params: [Param<'_>; 5] = [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id];
+        client.execute(statement, &params).await?;
+        Ok(())
     }
 }
 

@@ -33,12 +33,14 @@ pub mod outbox;
 pub mod reconcile;
 pub mod redelivery;
 pub mod retention;
+mod rows;
 pub mod sealed;
 pub mod session;
 pub mod sweep;
 pub mod test_limit;
 pub mod timeline;
 mod tls;
+pub mod transaction_id;
 pub mod uniqueness;
 
 /// The driver's own word: only this folder knows the driver.

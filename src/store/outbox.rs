@@ -71,7 +71,7 @@ macro_rules! is_place {
 pub(super) use is_place;
 
 /// Primary keys as the arrays that a statement unnests.
-fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<&'a str>, Vec<Timestamp>, Vec<Uuid>) {
+pub(super) fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<&'a str>, Vec<Timestamp>, Vec<Uuid>) {
     places.map(|place| (place.tenant_id.as_str(), place.queued_at, place.event_id)).collect()
 }
 

@@ -5,12 +5,12 @@
 
 use std::collections::HashMap;
 
-use tokio_postgres::{Error, Row, error::SqlState};
+use tokio_postgres::{Error, Row, error::SqlState, types::Type};
 
 use super::{
     client::{Client, Setting, Statement, Transaction},
     connect::{Connected, Life},
-    said,
+    rows, said,
 };
 
 pub use super::client::Param;
@@ -67,6 +67,27 @@ impl Session {
             return Ok(statement.clone());
         }
         let statement = self.client.prepare(sql).await?;
+        self.prepared.insert(sql.to_owned(), statement.clone());
+        Ok(statement)
+    }
+
+    /// The prepared form of `sql`, whose first parameter is [`Rows`](super::rows::Rows) of our `table`; `others` are the types
+    /// of the others.
+    ///
+    /// # Errors
+    /// What the database says of the statement, or that the connection is lost.
+    pub(super) async fn statement_of_rows(
+        &mut self,
+        sql: &str,
+        table: &str,
+        others: &[Type],
+    ) -> Result<Statement, Error> {
+        if let Some(statement) = self.prepared.get(sql) {
+            return Ok(statement.clone());
+        }
+        let mut types = vec![rows::type_of(&self.client, table).await?];
+        types.extend_from_slice(others);
+        let statement = self.client.prepare_typed(sql, &types).await?;
         self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }

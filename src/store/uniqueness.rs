@@ -10,7 +10,9 @@ use uuid::Uuid;
 use super::{
     client::{Client, Statement},
     outbox::is_place,
+    rows::{Rows, row},
     session::Session,
+    transaction_id::TransactionId,
 };
 
 /// HMAC-SHA256 of tenant, visitor and contact.
@@ -30,7 +32,7 @@ pub struct Known {
     /// The latest event that was fired; `None` after `seed`.
     pub event_id: Option<Uuid>,
     /// The application's transaction of that event.
-    pub transaction_id: Option<String>,
+    pub transaction_id: Option<TransactionId>,
 }
 
 /// The statements of a claim, prepared once a session.
@@ -49,20 +51,24 @@ impl Statements {
     /// What the database says, or that the connection is lost.
     pub async fn prepare(session: &mut Session) -> Result<Self, Error> {
         Ok(Self {
-            add: session.statement(ADD).await?,
-            add_or_give_back: session.statement(ADD_OR_GIVE_BACK).await?,
+            add: prepared(session, ADD).await?,
+            add_or_give_back: prepared(session, ADD_OR_GIVE_BACK).await?,
             lock: session.statement(LOCK).await?,
-            store: session.statement(STORE).await?,
+            store: prepared(session, STORE).await?,
         })
     }
+}
+
+/// A statement whose one parameter is [`rows_of`].
+async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> {
+    session.statement_of_rows(sql, "uniqueness", &[]).await
 }
 
 const ADD: &str = "\
 -- uniqueness::add
 INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
-FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
-     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
+FROM unnest($1::lead_webhook.uniqueness[]) u
 ORDER BY u.key
 ON CONFLICT (key) DO NOTHING
 RETURNING key";
@@ -73,8 +79,7 @@ RETURNING key";
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn add(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<Vec<Key>, Error> {
-    let columns = Columns::of(rows);
-    let added = client.query(&statements.add, &columns.params()).await?;
+    let added = client.query(&statements.add, &[&rows_of(rows)]).await?;
     added.iter().map(|row| row.try_get::<_, &[u8]>(0).map(to_key)).collect()
 }
 
@@ -84,16 +89,15 @@ const ADD_OR_GIVE_BACK: &str = concat!(
 -- uniqueness::add_or_give_back
 WITH added AS (
     INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-    SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
-    FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
-         AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+    SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
+    FROM unnest($1::lead_webhook.uniqueness[]) u
     ORDER BY u.key, u.seen_at, u.event_id
     ON CONFLICT (key) DO NOTHING
     RETURNING event_id
 ), given_back AS (
     UPDATE lead_webhook.outbox o
     SET claimed_by = NULL, claimed_at = NULL, delivery_id = NULL, event = NULL, last_conversation_at = NULL
-    FROM unnest($2::text[], $4::timestamptz[], $6::uuid[]) AS u (tenant_id, queued_at, event_id)
+    FROM (SELECT a.tenant_id, a.seen_at AS queued_at, a.event_id FROM unnest($1::lead_webhook.uniqueness[]) a) u
     WHERE ",
     is_place!(),
     "
@@ -113,13 +117,13 @@ pub async fn add_or_give_back(
     statements: &Statements,
     rows: &[(Key, Known)],
 ) -> Result<HashSet<Uuid>, Error> {
-    let added = client.query(&statements.add_or_give_back, &Columns::of(rows).params()).await?;
+    let added = client.query(&statements.add_or_give_back, &[&rows_of(rows)]).await?;
     added.iter().map(|row| row.try_get(0)).collect()
 }
 
 const LOCK: &str = "\
 -- uniqueness::lock
-SELECT key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id::text AS transaction_id
+SELECT key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id
 FROM lead_webhook.uniqueness
 WHERE key = ANY ($1::bytea[])
 ORDER BY key
@@ -154,9 +158,8 @@ const STORE: &str = "\
 -- uniqueness::store
 UPDATE lead_webhook.uniqueness k
 SET lead_id = u.lead_id, seen_at = u.seen_at, came_back_at = u.came_back_at, event_id = u.event_id,
-    transaction_id = u.transaction_id::xid8
-FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
-     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+    transaction_id = u.transaction_id
+FROM unnest($1::lead_webhook.uniqueness[]) u
 WHERE k.key = ANY (ARRAY[u.key])";
 
 /// Writes rows back that [`lock`] has locked or [`add`] has added.
@@ -164,15 +167,14 @@ WHERE k.key = ANY (ARRAY[u.key])";
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<u64, Error> {
-    client.execute(&statements.store, &Columns::of(rows).params()).await
+    client.execute(&statements.store, &[&rows_of(rows)]).await
 }
 
 const SEED: &str = "\
 -- uniqueness::seed
 INSERT INTO lead_webhook.uniqueness AS k (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id::xid8
-FROM unnest($1::bytea[], $2::text[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::uuid[], $7::text[])
-     AS u (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
+SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
+FROM unnest($1::lead_webhook.uniqueness[]) u
 ORDER BY u.key
 ON CONFLICT (key) DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at
 WHERE k.seen_at < excluded.seen_at";
@@ -182,36 +184,35 @@ WHERE k.seen_at < excluded.seen_at";
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn seed(session: &mut Session, rows: &[(Key, Known)]) -> Result<u64, Error> {
-    session.execute(SEED, &Columns::of(rows).params()).await
+    let seed = prepared(session, SEED).await?;
+    session.shared().execute(&seed, &[&rows_of(rows)]).await
 }
 
-/// Rows as the arrays that the statements unnest.
-struct Columns<'a> {
-    keys: Vec<&'a [u8]>,
-    tenants: Vec<&'a str>,
-    leads: Vec<&'a str>,
-    seen: Vec<Timestamp>,
-    came_back: Vec<Option<Timestamp>>,
-    events: Vec<Option<Uuid>>,
-    transactions: Vec<Option<&'a str>>,
+row! {
+    /// A row of the table.
+    struct KeyRow<'a> {
+        key: &'a [u8],
+        tenant_id: &'a str,
+        lead_id: &'a str,
+        seen_at: Timestamp,
+        came_back_at: Option<Timestamp>,
+        event_id: Option<Uuid>,
+        transaction_id: Option<TransactionId>,
+    }
 }
 
-impl<'a> Columns<'a> {
-    fn of(rows: &'a [(Key, Known)]) -> Self {
-        Self {
-            keys: rows.iter().map(|(key, _)| key.as_slice()).collect(),
-            tenants: rows.iter().map(|(_, k)| k.tenant_id.as_str()).collect(),
-            leads: rows.iter().map(|(_, k)| k.lead_id.as_str()).collect(),
-            seen: rows.iter().map(|(_, k)| k.seen_at).collect(),
-            came_back: rows.iter().map(|(_, k)| k.came_back_at).collect(),
-            events: rows.iter().map(|(_, k)| k.event_id).collect(),
-            transactions: rows.iter().map(|(_, k)| k.transaction_id.as_deref()).collect(),
-        }
-    }
-
-    fn params(&self) -> [super::session::Param<'_>; 7] {
-        [&self.keys, &self.tenants, &self.leads, &self.seen, &self.came_back, &self.events, &self.transactions]
-    }
+/// Rows as the statements take them.
+fn rows_of(rows: &[(Key, Known)]) -> Rows<KeyRow<'_>> {
+    let each = rows.iter().map(|(key, known)| KeyRow {
+        key,
+        tenant_id: &known.tenant_id,
+        lead_id: &known.lead_id,
+        seen_at: known.seen_at,
+        came_back_at: known.came_back_at,
+        event_id: known.event_id,
+        transaction_id: known.transaction_id,
+    });
+    Rows(each.collect())
 }
 
 /// The table's CHECK holds keys to 32 bytes.

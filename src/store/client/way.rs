@@ -73,6 +73,10 @@ impl Statement {
     pub(super) fn prepared(sql: &str, prepared: tokio_postgres::Statement) -> Self {
         Self { sql: sql.into(), types: prepared.params().into(), prepared: Some(prepared) }
     }
+
+    pub(super) fn unnamed(sql: &str, types: impl Into<Arc<[Type]>>) -> Self {
+        Self { sql: sql.into(), types: types.into(), prepared: None }
+    }
 }
 
 /// What a query can be: a [`Statement`], or the SQL itself for what is asked once.
@@ -202,7 +206,7 @@ impl Way<'_> {
             ended?;
             types
         };
-        let statement = Statement { sql: sql.into(), types, prepared: None };
+        let statement = Statement::unnamed(sql, types);
         pooled.types().insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }

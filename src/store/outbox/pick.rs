@@ -14,6 +14,7 @@ use crate::{
         leads::{self, Leads},
         mapping::MappedSql,
         session::{Param, Session},
+        transaction_id::TransactionId,
     },
 };
 
@@ -33,7 +34,7 @@ pub struct Pending {
     /// Whether the endpoint was on at the capture.
     pub was_enabled: bool,
     /// The application's transaction.
-    pub transaction_id: String,
+    pub transaction_id: TransactionId,
     /// What an earlier claim decided, where the event went back to the queue.
     pub decided: Option<(EventKind, Option<Timestamp>)>,
     /// Older than `delivery.max_age`.
@@ -135,7 +136,7 @@ FROM (
 const MARKED: &str = "
 WHERE o.ctid = p.row
 RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled,
-    o.delivery_id, p.previous_conversation_at, o.transaction_id::text AS transaction_id, p.event AS decided_event,
+    o.delivery_id, p.previous_conversation_at, o.transaction_id, p.event AS decided_event,
     p.last_conversation_at AS decided_conversation_at,
     coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
     -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
