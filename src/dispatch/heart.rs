@@ -13,7 +13,6 @@ use std::{
 use tokio::sync::watch;
 use uuid::Uuid;
 
-use super::answer::PROMPT;
 use crate::{
     keyring::{KeyId, KeyRing},
     store::{
@@ -23,6 +22,8 @@ use crate::{
         session::Session,
     },
 };
+
+use super::answer::PROMPT;
 
 /// How often the heartbeat is renewed: several times before it counts as stale.
 pub const EVERY: Duration = Duration::from_secs(5);

@@ -17,6 +17,7 @@ use tokio_postgres::{
 
 use self::way::{Pooled, Way};
 pub use self::way::{Sql, Statement};
+use super::rows;
 
 /// A setting and its value.
 pub type Setting = (&'static str, &'static str);
@@ -95,15 +96,17 @@ impl Client {
         }
     }
 
-    /// The same of a statement whose parameters have these types.
+    /// The same of a statement whose first parameter is [`Rows`](super::rows::Rows) of our `table`; `others` are the types of
+    /// its others. Behind a pooler the driver is not left to ask for a table's type: it would in statements that have names.
     ///
     /// # Errors
     /// What the database says of it, or that the connection is lost.
-    pub(super) async fn prepare_typed(&self, sql: &str, types: &[Type]) -> Result<Statement, Error> {
-        match &self.pooled {
-            None => Ok(Statement::prepared(sql, self.driver.prepare_typed(sql, types).await?)),
-            Some(_) => Ok(Statement::unnamed(sql, types)),
+    pub(super) async fn prepare_of_rows(&self, sql: &str, table: &str, others: &[Type]) -> Result<Statement, Error> {
+        if !self.is_pooled() {
+            return self.prepare(sql).await;
         }
+        let rows = rows::type_of(self, table).await?;
+        Ok(Statement::unnamed(sql, [&[rows], others].concat()))
     }
 
     /// The types of the columns that `sql` gives, and how many parameters it takes; only where the session is direct.

@@ -47,8 +47,7 @@ impl<R> fmt::Debug for Rows<R> {
     }
 }
 
-/// The type of the parameter that holds rows of our `table`. Asked for by ourselves: the driver would do so in statements that
-/// have names, which a pooler may lose.
+/// The type of the parameter that holds rows of our `table`, as the driver finds it out by itself where the session is direct.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.

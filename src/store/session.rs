@@ -10,7 +10,7 @@ use tokio_postgres::{Error, Row, error::SqlState, types::Type};
 use super::{
     client::{Client, Setting, Statement, Transaction},
     connect::{Connected, Life},
-    rows, said,
+    said,
 };
 
 pub use super::client::Param;
@@ -85,9 +85,7 @@ impl Session {
         if let Some(statement) = self.prepared.get(sql) {
             return Ok(statement.clone());
         }
-        let mut types = vec![rows::type_of(&self.client, table).await?];
-        types.extend_from_slice(others);
-        let statement = self.client.prepare_typed(sql, &types).await?;
+        let statement = self.client.prepare_of_rows(sql, table, others).await?;
         self.prepared.insert(sql.to_owned(), statement.clone());
         Ok(statement)
     }
