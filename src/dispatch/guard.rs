@@ -5,7 +5,8 @@
 //! The sessions of the [`dispatcher`](super::dispatcher), of the [`recorder`](super::recorder) and of the
 //! [`sweep`](super::sweep) may lead to different servers, so each looks for itself: at every connect, before anything is
 //! claimed or written; and then at every beat or slice, because behind a pooler the server changes and the session stays.
-//! It reads only.
+//! In a session of a server's own nothing but the installation's row can change, so there the recorder's beat asks for that
+//! row's version and no more, and the dispatcher goes by the beat. It reads only.
 
 use std::fmt;
 
@@ -13,7 +14,7 @@ use crate::{
     keyring::{Column, KeyRing, OpenError, Place},
     store::{
         Error,
-        installation::{self, Difference, Installation},
+        installation::{self, Compared, Difference, Installation},
         session::Session,
     },
     visitor::UniquenessKey,
@@ -65,16 +66,24 @@ impl fmt::Display for Other {
     }
 }
 
-/// The installation's uniqueness key, where database and key file are those that are remembered.
+/// What was found where database and key file are those that are remembered.
+pub struct Seen {
+    /// The installation's uniqueness key.
+    pub key: UniquenessKey,
+    /// Another one whenever the installation's row was written.
+    pub version: String,
+}
+
+/// Looks whether database and key file are those that are remembered.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost; within, [`Guarded`].
-pub async fn look(session: &mut Session, keyring: &KeyRing) -> Result<Result<UniquenessKey, Guarded>, Error> {
-    let compared = installation::compare(session).await?;
-    let Some((installation, now)) = compared else { return Ok(Err(Guarded::NotInstalled)) };
+pub async fn look(session: &mut Session, keyring: &KeyRing) -> Result<Result<Seen, Guarded>, Error> {
+    let Some(compared) = installation::compare(session).await? else { return Ok(Err(Guarded::NotInstalled)) };
+    let Compared { installation, now, version } = compared;
     let database = installation.identity.differences(&now);
     Ok(match open_key(&installation, keyring) {
-        Ok(key) if database.is_empty() => Ok(key),
+        Ok(key) if database.is_empty() => Ok(Seen { key, version }),
         opened => Err(Other { keys: opened.err(), database }.into()),
     })
 }

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::{
     keyring::{KeyId, KeyRing},
+    pipeline::Pipeline,
     store::{
         Error,
         instances::{self, Instance, Interrupted, Mark},
@@ -23,7 +24,7 @@ use crate::{
     },
 };
 
-use super::answer::PROMPT;
+use super::{answer::PROMPT, guard};
 
 /// How often the heartbeat is renewed: several times before it counts as stale.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -35,6 +36,11 @@ const STALE: Duration = Duration::from_secs(15);
 /// Of the time, at most one part in so many goes into searches of the outbox for claims that nobody owns: that is a look at
 /// each pending event.
 const SEARCHES: u32 = 100;
+
+/// No beat is older.
+fn long_ago() -> Instant {
+    Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now)
+}
 
 /// What the last renewal said.
 #[derive(Debug, Clone)]
@@ -53,18 +59,20 @@ pub struct Heart {
     /// The keys that the latest claim can be opened by.
     opens_by: Mutex<Option<Vec<KeyId>>>,
     next_search: Mutex<Instant>,
+    /// What the guard has let pass: the version of the installation's row, and who has the key file.
+    passed: Mutex<Option<(String, Arc<Pipeline>)>>,
 }
 
 impl Heart {
     /// A heart that has not beaten yet: nothing is sent before its first beat.
     pub fn new(instance: Instance) -> Self {
-        let long_ago = Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now);
         Self {
             instance,
-            beat: watch::Sender::new(Beat { at: long_ago, resumed: None }),
+            beat: watch::Sender::new(Beat { at: long_ago(), resumed: None }),
             mark: watch::Sender::new(None),
             opens_by: Mutex::new(None),
             next_search: Mutex::new(Instant::now()),
+            passed: Mutex::new(None),
         }
     }
 
@@ -87,15 +95,27 @@ impl Heart {
         keyring.key_ids().filter(opens).map(|id| id.to_string()).collect()
     }
 
-    /// Renews the heartbeat, and reads the claims again where it was stale. `keyring` is the key file as it was last read.
-    /// Whether there is something to [`reap`](Self::reap).
+    /// Renews the heartbeat where the guard lets it, and reads the claims again where it was stale. `pipeline` has the key
+    /// file as it was last read. Whether there is something to [`reap`](Self::reap); `None`: the guard forbids it.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost.
-    pub async fn renew(&self, session: &mut Session, keyring: &KeyRing) -> Result<bool, Error> {
+    pub async fn renew(&self, session: &mut Session, pipeline: &Arc<Pipeline>) -> Result<Option<bool>, Error> {
         let at = Instant::now();
         let searches = self.searches(at);
-        let renewed = instances::renew(session, &self.instance, &self.key_ids(keyring), searches).await?;
+        let key_ids = self.key_ids(pipeline.keyring());
+        let mut version = self.passed(session, pipeline);
+        let renewed = loop {
+            if let Some(version) = &version
+                && let Some(renewed) = instances::renew(session, &self.instance, &key_ids, searches, version).await?
+            {
+                break renewed;
+            }
+            let Ok(seen) = guard::look(session, pipeline.keyring()).await? else { return Ok(None) };
+            *self.passed.lock().unwrap_or_else(PoisonError::into_inner) =
+                Some((seen.version.clone(), Arc::clone(pipeline)));
+            version = Some(seen.version);
+        };
         if searches {
             self.search_again(at.elapsed());
         }
@@ -108,7 +128,15 @@ impl Heart {
         };
         self.beat.send_replace(Beat { at, resumed });
         self.mark.send_replace(Some(renewed.mark));
-        Ok(renewed.is_to_reap)
+        Ok(Some(renewed.is_to_reap))
+    }
+
+    /// The version of the installation's row that the guard has let pass. `None`: it is to look, because the key file was
+    /// read again, or because behind a pooler more than that row can change.
+    fn passed(&self, session: &Session, pipeline: &Arc<Pipeline>) -> Option<String> {
+        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, by) = passed.as_ref()?;
+        (!session.shared().is_pooled() && Arc::ptr_eq(by, pipeline)).then(|| version.clone())
     }
 
     /// Whether the outbox is to be searched. One that is given up has cost the most that is waited for.
@@ -136,6 +164,16 @@ impl Heart {
     /// What the database says, or that the connection is lost.
     pub async fn reap(&self, session: &mut Session) -> Result<Vec<Interrupted>, Error> {
         instances::reap(session, self.instance.instance_id).await
+    }
+
+    /// The guard forbids the next beat: from here on nothing is claimed or sent, until there is one again.
+    pub fn stop(&self) {
+        self.beat.send_modify(|beat| beat.at = long_ago());
+    }
+
+    /// Whether the latest beats came; the guard has let each of them pass.
+    pub fn beats(&self) -> bool {
+        self.beat.borrow().at.elapsed() < 2 * EVERY
     }
 
     /// Waits until the heartbeat is fresh: nothing is claimed before, because it could not be sent.

@@ -68,7 +68,7 @@ impl Dispatcher {
             true => Some(Place::look(&mut session).await.map_err(explained)?),
             false => None,
         };
-        let key = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
+        let seen = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
         let unsettled = self.flight.unsettled();
         let own = self.heart.instance_id();
         let mut memory = self.memory.lock().await;
@@ -83,7 +83,7 @@ impl Dispatcher {
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {
             instance_id: own,
-            key,
+            key: seen.key,
             place,
             silence: self.leads.silence,
             endpoints: Endpoints::default(),
@@ -101,7 +101,10 @@ impl Dispatcher {
 
     /// Whether this is still the installation's database, after a beat or a reload.
     pub(super) async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
-        if ready.guarded_at.elapsed() < heart::EVERY && !self.pipeline.has_changed().unwrap_or(false) {
+        // In a session of a server's own the recorder's beat has looked for us.
+        let is_guarded =
+            ready.guarded_at.elapsed() < heart::EVERY || ready.claimer.place.is_none() && self.heart.beats();
+        if is_guarded && !self.pipeline.has_changed().unwrap_or(false) {
             return Ok(());
         }
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));

@@ -153,12 +153,10 @@ impl Recorder {
         let role = self.database.daemon_role.clone();
         let Some(session) = self.session().await else { return };
         let beaten = async {
-            if guard::look(session, pipeline.keyring()).await?.is_err() {
-                return Ok(None);
-            }
-            match heart.renew(session, pipeline.keyring()).await? {
-                true => heart.reap(session).await.map(Some),
-                false => Ok(Some(Vec::new())),
+            match heart.renew(session, &pipeline).await? {
+                Some(true) => heart.reap(session).await.map(Some),
+                Some(false) => Ok(Some(Vec::new())),
+                None => Ok(None),
             }
         };
         match answer::explained(PROMPT, &role, beaten).await {
@@ -246,6 +244,7 @@ impl Recorder {
     /// Not our database, or not our key file. The dispatcher says what differs and what helps.
     async fn guarded(&mut self) {
         self.session = None;
+        self.heart.stop();
         if self.stands(Standing::Guarded) {
             let outcomes = self.flight.ended();
             tracing::warn!(

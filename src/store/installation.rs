@@ -66,6 +66,15 @@ impl Identity {
     }
 }
 
+/// Another value whenever the row `i` of `lead_webhook.installation` was written. A macro because `concat!` takes literals
+/// only.
+macro_rules! version {
+    () => {
+        "i.ctid::text || ' ' || i.xmin::text"
+    };
+}
+pub(super) use version;
+
 /// The columns of `lead_webhook.installation i`. A macro because `concat!` takes literals only.
 macro_rules! columns {
     () => {
@@ -108,6 +117,8 @@ const COMPARE: &str = concat!(
     "\
 -- installation::compare
 SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, ",
+    version!(),
+    " AS version, ",
     columns!(),
     " FROM lead_webhook.installation i, pg_control_system() s"
 );
@@ -116,15 +127,28 @@ const COMPARE_NAME_ALONE: &str = concat!(
     "\
 -- installation::compare_name_alone
 SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, ",
+    version!(),
+    " AS version, ",
     columns!(),
     " FROM lead_webhook.installation i"
 );
+
+/// The installation, and what it is compared with.
+#[derive(Debug, Clone)]
+pub struct Compared {
+    /// As it is remembered.
+    pub installation: Installation,
+    /// What this database is now.
+    pub now: Identity,
+    /// Another one whenever the installation's row was written.
+    pub version: String,
+}
 
 /// Reads it, and what this database is now.
 ///
 /// # Errors
 /// As [`read`] and [`identity`].
-pub async fn compare(session: &mut Session) -> Result<Option<(Installation, Identity)>, Error> {
+pub async fn compare(session: &mut Session) -> Result<Option<Compared>, Error> {
     // Prepared: a claim may wait for it.
     let row = match session.query_opt(COMPARE, &[]).await {
         Err(error) if is_refusal(&error) => session.query_opt(COMPARE_NAME_ALONE, &[]).await,
@@ -132,7 +156,8 @@ pub async fn compare(session: &mut Session) -> Result<Option<(Installation, Iden
     }?;
     row.map(|row| {
         let (system_identifier, database_name) = (row.try_get("identifier_now")?, row.try_get("name_now")?);
-        Ok((from_row(&row)?, Identity { system_identifier, database_name }))
+        let now = Identity { system_identifier, database_name };
+        Ok(Compared { installation: from_row(&row)?, now, version: row.try_get("version")? })
     })
     .transpose()
 }

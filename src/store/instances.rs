@@ -4,7 +4,10 @@
 use tokio_postgres::Error;
 use uuid::Uuid;
 
-use super::session::Session;
+use super::{
+    installation,
+    session::{Param, Session},
+};
 
 /// When a daemon was last seen: the later of its renewal and the server's start, so that nobody dies of a server that was
 /// away. A start in the future is none: the clock was put back since. A macro because `concat!` takes literals only.
@@ -49,7 +52,10 @@ const RENEW: &str = concat!(
     "\
 -- instances::renew
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_ids)
-VALUES ($1, $2, $3, $4, $5)
+SELECT $1, $2, $3, $4, $5
+FROM lead_webhook.installation i WHERE ",
+    installation::version!(),
+    " = $7::text
 ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
@@ -94,7 +100,8 @@ pub struct Renewed {
 }
 
 /// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. With
-/// `searches` the whole outbox is searched for claims whose owner has no row at all.
+/// `searches` the whole outbox is searched for claims whose owner has no row at all. `None`: the installation's row is not
+/// of the `version` that was asked for, and nothing was written.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -103,14 +110,14 @@ pub async fn renew(
     instance: &Instance,
     key_ids: &[String],
     searches: bool,
-) -> Result<Renewed, Error> {
-    let version = env!("CARGO_PKG_VERSION");
-    let renew = session.statement(RENEW).await?;
-    let params: [super::session::Param<'_>; 6] =
-        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &searches];
-    let row = session.client().query_one(&renew, &params).await?;
+    version: &str,
+) -> Result<Option<Renewed>, Error> {
+    let release = env!("CARGO_PKG_VERSION");
+    let params: [Param<'_>; 7] =
+        [&instance.instance_id, &instance.host, &instance.process_id, &release, &key_ids, &searches, &version];
+    let Some(row) = session.query_opt(RENEW, &params).await? else { return Ok(None) };
     let mark = Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? };
-    Ok(Renewed { mark, is_to_reap: row.try_get("is_to_reap")? })
+    Ok(Some(Renewed { mark, is_to_reap: row.try_get("is_to_reap")? }))
 }
 
 const HAS_OTHERS: &str = "\

@@ -256,6 +256,24 @@ async fn under_another_key_file_nothing_is_claimed_or_adopted_and_a_reload_with_
 }
 
 #[tokio::test]
+async fn what_is_remembered_may_change_under_a_running_daemon_and_it_finds_out() {
+    let setup = with_pending(1).await;
+    let daemon = setup.daemon();
+    setup.db.wait_for_log(1).await;
+    let admin = setup.db.admin().await;
+    let remember = async |name: &str| {
+        let sql = "UPDATE lead_webhook.installation SET database_name = $1";
+        admin.execute(sql, &[&name]).await.unwrap();
+    };
+    remember("elsewhere").await;
+    let said = guarded(&daemon).await;
+    assert!(said.contains("elsewhere"), "{said}");
+    setup.db.insert_lead("acme", "waits@example.com").await;
+    remember(&setup.db.name).await;
+    assert_eq!(setup.db.wait_for_log(2).await[1].status, "delivered");
+}
+
+#[tokio::test]
 async fn a_server_that_refuses_to_tell_its_identifier_is_no_obstacle_and_the_name_still_counts() {
     let cluster = Cluster::start(&[]);
     let receiver = crate::harness::Receiver::start();
