@@ -3,10 +3,10 @@
 //! written until an operator says by `lead-webhook adopt` what this database is.
 //!
 //! The sessions of the [`dispatcher`](super::dispatcher), of the [`recorder`](super::recorder) and of the
-//! [`sweep`](super::sweep) may lead to different servers, so each looks for itself: at every connect, before anything is
-//! claimed or written; and then at every beat or slice, because behind a pooler the server changes and the session stays.
-//! In a session of a server's own nothing but the installation's row can change, so there the recorder's beat asks for that
-//! row's version and no more, and the dispatcher goes by the beat. It reads only.
+//! [`sweep`](super::sweep) may lead to different servers, so each looks for itself at every connect, before anything is
+//! claimed or written. Behind a pooler the server changes and the session stays: there each looks again at every beat or
+//! slice. In a session of a server's own only the installation's row can change, by a command of the operator's: each beat
+//! of the recorder's asks for that row's version, and the dispatcher goes by the beat. It reads only.
 
 use std::fmt;
 

@@ -18,13 +18,16 @@ use crate::{
     pipeline::Pipeline,
     store::{
         Error,
-        instances::{self, Instance, Interrupted, Mark},
+        instances::{self, Instance, Interrupted, Mark, Renewed},
         outbox,
         session::Session,
     },
 };
 
-use super::{answer::PROMPT, guard};
+use super::{
+    answer::PROMPT,
+    guard::{self, Seen},
+};
 
 /// How often the heartbeat is renewed: several times before it counts as stale.
 pub const EVERY: Duration = Duration::from_secs(5);
@@ -33,22 +36,63 @@ pub const EVERY: Duration = Duration::from_secs(5);
 /// it leaves room for a renewal that was slow to be answered.
 const STALE: Duration = Duration::from_secs(15);
 
-/// Of the time, at most one part in so many goes into searches of the outbox for claims that nobody owns: that is a look at
-/// each pending event.
+/// The outbox is searched for claims that nobody owns no more often: such a claim counts only after as long.
+const SEARCH: Duration = Duration::from_secs(30);
+
+/// At most one part in so many of the time goes into that: each search reads every pending event.
 const SEARCHES: u32 = 100;
 
-/// No beat is older.
-fn long_ago() -> Instant {
-    Instant::now().checked_sub(STALE * 2).unwrap_or_else(Instant::now)
-}
-
 /// What the last renewal said.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 struct Beat {
-    /// When it was asked for, on the monotonic clock.
-    at: Instant,
+    /// When it was asked for, on the monotonic clock. `None`: there was none yet, or the guard forbids the next.
+    at: Option<Instant>,
     /// The claims that still stood when a stale heartbeat was renewed, and when that was.
     resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
+}
+
+impl Beat {
+    fn age(&self) -> Duration {
+        self.at.map_or(Duration::MAX, |at| at.elapsed())
+    }
+}
+
+/// What one beat leaves for the next.
+#[derive(Default)]
+pub struct Pulse {
+    /// What the guard has let pass in this session: the version of the installation's row, and who has the key file.
+    passed: Option<(String, Arc<Pipeline>)>,
+    /// `None`: there was no search yet.
+    next_search: Option<Instant>,
+}
+
+impl Pulse {
+    /// Notes what the guard let pass by the key file of `pipeline`, in the session that beats from here on.
+    pub fn pass(&mut self, seen: Seen, pipeline: &Arc<Pipeline>) {
+        self.passed = Some((seen.version, Arc::clone(pipeline)));
+    }
+
+    /// The version of the installation's row that has passed. `None`: the guard is to look, because the key file was read
+    /// again, or because behind a pooler more than that row can change.
+    fn passed(&self, session: &Session, pipeline: &Arc<Pipeline>) -> Option<String> {
+        let (version, by) = self.passed.as_ref()?;
+        (!session.shared().is_pooled() && Arc::ptr_eq(by, pipeline)).then(|| version.clone())
+    }
+
+    /// Whether the outbox is to be searched at `now`. The next search is put off as if this one took as long as is waited
+    /// for: it may be given up.
+    fn begins_search(&mut self, now: Instant) -> bool {
+        let is_due = self.next_search.is_none_or(|next| now >= next);
+        if is_due {
+            self.searched(PROMPT);
+        }
+        is_due
+    }
+
+    /// Puts the next search off until one that took so long is one part in [`SEARCHES`] of the time, or less.
+    fn searched(&mut self, cost: Duration) {
+        self.next_search = Some(Instant::now() + SEARCH.max(cost * SEARCHES));
+    }
 }
 
 /// This daemon's heartbeat.
@@ -58,9 +102,6 @@ pub struct Heart {
     mark: watch::Sender<Option<Mark>>,
     /// The keys that the latest claim can be opened by.
     opens_by: Mutex<Option<Vec<KeyId>>>,
-    next_search: Mutex<Instant>,
-    /// What the guard has let pass: the version of the installation's row, and who has the key file.
-    passed: Mutex<Option<(String, Arc<Pipeline>)>>,
 }
 
 impl Heart {
@@ -68,11 +109,9 @@ impl Heart {
     pub fn new(instance: Instance) -> Self {
         Self {
             instance,
-            beat: watch::Sender::new(Beat { at: long_ago(), resumed: None }),
+            beat: watch::Sender::new(Beat::default()),
             mark: watch::Sender::new(None),
             opens_by: Mutex::new(None),
-            next_search: Mutex::new(Instant::now()),
-            passed: Mutex::new(None),
         }
     }
 
@@ -95,62 +134,66 @@ impl Heart {
         keyring.key_ids().filter(opens).map(|id| id.to_string()).collect()
     }
 
-    /// Renews the heartbeat where the guard lets it, and reads the claims again where it was stale. `pipeline` has the key
-    /// file as it was last read. Whether there is something to [`reap`](Self::reap); `None`: the guard forbids it.
+    /// Renews the heartbeat where the guard lets it, reads the claims again where it was stale, and logs the claims of dead
+    /// daemons as interrupted; which those were. `pipeline` has the key file as it was last read. `None`: the guard forbids
+    /// it.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost.
-    pub async fn renew(&self, session: &mut Session, pipeline: &Arc<Pipeline>) -> Result<Option<bool>, Error> {
+    pub async fn beat(
+        &self,
+        session: &mut Session,
+        pipeline: &Arc<Pipeline>,
+        pulse: &mut Pulse,
+    ) -> Result<Option<Vec<Interrupted>>, Error> {
         let at = Instant::now();
-        let searches = self.searches(at);
-        let key_ids = self.key_ids(pipeline.keyring());
-        let mut version = self.passed(session, pipeline);
-        let renewed = loop {
-            if let Some(version) = &version
-                && let Some(renewed) = instances::renew(session, &self.instance, &key_ids, searches, version).await?
-            {
-                break renewed;
-            }
-            let Ok(seen) = guard::look(session, pipeline.keyring()).await? else { return Ok(None) };
-            *self.passed.lock().unwrap_or_else(PoisonError::into_inner) =
-                Some((seen.version.clone(), Arc::clone(pipeline)));
-            version = Some(seen.version);
-        };
-        if searches {
-            self.search_again(at.elapsed());
-        }
+        let Some(renewed) = self.renew(session, pipeline, pulse).await? else { return Ok(None) };
         let before = self.beat.borrow().clone();
-        let resumed = if at.duration_since(before.at) < STALE {
+        let resumed = if before.at.is_some_and(|before| at.duration_since(before) < STALE) {
             before.resumed
         } else {
-            let claims = outbox::claimed(session, self.instance.instance_id).await?;
+            let claims = outbox::claimed(session, self.instance_id()).await?;
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
-        self.beat.send_replace(Beat { at, resumed });
+        self.beat.send_replace(Beat { at: Some(at), resumed });
         self.mark.send_replace(Some(renewed.mark));
-        Ok(Some(renewed.is_to_reap))
-    }
-
-    /// The version of the installation's row that the guard has let pass. `None`: it is to look, because the key file was
-    /// read again, or because behind a pooler more than that row can change.
-    fn passed(&self, session: &Session, pipeline: &Arc<Pipeline>) -> Option<String> {
-        let passed = self.passed.lock().unwrap_or_else(PoisonError::into_inner);
-        let (version, by) = passed.as_ref()?;
-        (!session.shared().is_pooled() && Arc::ptr_eq(by, pipeline)).then(|| version.clone())
-    }
-
-    /// Whether the outbox is to be searched. One that is given up has cost the most that is waited for.
-    fn searches(&self, now: Instant) -> bool {
-        let is_due = now >= *self.next_search.lock().unwrap_or_else(PoisonError::into_inner);
-        if is_due {
-            self.search_again(PROMPT);
+        if renewed.is_to_reap || self.searches(session, pulse).await? {
+            return instances::reap(session, self.instance_id()).await.map(Some);
         }
-        is_due
+        Ok(Some(Vec::new()))
     }
 
-    /// Not before the latest search, which has cost so much, is its part of the time.
-    fn search_again(&self, cost: Duration) {
-        *self.next_search.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now() + cost * SEARCHES;
+    /// Searches for claims that nobody owns, where that is due; whether there are any.
+    async fn searches(&self, session: &mut Session, pulse: &mut Pulse) -> Result<bool, Error> {
+        let began = Instant::now();
+        if !pulse.begins_search(began) {
+            return Ok(false);
+        }
+        let found = instances::has_orphans(session, self.instance_id()).await;
+        // What failed was a lock perhaps, and says nothing of the cost.
+        pulse.searched(if found.is_ok() { began.elapsed() } else { Duration::ZERO });
+        found
+    }
+
+    /// Only where the installation's row is the one that the guard has let pass.
+    async fn renew(
+        &self,
+        session: &mut Session,
+        pipeline: &Arc<Pipeline>,
+        pulse: &mut Pulse,
+    ) -> Result<Option<Renewed>, Error> {
+        let key_ids = self.key_ids(pipeline.keyring());
+        let mut passed = pulse.passed(session, pipeline);
+        loop {
+            if let Some(version) = passed
+                && let Some(renewed) = instances::renew(session, &self.instance, &key_ids, &version).await?
+            {
+                return Ok(Some(renewed));
+            }
+            let Ok(seen) = guard::look(session, pipeline.keyring()).await? else { return Ok(None) };
+            passed = Some(seen.version.clone());
+            pulse.pass(seen, pipeline);
+        }
     }
 
     /// What each heartbeat sees of the failing triggers; `None`: there was none yet.
@@ -158,35 +201,27 @@ impl Heart {
         self.mark.subscribe()
     }
 
-    /// Logs the claims of dead daemons as interrupted.
-    ///
-    /// # Errors
-    /// What the database says, or that the connection is lost.
-    pub async fn reap(&self, session: &mut Session) -> Result<Vec<Interrupted>, Error> {
-        instances::reap(session, self.instance.instance_id).await
-    }
-
-    /// The guard forbids the next beat: from here on nothing is claimed or sent, until there is one again.
-    pub fn stop(&self) {
-        self.beat.send_modify(|beat| beat.at = long_ago());
+    /// The guard forbids the next beat: as if none had come for long. Nothing is claimed or sent until there is one again.
+    pub fn go_stale(&self) {
+        self.beat.send_modify(|beat| beat.at = None);
     }
 
     /// Whether the latest beats came; the guard has let each of them pass.
     pub fn beats(&self) -> bool {
-        self.beat.borrow().at.elapsed() < 2 * EVERY
+        self.beat.borrow().age() < 2 * EVERY
     }
 
     /// Waits until the heartbeat is fresh: nothing is claimed before, because it could not be sent.
     pub async fn fresh(&self) {
         // The sender lives as long as we do.
-        let _ = self.beat.subscribe().wait_for(|beat| beat.at.elapsed() < STALE).await;
+        let _ = self.beat.subscribe().wait_for(|beat| beat.age() < STALE).await;
     }
 
     /// Whether the delivery, claimed at `claimed_at` on the monotonic clock, may be sent now. Waits while the heartbeat
     /// is stale; `false`: the claim is ours no more.
     pub async fn may_send(&self, delivery_id: Uuid, claimed_at: Instant) -> bool {
         let mut beats = self.beat.subscribe();
-        let Ok(beat) = beats.wait_for(|beat| beat.at.elapsed() < STALE).await else { return false };
+        let Ok(beat) = beats.wait_for(|beat| beat.age() < STALE).await else { return false };
         match &beat.resumed {
             Some((resumed_at, claims)) if *resumed_at > claimed_at && !claims.contains(&delivery_id) => {
                 tracing::warn!("not sent: this daemon was away for so long that its claim was taken over");
@@ -227,13 +262,13 @@ mod tests {
 
     #[test]
     fn a_search_that_was_long_or_given_up_is_not_made_at_each_beat() {
-        let heart = Heart::new(Instance { instance_id: Uuid::nil(), host: "host".to_owned(), process_id: 1 });
+        let mut pulse = Pulse::default();
         let now = Instant::now();
-        assert!(heart.searches(now));
-        assert!(!heart.searches(now + 10 * EVERY), "as long as it is not known what it costs");
-        heart.search_again(EVERY / SEARCHES / 2);
-        assert!(heart.searches(now + EVERY), "it cost little");
-        heart.search_again(EVERY);
-        assert!(!heart.searches(now + EVERY * (SEARCHES - 1)));
+        assert!(pulse.begins_search(now));
+        assert!(!pulse.begins_search(now + 10 * EVERY), "as long as it is not known what it costs");
+        pulse.searched(EVERY / SEARCHES);
+        assert!(!pulse.begins_search(now + EVERY) && pulse.begins_search(now + SEARCH + EVERY), "it cost little");
+        pulse.searched(EVERY);
+        assert!(!pulse.begins_search(now + 10 * SEARCH), "it cost much");
     }
 }

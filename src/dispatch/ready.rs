@@ -101,9 +101,9 @@ impl Dispatcher {
 
     /// Whether this is still the installation's database, after a beat or a reload.
     pub(super) async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
-        // In a session of a server's own the recorder's beat has looked for us.
-        let is_guarded =
-            ready.guarded_at.elapsed() < heart::EVERY || ready.claimer.place.is_none() && self.heart.beats();
+        // In a session of a server's own only the installation's row can change, which each beat looks at.
+        let is_looked_after = !ready.session.shared().is_pooled() && self.heart.beats();
+        let is_guarded = is_looked_after || ready.guarded_at.elapsed() < heart::EVERY;
         if is_guarded && !self.pipeline.has_changed().unwrap_or(false) {
             return Ok(());
         }

@@ -31,7 +31,7 @@ use super::{
     backoff::Backoff,
     flight::{Flight, Seat},
     guard,
-    heart::{self, Heart},
+    heart::{self, Heart, Pulse},
     memory::Memory,
 };
 
@@ -73,6 +73,7 @@ pub struct Recorder {
     pipeline: watch::Receiver<Arc<Pipeline>>,
     status: watch::Sender<Standing>,
     session: Option<Session>,
+    pulse: Pulse,
     backoff: Backoff,
     next_beat: Instant,
 }
@@ -88,8 +89,8 @@ impl Recorder {
         pipeline: watch::Receiver<Arc<Pipeline>>,
         status: watch::Sender<Standing>,
     ) -> Self {
-        let (session, backoff, next_beat) = (None, Backoff::default(), Instant::now());
-        Self { database, heart, flight, memory, metrics, pipeline, status, session, backoff, next_beat }
+        let (session, pulse, backoff, next_beat) = (None, Pulse::default(), Backoff::default(), Instant::now());
+        Self { database, heart, flight, memory, metrics, pipeline, status, session, pulse, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -149,17 +150,13 @@ impl Recorder {
     /// Renews the heartbeat and finds dead daemons' claims, where the guard still lets us.
     async fn beat(&mut self) {
         self.next_beat = Instant::now() + heart::EVERY;
-        let (heart, pipeline) = (Arc::clone(&self.heart), Arc::clone(&self.pipeline.borrow()));
-        let role = self.database.daemon_role.clone();
-        let Some(session) = self.session().await else { return };
-        let beaten = async {
-            match heart.renew(session, &pipeline).await? {
-                Some(true) => heart.reap(session).await.map(Some),
-                Some(false) => Ok(Some(Vec::new())),
-                None => Ok(None),
-            }
-        };
-        match answer::explained(PROMPT, &role, beaten).await {
+        if self.session().await.is_none() {
+            return;
+        }
+        let pipeline = Arc::clone(&self.pipeline.borrow());
+        let Self { session: Some(session), pulse, heart, database, .. } = self else { return };
+        let beaten = heart.beat(session, &pipeline, pulse);
+        match answer::explained(PROMPT, &database.daemon_role, beaten).await {
             Ok(Some(interrupted)) => {
                 self.worked();
                 self.metrics.interrupted(u64::try_from(interrupted.len()).unwrap_or_default());
@@ -213,7 +210,10 @@ impl Recorder {
                 guard::look(&mut session, pipeline.keyring()).await
             };
             match answer::explained(PROMPT, &self.database.daemon_role, looked).await {
-                Ok(Ok(_)) => self.session = Some(session),
+                Ok(Ok(seen)) => {
+                    self.pulse.pass(seen, &pipeline);
+                    self.session = Some(session);
+                }
                 Ok(Err(_)) => {
                     self.guarded().await;
                     return None;
@@ -244,7 +244,7 @@ impl Recorder {
     /// Not our database, or not our key file. The dispatcher says what differs and what helps.
     async fn guarded(&mut self) {
         self.session = None;
-        self.heart.stop();
+        self.heart.go_stale();
         if self.stands(Standing::Guarded) {
             let outcomes = self.flight.ended();
             tracing::warn!(

@@ -1,5 +1,6 @@
-//! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here. Each heartbeat
-//! brings the mark of failing triggers along, so that watching it costs no statement.
+//! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here. A heartbeat is one
+//! statement: it is written only where the installation's row is the one that the clone guard let pass, and it brings along
+//! the mark of failing triggers and whether there is anybody to reap.
 
 use tokio_postgres::Error;
 use uuid::Uuid;
@@ -55,7 +56,7 @@ INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_
 SELECT $1, $2, $3, $4, $5
 FROM lead_webhook.installation i WHERE ",
     installation::version!(),
-    " = $7::text
+    " = $6::text
 ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
@@ -63,11 +64,7 @@ RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_w
     is_dead!(),
     " OR ",
     is_ahead!(),
-    ")
-          OR CASE WHEN $6 THEN EXISTS (SELECT FROM lead_webhook.outbox o
-                                       WHERE ",
-    is_orphaned!(),
-    ") ELSE false END AS is_to_reap"
+    ") AS is_to_reap"
 );
 
 /// What a heartbeat saw of the failing triggers.
@@ -99,9 +96,10 @@ pub struct Renewed {
     pub is_to_reap: bool,
 }
 
-/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. With
-/// `searches` the whole outbox is searched for claims whose owner has no row at all. `None`: the installation's row is not
-/// of the `version` that was asked for, and nothing was written.
+/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. `None`:
+/// the installation's row has another version than `installation`, and nothing was written.
+///
+/// It names no table that an operator might lock for long: who waits for that is not dead.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -109,15 +107,31 @@ pub async fn renew(
     session: &mut Session,
     instance: &Instance,
     key_ids: &[String],
-    searches: bool,
-    version: &str,
+    installation: &str,
 ) -> Result<Option<Renewed>, Error> {
-    let release = env!("CARGO_PKG_VERSION");
-    let params: [Param<'_>; 7] =
-        [&instance.instance_id, &instance.host, &instance.process_id, &release, &key_ids, &searches, &version];
+    let version = env!("CARGO_PKG_VERSION");
+    let params: [Param<'_>; 6] =
+        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &installation];
     let Some(row) = session.query_opt(RENEW, &params).await? else { return Ok(None) };
     let mark = Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? };
     Ok(Some(Renewed { mark, is_to_reap: row.try_get("is_to_reap")? }))
+}
+
+const HAS_ORPHANS: &str = concat!(
+    "\
+-- instances::has_orphans
+SELECT EXISTS (SELECT FROM lead_webhook.outbox o
+               WHERE ",
+    is_orphaned!(),
+    ")"
+);
+
+/// Whether there are claims whose owner has no row at all, which [`reap`] logs too. Reads every pending event.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn has_orphans(session: &mut Session, own: Uuid) -> Result<bool, Error> {
+    session.query(HAS_ORPHANS, &[&own]).await?.first().map_or(Ok(false), |row| row.try_get(0))
 }
 
 const HAS_OTHERS: &str = "\

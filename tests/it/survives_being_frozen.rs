@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::{Audit, age_heartbeats},
-    harness::{Answer, Gate, Process, Setup, patiently},
+    harness::{Answer, Gate, Process, Setup, patiently, until_true},
 };
 
 /// Claims of the daemon that is frozen.
@@ -63,6 +63,19 @@ async fn a_claim_whose_owner_has_no_heartbeat_at_all_is_logged_as_interrupted() 
     assert!(rows.iter().all(|row| row.status == "interrupted"), "{rows:?}");
     assert!(setup.receiver.requests().is_empty());
     Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
+async fn whoever_locks_the_outbox_for_long_makes_no_daemon_look_dead() {
+    let setup = Setup::new().await;
+    let _daemon = setup.daemon();
+    let admin = setup.db.admin().await;
+    until_true(&admin, "a heartbeat", "SELECT count(*) = 1 FROM lead_webhook.instances").await;
+    admin.batch_execute("BEGIN; LOCK TABLE lead_webhook.outbox").await.unwrap();
+    // A second heartbeat since the lock.
+    let renewed = "SELECT min(renewed_at) > now() + interval '6 seconds' FROM lead_webhook.instances";
+    until_true(&admin, "heartbeats beside the lock", renewed).await;
+    admin.batch_execute("ROLLBACK").await.unwrap();
 }
 
 #[tokio::test]
