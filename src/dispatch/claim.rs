@@ -349,8 +349,8 @@ fn decision(event: &Pending, kind: EventKind, last_conversation_at: Option<Times
         Some(decided) => decided,
         None => (event.kind.presumed(), event.previous_conversation_at),
     };
-    let place = || event.place.clone();
-    (presumed != (kind, last_conversation_at)).then(|| Decision { place: place(), event: kind, last_conversation_at })
+    let is_as_presumed = presumed == (kind, last_conversation_at);
+    (!is_as_presumed).then(|| Decision { place: event.place.clone(), event: kind, last_conversation_at })
 }
 
 /// What keeps an event from being sent, whatever its lead says.

@@ -40,7 +40,7 @@ enum Phase {
     Recorded,
 }
 
-/// Times the attempts that may be in flight: so many may be claimed and not recorded at any rate, and at most twice as many.
+/// So many times the concurrency may be claimed and not recorded; up to twice as many where answers are quick.
 const UNRECORDED: usize = 4;
 
 /// For about so long may a delivery that is claimed ahead wait; a claim takes some milliseconds.
@@ -469,5 +469,16 @@ pub(super) mod tests {
         let in_doubt = ended.len();
         drop(ended);
         assert_eq!((flight.held().len(), permits(&flight)), (in_doubt, 2));
+    }
+
+    #[test]
+    fn what_is_not_recorded_is_bounded_however_quick_answers_are() {
+        let flight = Arc::new(Flight::new(2, 2));
+        for seat in (0..8 * UNRECORDED).map(|_| flight.board(delivery("t"))) {
+            seat.end();
+            seat.leave_recorded();
+        }
+        pass(&flight, AHEAD);
+        assert_eq!(permits(&flight), i64::try_from(2 * 2 * UNRECORDED).unwrap());
     }
 }

@@ -14,9 +14,9 @@
 //!   session lasts as long as it looks.
 //!
 //! No lock is held over an HTTP exchange. An attempt makes room when it ends, and where attempts are quick some are
-//! claimed ahead, but no more than four times as many deliveries as attempts are claimed and not recorded, or eight times
-//! where attempts are quick: a database that is away stops the claims, and what a crash leaves in doubt is bounded. How
-//! far back a claim looks is a matter of the horizon.
+//! claimed ahead, but no more than four times as many deliveries as attempts, and what ends within 20 ms, are claimed and not
+//! recorded: a database that is away stops the claims, and what a crash leaves in doubt is bounded. How far back a claim
+//! looks is a matter of the horizon.
 //!
 //! The [`guard`] stands before all of them: in a database that is not the one that was installed in, a copy perhaps,
 //! nothing is claimed and nothing written. Where a standby has taken over, the dispatcher's [`memory`] tells it what it

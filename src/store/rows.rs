@@ -1,7 +1,10 @@
-//! Rows as one parameter: an array of a table's own row type. What is unnested from it costs the server a third of what it
-//! costs from an array for each column, whose every value goes through a store of its own.
+//! Rows as one parameter: an array of a table's own row type. To unnest it costs the server a third of what an array for
+//! each column costs: each of those is a function of its own, which writes its values into a store.
 //!
 //! Values are written by their columns' names, in the order that the table has at the server; what is not named is null.
+//! Where a migration adds a column while a session lasts, the server refuses the next rows by their number; the session is
+//! given up as after any error, and the next one knows the column. A statement that inserts rows lists its columns all the
+//! same: what it does not know takes its default.
 
 use std::{error::Error, fmt};
 
@@ -73,10 +76,16 @@ ORDER BY a.attnum"
 /// Whether it is null, or what the driver has against a value.
 type Written = Result<IsNull, Box<dyn Error + Sync + Send>>;
 
+/// The row type that `of` is an array of, and its columns.
+fn row_type(of: &Type) -> Option<(&Type, &[Field])> {
+    let Kind::Array(row_type) = of.kind() else { return None };
+    let Kind::Composite(fields) = row_type.kind() else { return None };
+    Some((row_type, fields))
+}
+
 impl<R: Row> ToSql for Rows<R> {
     fn to_sql(&self, of: &Type, out: &mut BytesMut) -> Written {
-        let (Kind::Array(row_type), rows) = (of.kind(), &self.0) else { return Err("no array".into()) };
-        let Kind::Composite(fields) = row_type.kind() else { return Err("no array of rows".into()) };
+        let Some((row_type, fields)) = row_type(of) else { return Err("no array of rows".into()) };
         if let Some(missing) = R::COLUMNS.iter().find(|name| fields.iter().all(|field| field.name() != **name)) {
             return Err(format!("{row_type} has no column {missing}").into());
         }
@@ -86,9 +95,9 @@ impl<R: Row> ToSql for Rows<R> {
         out.put_i32(1);
         out.put_i32(0);
         out.put_u32(row_type.oid());
-        out.put_i32(i32::try_from(rows.len())?);
+        out.put_i32(i32::try_from(self.0.len())?);
         out.put_i32(1);
-        for row in rows {
+        for row in &self.0 {
             let values = row.values();
             with_length(out, |out| {
                 out.put_i32(i32::try_from(fields.len())?);
@@ -106,7 +115,7 @@ impl<R: Row> ToSql for Rows<R> {
     }
 
     fn accepts(of: &Type) -> bool {
-        matches!(of.kind(), Kind::Array(row_type) if matches!(row_type.kind(), Kind::Composite(_)))
+        row_type(of).is_some()
     }
 
     to_sql_checked!();

@@ -18,8 +18,9 @@ pub use super::client::Param;
 /// The daemon's statements are probes by key, a few rows out of tables that may be empty when a plan is made and have
 /// millions of rows while it is in use. So the plan is made once, and is one that reads by index in the index's order,
 /// whatever the statistics say.
-const PROBE: [Setting; 6] = [
+const PROBE: [Setting; 7] = [
     ("plan_cache_mode", "force_generic_plan"),
+    ("enable_tidscan", "on"),
     ("enable_seqscan", "off"),
     ("enable_bitmapscan", "off"),
     ("enable_sort", "off"),

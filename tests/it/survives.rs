@@ -459,3 +459,20 @@ async fn a_daemon_that_is_frozen_within_a_claim_holds_no_other_up() {
     assert_eq!(setup.receiver.requests().len(), 2);
     Audit::of(&setup).await.assert_sound();
 }
+
+#[tokio::test]
+async fn a_column_that_the_next_release_adds_beside_a_running_daemon_loses_no_lead_and_sends_none_twice() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    setup.db.insert_lead("acme", "before@example.com").await;
+    setup.db.wait_for_log(1).await;
+    let add = "ALTER TABLE lead_webhook.deliveries ADD COLUMN later text NOT NULL DEFAULT 'x';
+               ALTER TABLE lead_webhook.uniqueness ADD COLUMN later text NOT NULL DEFAULT 'x'";
+    setup.db.admin().await.batch_execute(add).await.unwrap();
+    setup.db.insert_lead("acme", "after@example.com").await;
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 2);
+    Audit::of(&setup).await.assert_sound();
+}

@@ -78,11 +78,11 @@ impl Request {
 }
 
 /// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
-/// permits.
-/// Rows that another daemon holds are skipped, rows in flight are stepped over. What is left out as older is passed in
-/// the index, without a look at the rows.
+/// permits. Rows that another daemon holds are skipped, rows in flight are stepped over. What is left out as older is passed
+/// in the index, without a look at the rows.
 ///
-/// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else.
+/// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else. It is made once
+/// and each row is found by its place: `session::PROBE` leaves a plan no other way.
 const MARK: &str = "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
@@ -133,6 +133,8 @@ FROM (
     LIMIT $1::bigint) p
 ";
 
+/// What [`MARK`] has marked, with what the claim needs of it. Between the two stands the join with the leads, where they are
+/// read at once.
 const MARKED: &str = "
 WHERE o.ctid = p.row
 RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled,
