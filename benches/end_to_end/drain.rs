@@ -37,11 +37,9 @@ impl Drain {
     /// What these processes needed for what was seen.
     pub(crate) fn end(self, stand: &Stand, processes: &[u32], seen: &Seen) -> Drained {
         let n = seen.requests;
-        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-        let rate = |since| n as f64 / clock::seconds(since, seen.last);
         Drained {
-            rate: rate(seen.first),
-            rate_from_start: rate(self.began),
+            rate: rate(seen),
+            rate_from_start: rate_since(self.began, seen),
             cpu: per_10k(processes.iter().map(|process| usage::cpu(*process)).sum(), n),
             server_cpu: per_10k(usage::cpu_of_server(&stand.cluster) - self.server_cpu, n),
         }
@@ -63,6 +61,16 @@ pub(crate) async fn by_ours(stand: &Stand, ours: &Ours, daemons: usize, leads: u
         ours.stop(daemon).await;
     }
     drained
+}
+
+/// Requests a second, from the first arrival to the last.
+pub(crate) fn rate(seen: &Seen) -> f64 {
+    rate_since(seen.first, seen)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+fn rate_since(began: u64, seen: &Seen) -> f64 {
+    seen.requests as f64 / clock::seconds(began, seen.last)
 }
 
 /// Of CPU seconds for so many leads.

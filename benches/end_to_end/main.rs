@@ -53,6 +53,10 @@ use clap::{Parser, Subcommand, ValueEnum};
 
 use crate::{report::Report, stand::Stand, table::Table};
 
+/// The daemon's: what is measured beside it is not to differ by that.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 /// Measures lead-webhook beside its limits and its rivals.
 #[derive(Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]

@@ -29,11 +29,13 @@ impl Report {
             ("kernel", first_line(&fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default())),
             (
                 "lead-webhook",
-                format!("{}, commit {}", env!("CARGO_PKG_VERSION"), said("git", &["rev-parse", "--short", "HEAD"])),
+                format!("{}, commit {}", env!("CARGO_PKG_VERSION"), said("git", &["describe", "--always", "--dirty", "--exclude=*"])),
             ),
             ("PostgreSQL", stand.server_version().await),
             ("its settings", settings.join(", ")),
             ("Node.js", said("node", &["--version"])),
+            ("ours", "the defaults, but log.level = warn; for backlog, daemons and growth 64 attempts in flight, in all and for one endpoint".to_owned()),
+            ("the rivals", "64 attempts in flight; graphile-worker with a local queue of 500; neither logs".to_owned()),
             ("rounds", format!("{}{}", stand.rounds, if stand.quick { ", quick: the figures say little" } else { "" })),
         ];
         for (what, value) in rows {

@@ -75,10 +75,25 @@ impl Stand {
         Database::create_with(&self.cluster, LEADS).await
     }
 
+    /// The same with a table in partitions, by the captured time.
+    pub(crate) async fn partitioned_database(&self) -> Database {
+        Database::create_with(&self.cluster, &partitioned("leads")).await
+    }
+
     /// The server's version.
     pub(crate) async fn server_version(&self) -> String {
         one(&self.database().await.admin().await, "SHOW server_version").await
     }
+}
+
+/// [`LEADS`] under a name, in partitions by the captured time.
+pub(crate) fn partitioned(name: &str) -> String {
+    let table = LEADS.replacen("leads", name, 1).replacen("IDENTITY PRIMARY KEY", "IDENTITY", 1);
+    let table = table.trim_end_matches(')');
+    format!(
+        "{table}, PRIMARY KEY (id, created_at)) PARTITION BY RANGE (created_at);
+         CREATE TABLE {name}_latest PARTITION OF {name} FOR VALUES FROM (now()) TO ('infinity')"
+    )
 }
 
 /// Inserts leads in one statement, spread evenly over so many tenants.

@@ -39,10 +39,15 @@ impl Table {
         self.rows[at].1[place].push(figure);
     }
 
-    /// Notes how one row's median compares with another's; nothing, where one of them was not measured.
+    /// Notes how one row compares with another, as the median of the rounds' ratios; nothing, where one of them was not
+    /// measured.
     pub(crate) fn compare(&mut self, column: &str, row: &str, with: &str) {
-        let (Some(one), Some(other)) = (self.median(row, column), self.median(with, column)) else { return };
-        let ratio = format!("{row} / {with} **{:.2}**", one / other);
+        let (Some(one), Some(other)) = (self.figures(row, column), self.figures(with, column)) else { return };
+        let ratios: Vec<f64> = one.iter().zip(other).map(|(one, other)| one / other).collect();
+        let ratio = match cell(&ratios, 2).split_once(' ') {
+            Some((median, spread)) => format!("{row} / {with} **{median}** {spread}"),
+            None => format!("{row} / {with} **{}**", cell(&ratios, 2)),
+        };
         match self.ratios.last_mut().filter(|(last, _)| last == column) {
             Some((_, ratios)) => ratios.push(ratio),
             None => self.ratios.push((column.to_owned(), vec![ratio])),
@@ -59,9 +64,13 @@ impl Table {
 
     /// The median of what was measured, if anything was.
     pub(crate) fn median(&self, row: &str, column: &str) -> Option<f64> {
+        Some(middle(&sorted(self.figures(row, column)?)))
+    }
+
+    /// What was measured, in the order of the rounds; `None`: nothing was.
+    fn figures(&self, row: &str, column: &str) -> Option<&[f64]> {
         let (_, figures) = self.rows.iter().find(|(name, _)| name == row)?;
-        let figures = sorted(&figures[self.place(column)]);
-        Some(middle(&figures)).filter(|median| median.is_finite())
+        Some(figures[self.place(column)].as_slice()).filter(|figures| !figures.is_empty())
     }
 
     fn place(&self, column: &str) -> usize {

@@ -1,13 +1,14 @@
 //! The limit: the daemon's HTTP client alone, on one thread, with no database behind it.
 //!
-//! It makes each request as the daemon does, with the same library under the same settings, and asks nobody what to
-//! send. No daemon that sends by this client can be faster.
+//! It makes each request as the daemon does, with the same library and allocator, and asks nobody what to send. One client
+//! for all of them, as the library is usually used; the daemon has one for each attempt at a time, so that it opens no more
+//! connections than it has attempts.
 
 use std::{
     io::{self, Write as _},
     path::Path,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use jiff::Timestamp;
@@ -38,8 +39,6 @@ const IN_FLIGHT: u64 = 64;
 /// What came of it.
 #[derive(Debug, Serialize, Deserialize)]
 pub(crate) struct Limit {
-    /// Requests a second.
-    pub(crate) rate: f64,
     /// CPU seconds.
     pub(crate) cpu: f64,
     /// MiB.
@@ -59,16 +58,13 @@ pub(crate) async fn run(url: &str, ca_file: &Path, requests: u64) -> io::Result<
     let client = client(ca_file);
     let endpoint = Arc::new(endpoint(url));
     let before = usage::cpu(std::process::id());
-    let began = Instant::now();
     let mut senders: JoinSet<()> =
         (0..IN_FLIGHT).map(|_| send(client.clone(), Arc::clone(&endpoint), requests / IN_FLIGHT)).collect();
     while let Some(sent) = senders.join_next().await {
         sent.unwrap();
     }
-    #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-    let rate = requests as f64 / began.elapsed().as_secs_f64();
     let this = std::process::id();
-    let limit = Limit { rate, cpu: usage::cpu(this) - before, peak_memory: usage::peak_memory(this) };
+    let limit = Limit { cpu: usage::cpu(this) - before, peak_memory: usage::peak_memory(this) };
     writeln!(io::stdout(), "{}", serde_json::to_string(&limit).unwrap())
 }
 
@@ -87,7 +83,7 @@ async fn send(client: Client, endpoint: Arc<Endpoint>, requests: u64) {
     }
 }
 
-/// The daemon's settings, but for its resolver, which vets addresses.
+/// The daemon's settings, but for its resolver, which vets addresses, and what bounds its connections.
 #[expect(clippy::disallowed_methods, reason = "the library alone is what is measured")]
 pub(super) fn client(ca_file: &Path) -> Client {
     let mut roots = RootCertStore::empty();

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use tokio_postgres::Client;
 
 use crate::{
-    harness::{self, Process, Setup, patiently},
+    harness::{self, Database, Process, Setup, patiently},
     stand::{Stand, one},
 };
 
@@ -36,7 +36,12 @@ pub(crate) struct Ours {
 impl Ours {
     /// Installs it, with endpoints for so many tenants, under further keys of the configuration.
     pub(crate) async fn install(stand: &Stand, tenants: u64, config: &[(&str, Value)]) -> Self {
-        let setup = Setup::prepare(stand.database().await, harness::Receiver::start()).await;
+        Self::install_in(stand.database().await, stand, tenants, config).await
+    }
+
+    /// The same in this database.
+    pub(crate) async fn install_in(database: Database, stand: &Stand, tenants: u64, config: &[(&str, Value)]) -> Self {
+        let setup = Setup::prepare(database, harness::Receiver::start()).await;
         setup.edit_config(&[("egress.ca_file", json!(stand.receiver.ca_file())), ("log.level", json!("warn"))]);
         setup.edit_config(config);
         setup.run(&["migrate"]).await.ok();

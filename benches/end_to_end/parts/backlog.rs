@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     contenders::{
@@ -11,7 +11,7 @@ use crate::{
         limit,
         ours::Ours,
     },
-    drain::{Drain, Drained, per_10k},
+    drain::{Drain, Drained, per_10k, rate},
     receiver::Seen,
     stand::{Stand, insert_leads, one},
     table::Table,
@@ -31,12 +31,23 @@ const LOGGED: &str = "log rows";
 const LIMIT: &str = "limit: HTTP client alone";
 const OURS: &str = "ours, 1 tenant";
 const OURS_OF_MANY: &str = "ours, 100 tenants";
+const OURS_INSTALLED: &str = "ours, 100 tenants, as it is installed";
 const OURS_SLOWLY: &str = "ours, receiver takes 50 ms";
 const GRAPHILE: &str = "graphile-worker";
 
-/// Attempts in flight: 64 in 50 ms are 1,280 a second at most.
+/// Attempts in flight: 64 in 50 ms are 1,280 a second at most. As many for one endpoint as in all.
 const CONCURRENCY: u64 = 64;
 const SLOW_ANSWER: Duration = Duration::from_millis(50);
+
+/// As the other contenders have it.
+fn sixty_four() -> [(&'static str, Value); 2] {
+    [("delivery.concurrency", json!(CONCURRENCY)), ("delivery.per_endpoint", json!(CONCURRENCY))]
+}
+
+/// The defaults: a line a delivery among them, which the harness reads.
+fn as_installed() -> [(&'static str, Value); 1] {
+    [("log.level", json!("info"))]
+}
 
 /// One table.
 pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
@@ -55,9 +66,16 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     let mut table = Table::new(&format!("Backlog of {leads} leads"), &columns);
     for _ in 0..stand.rounds {
         limit(stand, &mut table, 2 * leads);
-        ours(stand, &mut table, OURS, leads, 1, Duration::ZERO).await;
-        ours(stand, &mut table, OURS_OF_MANY, leads, 100, Duration::ZERO).await;
-        ours(stand, &mut table, OURS_SLOWLY, leads, 1, SLOW_ANSWER).await;
+        for (row, config, tenants, answer) in [
+            (OURS, &sixty_four()[..], 1, Duration::ZERO),
+            (OURS_OF_MANY, &sixty_four(), 100, Duration::ZERO),
+            (OURS_INSTALLED, &as_installed(), 100, Duration::ZERO),
+            (OURS_SLOWLY, &sixty_four(), 1, SLOW_ANSWER),
+        ] {
+            let installed = Ours::install(stand, tenants, config).await;
+            insert_leads(&installed.admin, leads, tenants).await;
+            ours(stand, &mut table, row, &installed, leads, answer).await;
+        }
         if graphile::is_here() {
             graphile(stand, &mut table, leads).await;
         }
@@ -75,17 +93,14 @@ fn limit(stand: &Stand, table: &mut Table, requests: u64) {
     stand.receiver.reset(Duration::ZERO);
     let limit = limit::measure(stand, requests);
     let seen = stand.receiver.seen();
-    table.add(LIMIT, RATE, limit.rate);
+    table.add(LIMIT, RATE, rate(&seen));
     table.add(LIMIT, CPU, per_10k(limit.cpu, requests));
     table.add(LIMIT, PEAK, limit.peak_memory);
     add_connections(table, LIMIT, &seen);
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
-async fn ours(stand: &Stand, table: &mut Table, row: &str, leads: u64, tenants: u64, answer: Duration) {
-    let config = [("delivery.concurrency", json!(CONCURRENCY)), ("delivery.per_endpoint", json!(CONCURRENCY))];
-    let ours = Ours::install(stand, tenants, &config).await;
-    insert_leads(&ours.admin, leads, tenants).await;
+async fn ours(stand: &Stand, table: &mut Table, row: &str, ours: &Ours, leads: u64, answer: Duration) {
     let drain = Drain::begin(stand, &ours.admin, answer).await;
     let daemon = ours.start();
     let seen = stand.receiver.wait_for(leads).await;

@@ -55,6 +55,8 @@ async fn several(stand: &Stand, receiver: &str, leads: u64, answer: Duration) ->
     let [(_, one), others @ ..] = ROWS;
     for column in [RATE, SERVER_CPU] {
         others.iter().for_each(|(_, row)| table.compare(column, row, one));
+        let [(_, two), (_, three)] = others;
+        table.compare(column, three, two);
     }
     table
 }

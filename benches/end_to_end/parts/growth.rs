@@ -1,20 +1,16 @@
 //! What is costly once there is much of it: log rows and uniqueness keys, tenants, dead rows that an open transaction
-//! keeps, and old log rows that somebody deletes. Each drains a backlog of the same length, then lists the log.
+//! keeps, and old log rows that the daemon prunes meanwhile. Each drains a backlog of the same length, then lists the log.
 //!
-//! PostgreSQL's CPU is the whole server's, the deleting session's included.
+//! PostgreSQL's CPU is the whole server's, the pruning session's included. A list is a command from its start to its end.
 
-use std::{
-    convert::Infallible,
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 
 use serde_json::json;
-use tokio_postgres::Client;
 
 use crate::{
     contenders::ours::Ours,
     drain::{self, Drained},
-    stand::{Stand, insert_leads},
+    stand::{Stand, insert_leads, one},
     table::Table,
 };
 
@@ -27,7 +23,7 @@ const COLUMNS: [(&str, usize); 5] = [(RATE, 0), (SERVER_CPU, 2), (CPU, 2), (LIST
 
 const SMALL: &str = "hardly any log";
 const LARGE: &str = "a large log";
-const DELETING: &str = "a large log, old rows are deleted";
+const PRUNING: &str = "a large log, retention running";
 const TENANTS: &str = "a tenant a lead";
 const HELD: &str = "an open transaction";
 
@@ -48,10 +44,10 @@ const KEYS: &str = "
 INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at)
 SELECT sha256(n::text::bytea), 't-' || n % 100, 'old-' || n, now() FROM generate_series(1, $1::bigint) AS n";
 
-/// A batch of what [`LOG`] wrote.
-const DELETE: &str = "
-DELETE FROM lead_webhook.deliveries WHERE delivery_id = ANY (ARRAY(
-    SELECT delivery_id FROM lead_webhook.deliveries WHERE finished_at < now() - interval '1 day' LIMIT 1000))";
+/// Under the shorter one most of what [`LOG`] wrote is too old: the daemon prunes from its start on.
+const RETENTION: [&str; 2] = ["90d", "10d"];
+
+const LOGGED: &str = "SELECT count(*) FROM lead_webhook.deliveries";
 
 /// One table.
 pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
@@ -64,13 +60,13 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
         let small = install(stand, 1, FEW).await;
         drain(stand, &mut table, SMALL, &small, (leads, 1)).await;
         drain(stand, &mut table, LARGE, &large, (leads, 1)).await;
-        deleting(stand, &mut table, &large, leads).await;
+        pruning(stand, &mut table, &large, leads).await;
         let many = install(stand, leads, FEW).await;
         drain(stand, &mut table, TENANTS, &many, (leads, leads)).await;
         held(stand, &mut table, leads).await;
     }
     for (column, _) in COLUMNS {
-        [LARGE, DELETING, TENANTS, HELD].iter().for_each(|row| table.compare(column, row, SMALL));
+        [LARGE, PRUNING, TENANTS, HELD].iter().for_each(|row| table.compare(column, row, SMALL));
     }
     vec![table]
 }
@@ -100,19 +96,15 @@ async fn millis_of(ours: &Ours, command: &[&str]) -> f64 {
     began.elapsed().as_secs_f64() * 1e3
 }
 
-/// Old log rows are deleted meanwhile.
-async fn deleting(stand: &Stand, table: &mut Table, ours: &Ours, leads: u64) {
-    let session = ours.setup.db.admin().await;
-    tokio::select! {
-        () = drain(stand, table, DELETING, ours, (leads, 1)) => (),
-        never = delete(&session) => match never {},
-    }
-}
-
-async fn delete(session: &Client) -> Infallible {
-    loop {
-        session.batch_execute(DELETE).await.unwrap();
-    }
+/// The daemon prunes meanwhile.
+async fn pruning(stand: &Stand, table: &mut Table, ours: &Ours, leads: u64) {
+    let [usual, short] = RETENTION;
+    let before: i64 = one(&ours.admin, LOGGED).await;
+    ours.setup.edit_config(&[("retention.delivered", json!(short))]);
+    drain(stand, table, PRUNING, ours, (leads, 1)).await;
+    ours.setup.edit_config(&[("retention.delivered", json!(usual))]);
+    let after: i64 = one(&ours.admin, LOGGED).await;
+    assert!(after < before + i64::try_from(leads).unwrap(), "old rows were pruned meanwhile");
 }
 
 /// As many leads went through before, while the transaction was open: their outbox rows cannot be vacuumed away.

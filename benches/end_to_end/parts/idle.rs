@@ -20,12 +20,13 @@ const POLL: f64 = 5.0;
 /// Seconds until an idle session has reported all that it did before.
 const SETTLED: u64 = 11;
 
-const TRANSACTIONS_SO_FAR: &str = "SELECT xact_commit FROM pg_stat_database WHERE datname = current_database()";
+const TRANSACTIONS_SO_FAR: &str = "
+SELECT xact_commit + xact_rollback FROM pg_stat_database WHERE datname = current_database()";
 
 /// One table.
 pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     let columns = [(CPU, 2), (SERVER_CPU, 2), (MEMORY, 1), (TRANSACTIONS, 1)];
-    let seconds = stand.number(20, 5);
+    let seconds = stand.number(60, 5);
     let mut table = Table::new(&format!("Nothing to do for {seconds} s"), &columns);
     for _ in 0..stand.rounds {
         let ours = Ours::install(stand, 1, &[]).await;
@@ -40,7 +41,8 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
         table.add("ours", CPU, 100.0 * (after.cpu - before.cpu) / seconds);
         table.add("ours", SERVER_CPU, 100.0 * (after.server_cpu - before.server_cpu) / seconds);
         table.add("ours", MEMORY, usage::memory(daemon.id()));
-        table.add("ours", TRANSACTIONS, (after.transactions - before.transactions) * POLL / seconds);
+        // One of them was ours: the look at `before`.
+        table.add("ours", TRANSACTIONS, (after.transactions - before.transactions - 1.0) * POLL / seconds);
         ours.stop(daemon).await;
     }
     vec![table]
@@ -57,7 +59,7 @@ impl Costs {
     #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
     async fn so_far(stand: &Stand, ours: &Ours, process: u32) -> Self {
         let transactions: i64 = one(&ours.admin, TRANSACTIONS_SO_FAR).await;
-        let (cpu, server_cpu) = (usage::cpu(process), usage::cpu_of_server(&stand.cluster));
+        let (cpu, server_cpu) = (usage::little_cpu(process), usage::cpu_of_server(&stand.cluster));
         Self { cpu, server_cpu, transactions: transactions as f64 }
     }
 }

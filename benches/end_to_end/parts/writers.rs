@@ -14,7 +14,7 @@ use crate::{
     },
     harness::Database,
     pgbench,
-    stand::{COLUMNS, Stand, insert_leads, leads_of, one},
+    stand::{self, COLUMNS, Stand, insert_leads, leads_of, one},
     table::Table,
 };
 
@@ -42,6 +42,8 @@ const TRIGGERS: &str = "ours";
 const BESIDE_BARE: [(&str, &str); 2] = [(BARE, "bare"), (TRIGGERS, "leads")];
 const BARE_KEYED: &str = "no trigger, UUIDs as keys";
 const TRIGGERS_KEYED: &str = "ours, UUIDs as keys";
+const BARE_PARTITIONED: &str = "no trigger, in partitions";
+const TRIGGERS_PARTITIONED: &str = "ours, in partitions";
 
 /// The tables beside `leads`, and the trigger that most hand-made outboxes have, with somebody who listens.
 const TABLES: &str = "
@@ -87,11 +89,17 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
         }
         updates(stand, &ours, &mut others, rows).await;
     }
-    let session = keyed(&ours).await;
+    let (keyed, partitioned) = (keyed(&ours).await, partitioned(stand).await);
+    let pairs = [
+        (&keyed, [(BARE_KEYED, "bare"), (TRIGGERS_KEYED, "leads")]),
+        (&partitioned, [(BARE_PARTITIONED, "bare"), (TRIGGERS_PARTITIONED, "leads")]),
+    ];
     for _ in 0..stand.rounds {
-        for (row, table) in [(BARE_KEYED, "bare"), (TRIGGERS_KEYED, "leads")] {
-            bulk(stand, &session, &mut others, (row, table), rows).await;
-            session.batch_execute(CLEAN).await.unwrap();
+        for (session, pair) in pairs {
+            for (row, table) in pair {
+                bulk(stand, session, &mut others, (row, table), rows).await;
+                session.batch_execute(CLEAN).await.unwrap();
+            }
         }
     }
     for (column, ..) in LOADS {
@@ -99,6 +107,7 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     }
     [UPDATE, INSERT, COPY].iter().for_each(|column| others.compare(column, TRIGGERS, BARE));
     [INSERT, COPY].iter().for_each(|column| others.compare(column, TRIGGERS_KEYED, BARE_KEYED));
+    [INSERT, COPY].iter().for_each(|column| others.compare(column, TRIGGERS_PARTITIONED, BARE_PARTITIONED));
     let rows = [BARE, OURS, UNCONFIGURED, NOTIFYING, GRAPHILE];
     inserts.draw("What is left of the application's commits a second, 32 writers", MANY, &rows, Some(BARE));
     vec![inserts, others]
@@ -116,6 +125,14 @@ async fn keyed(ours: &Ours) -> Client {
         ours.admin.batch_execute(&sql).await.unwrap();
     }
     ours.setup.db.admin().await
+}
+
+/// A database of its own in which both tables are partitioned, with a trigger for each row therefore.
+async fn partitioned(stand: &Stand) -> Client {
+    let ours = Ours::install_in(stand.partitioned_database().await, stand, TENANTS, &[]).await;
+    let bare = format!("{TABLES} DROP TABLE bare; {}", stand::partitioned("bare"));
+    ours.admin.batch_execute(&bare).await.unwrap();
+    ours.admin
 }
 
 /// So many of them, all variants under the same load.
