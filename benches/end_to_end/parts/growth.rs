@@ -39,13 +39,13 @@ INSERT INTO lead_webhook.deliveries (delivery_id, event_id, tenant_id, lead_id, 
                                      captured_at, queued_at, sent_at, finished_at, first_byte_us, total_us)
 SELECT gen_random_uuid(), gen_random_uuid(), 't-' || n % 100, 'old-' || n, 'lead.created', 'delivered', 200,
        'localhost', 443, at, at, at, at, 1000, 1000
-FROM generate_series($1::bigint, 1, -1) AS n, LATERAL (SELECT now() - interval '1 day' - n * interval '1 second') t (at)";
+FROM generate_series($1::bigint, 1, -1) AS n, LATERAL (SELECT now() - interval '2 days' - n * interval '1 second') t (at)";
 const KEYS: &str = "
 INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at)
 SELECT sha256(n::text::bytea), 't-' || n % 100, 'old-' || n, now() FROM generate_series(1, $1::bigint) AS n";
 
-/// Under the shorter one most of what [`LOG`] wrote is too old: the daemon prunes from its start on.
-const RETENTION: [&str; 2] = ["90d", "10d"];
+/// Under the shorter one all of what [`LOG`] wrote is too old: the daemon prunes from its start on.
+const RETENTION: [&str; 2] = ["90d", "2d"];
 
 const LOGGED: &str = "SELECT count(*) FROM lead_webhook.deliveries";
 
