@@ -19,7 +19,7 @@
 //! # What is measured
 //! - **render**: the default body, and templates: one as a CRM wants it, and the largest that may be saved.
 //! - **sign**: each of the two signatures, over a usual body and over one of 64 KiB.
-//! - **seal**, **open**: the key ring on what an endpoint consists of. Opening happens at every claim.
+//! - **seal**, **open**: the key ring on what an endpoint consists of. Opening happens when an endpoint has changed.
 //! - **read**: what opening goes on with: from opened bytes to values that a request can be made of.
 //! - **egress**: the verdict on a URL, and on one resolved address.
 //! - **prepare**: step 6 as a whole: body, headers, both signatures.

@@ -118,6 +118,8 @@ pub struct Claimer {
     pub place: Option<Place>,
     /// How long a lead must have been silent.
     pub silence: Duration,
+    /// What it asks, of the session that it claims on.
+    pub statements: Statements,
     /// The endpoints as they were last seen.
     pub endpoints: Endpoints,
     /// So many claims are still made under their keys' locks, because a key was known of late.
@@ -139,13 +141,12 @@ impl Claimer {
     pub async fn claim(
         &mut self,
         session: &Session,
-        statements: &Statements,
         request: &outbox::Request,
         silence: bool,
     ) -> Result<Claimed, ClaimError> {
         let client = session.shared();
         let silenced = async { if silence { bell::silence(client).await } else { Ok(()) } };
-        let (silenced, picked) = join(silenced, self.pick(client, statements, request)).await;
+        let (silenced, picked) = join(silenced, self.pick(client, request)).await;
         silenced?;
         let Picked { events, endpoints, leads } = picked?;
         if events.is_empty() {
@@ -160,6 +161,7 @@ impl Claimer {
         }
         let tenants = events.iter().map(|event| event.place.tenant_id.clone()).collect();
         let mut claimed = Claimed { picked: tenants, ..Claimed::default() };
+        let statements = &self.statements;
         let loaded = async {
             match leads {
                 Some(leads) => Ok(leads),
@@ -170,34 +172,30 @@ impl Claimer {
         let (endpoints, loaded) = (endpoints?, loaded?);
         let present = self.present(&loaded, events, &endpoints, &mut claimed);
         if self.cautious == 0 && present.iter().all(Present::looks_new) {
-            self.fire_new(client, statements, present, &endpoints, &mut claimed).await?;
+            self.fire_new(client, present, &mut claimed).await?;
         } else {
-            let decisions = self.settle(client, statements, present, &endpoints, &mut claimed).await?;
+            let decisions = self.settle(client, present, &mut claimed).await?;
             let decide = async {
                 if decisions.is_empty() {
-                    return Ok(0);
+                    return Ok(());
                 }
-                outbox::decide(client, &statements.decide, &decisions).await
+                outbox::decide(client, &self.statements.decide, &decisions).await
             };
-            self.write(client, statements, &claimed, decide).await?;
+            self.write(client, &claimed, decide).await?;
         }
         Ok(claimed)
     }
 
     /// Begins the transaction and picks, the leads with their events where all of them can be read.
-    async fn pick(
-        &self,
-        client: &Client,
-        statements: &Statements,
-        request: &outbox::Request,
-    ) -> Result<Picked, ClaimError> {
+    async fn pick(&self, client: &Client, request: &outbox::Request) -> Result<Picked, ClaimError> {
+        let statement = &self.statements.pick;
         let pick = async |with_leads| {
-            let picked = outbox::pick(client, &statements.pick, self.instance_id, request, with_leads);
+            let picked = outbox::pick(client, statement, self.instance_id, request, with_leads);
             // Without a transaction the pick has committed by itself: its claims are in doubt.
             let (begun, picked) = join(client.begin(BEGIN), picked).await;
             begun.map(|()| picked)
         };
-        match pick(statements.pick.reads_leads()).await? {
+        match pick(statement.reads_leads()).await? {
             Ok(picked) => Ok(picked),
             Err(error) if leads::is_locked(&error) => Err(LoadError::Locked(error).into()),
             // Which lead it is, or whether it is a lead at all, is found out where they are read by themselves.
@@ -219,12 +217,12 @@ impl Claimer {
     ) -> Vec<Present> {
         let mut present = Vec::with_capacity(events.len());
         for event in events {
-            let endpoint = endpoints.get(&event.place.tenant_id);
-            let obstacle = obstacle(&event, endpoint);
+            let endpoint = endpoints.get(&event.place.tenant_id).cloned();
+            let obstacle = obstacle(&event, endpoint.as_deref());
             let lead = match loaded.of(&event.place.tenant_id, &event.lead_id) {
                 Loaded::Found(lead) => Some(lead),
                 Loaded::Broken(error) if obstacle.is_none() => {
-                    claimed.settled.push(broken(&event, error, endpoint));
+                    claimed.settled.push(broken(&event, error, endpoint.as_deref()));
                     continue;
                 }
                 Loaded::Broken(_) | Loaded::Gone => None,
@@ -233,10 +231,11 @@ impl Claimer {
             let contact = lead.and_then(|lead| visitor::contact(lead.email.as_deref(), lead.phone.as_deref()));
             if let (Some(lead), Some(contact)) = (lead, contact) {
                 let key = self.key.of(&event.place.tenant_id, lead.visitor_id.as_deref(), &event.lead_id, &contact);
-                present.push(Present { event, lead: lead.clone(), key, obstacle });
+                present.push(Present { event, lead: lead.clone(), key, endpoint, obstacle });
             } else {
                 let captured_at = lead.and_then(|lead| lead.captured_at);
-                claimed.settled.push(skipped(&event, captured_at, obstacle.unwrap_or(SkipReason::Gone), endpoint));
+                let reason = obstacle.unwrap_or(SkipReason::Gone);
+                claimed.settled.push(skipped(&event, captured_at, reason, endpoint.as_deref()));
             }
         }
         present
@@ -246,22 +245,20 @@ impl Claimer {
     async fn fire_new(
         &mut self,
         client: &Client,
-        statements: &Statements,
         present: Vec<Present>,
-        endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
     ) -> Result<(), ClaimError> {
-        let add = keys::add_or_give_back(client, &statements.uniqueness, &present);
-        let added = self.write(client, statements, claimed, add).await?;
+        let add = keys::add_or_give_back(client, &self.statements.uniqueness, &present);
+        let added = self.write(client, claimed, add).await?;
         claimed.given_back = present.len() - added.len();
         if claimed.given_back > 0 {
             self.cautious = CAUTIOUS;
         }
-        for Present { event, lead, .. } in present {
-            if let Some(endpoint) = endpoints.get(&event.place.tenant_id)
+        for Present { event, lead, endpoint, .. } in present {
+            if let Some(endpoint) = endpoint
                 && added.contains(&event.place.event_id)
             {
-                claimed.deliveries.push(delivery(event, lead, EventKind::Created, None, Arc::clone(endpoint)));
+                claimed.deliveries.push(delivery(event, lead, EventKind::Created, None, endpoint));
             }
         }
         Ok(())
@@ -272,17 +269,15 @@ impl Claimer {
     async fn settle(
         &mut self,
         client: &Client,
-        statements: &Statements,
         present: Vec<Present>,
-        endpoints: &HashMap<String, Arc<SealedEndpoint>>,
         claimed: &mut Claimed,
     ) -> Result<Vec<Decision>, ClaimError> {
+        let statements = &self.statements;
         let mut decisions = Vec::new();
         let mut keys = Keys::lock(client, &statements.uniqueness, &present).await?;
         self.cautious = if keys.are_new() { self.cautious.saturating_sub(1) } else { CAUTIOUS };
         let named = keys.named_conversations(client, &statements.load).await?;
-        for Present { event, lead, key, obstacle } in present {
-            let endpoint = endpoints.get(&event.place.tenant_id);
+        for Present { event, lead, key, endpoint, obstacle } in present {
             let observed = observed(&event, &lead);
             let verdict = match (obstacle, event.decided) {
                 (Some(reason), _) => {
@@ -298,10 +293,12 @@ impl Claimer {
             match (verdict, endpoint) {
                 (Ok((kind, last_conversation_at)), Some(endpoint)) => {
                     decisions.extend(decision(&event, kind, last_conversation_at));
-                    claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, Arc::clone(endpoint)));
+                    claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, endpoint));
                 }
                 (Ok(_), None) => claimed.settled.push(skipped(&event, lead.captured_at, SkipReason::NoEndpoint, None)),
-                (Err(reason), _) => claimed.settled.push(skipped(&event, lead.captured_at, reason, endpoint)),
+                (Err(reason), endpoint) => {
+                    claimed.settled.push(skipped(&event, lead.captured_at, reason, endpoint.as_deref()));
+                }
             }
         }
         let changed = keys.changed();
@@ -315,7 +312,6 @@ impl Claimer {
     async fn write<T>(
         &self,
         client: &Client,
-        statements: &Statements,
         claimed: &Claimed,
         rest: impl Future<Output = Result<T, Error>>,
     ) -> Result<T, ClaimError> {
@@ -324,7 +320,7 @@ impl Claimer {
                 return Ok(());
             }
             let entries: Vec<&Entry> = claimed.settled.iter().collect();
-            delivery_log::record_within(client, &statements.record, self.instance_id, &entries).await
+            delivery_log::record_within(client, &self.statements.record, self.instance_id, &entries).await
         };
         failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
@@ -345,16 +341,12 @@ async fn load(client: &Client, statements: &Statements, events: &[Pending]) -> R
 
 /// What is to be noted of an event that the pick has marked as what it is presumed to be.
 fn decision(event: &Pending, kind: EventKind, last_conversation_at: Option<Timestamp>) -> Option<Decision> {
-    let presumed = match event.decided {
-        Some(decided) => decided,
-        None => (event.kind.presumed(), event.previous_conversation_at),
-    };
-    let is_as_presumed = presumed == (kind, last_conversation_at);
-    (!is_as_presumed).then(|| Decision { place: event.place.clone(), event: kind, last_conversation_at })
+    let is_as_marked = event.marked() == (kind, last_conversation_at);
+    (!is_as_marked).then(|| Decision { place: event.place.clone(), event: kind, last_conversation_at })
 }
 
 /// What keeps an event from being sent, whatever its lead says.
-fn obstacle(event: &Pending, endpoint: Option<&Arc<SealedEndpoint>>) -> Option<SkipReason> {
+fn obstacle(event: &Pending, endpoint: Option<&SealedEndpoint>) -> Option<SkipReason> {
     match endpoint {
         None => Some(SkipReason::NoEndpoint),
         Some(endpoint) if !endpoint.enabled || !event.was_enabled => Some(SkipReason::Disabled),

@@ -230,7 +230,7 @@ impl Dispatcher {
         };
         let claimed_at = Instant::now();
         let silence = ready.bell.as_ref().is_some_and(Bell::is_in_the_way);
-        let claimed = ready.claimer.claim(&ready.session, &ready.statements, &request, silence).await;
+        let claimed = ready.claimer.claim(&ready.session, &request, silence).await;
         let claimed = claimed.map_err(|error| match error {
             ClaimError::Leads(error) => error.to_string(),
             ClaimError::Moved => error.to_string(),

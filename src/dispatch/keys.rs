@@ -2,6 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet},
+    sync::Arc,
     time::Duration,
 };
 
@@ -12,6 +13,7 @@ use crate::{
     outcome::SkipReason,
     store::{
         Client, Error, Statement,
+        endpoints::SealedEndpoint,
         leads::{self, Lead, LoadError, Loaded},
         outbox::{Kind, Pending},
         uniqueness::{self, Key, Known},
@@ -28,6 +30,8 @@ pub(super) struct Present {
     pub(super) lead: Lead,
     /// Its tenant, visitor and contact.
     pub(super) key: Key,
+    /// Its tenant's; `None`: there is none any more.
+    pub(super) endpoint: Option<Arc<SealedEndpoint>>,
     /// What keeps it from being sent, whatever its key says; it moves the key on all the same.
     pub(super) obstacle: Option<SkipReason>,
 }

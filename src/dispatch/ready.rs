@@ -26,7 +26,6 @@ use super::{
 /// A session that can claim, and what is known as long as it lasts.
 pub(super) struct Ready {
     pub(super) session: Session,
-    pub(super) statements: Statements,
     pub(super) claimer: Claimer,
     /// Its key file is the installation's.
     pub(super) pipeline: Arc<Pipeline>,
@@ -86,6 +85,7 @@ impl Dispatcher {
             key: seen.key,
             place,
             silence: self.leads.silence,
+            statements,
             endpoints: Endpoints::default(),
             cautious: 0,
         };
@@ -96,7 +96,7 @@ impl Dispatcher {
         };
         let (cursor, bell) = (String::new(), notifies.then(Bell::default));
         let (is_uncertain, horizon) = (false, Horizon::default());
-        Ok(Ready { session, statements, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
+        Ok(Ready { session, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
     }
 
     /// Whether this is still the installation's database, after a beat or a reload.

@@ -109,11 +109,12 @@ pub async fn decide_statement(session: &mut Session) -> Result<Statement, Error>
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn decide(client: &Client, statement: &Statement, decisions: &[Decision]) -> Result<u64, Error> {
+pub async fn decide(client: &Client, statement: &Statement, decisions: &[Decision]) -> Result<(), Error> {
     let (tenants, queued, events) = columns(decisions.iter().map(|d| &d.place));
     let kinds: Vec<&str> = decisions.iter().map(|d| d.event.as_str()).collect();
     let last: Vec<Option<Timestamp>> = decisions.iter().map(|d| d.last_conversation_at).collect();
-    client.execute(statement, &[&tenants, &queued, &events, &kinds, &last]).await
+    client.execute(statement, &[&tenants, &queued, &events, &kinds, &last]).await?;
+    Ok(())
 }
 
 const RELEASE: &str = "\

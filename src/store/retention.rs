@@ -55,16 +55,18 @@ const NOTE: &str = "\
 INSERT INTO lead_webhook.log_edge AS noted (edge) VALUES ($1)
 ON CONFLICT (only_one) DO UPDATE SET edge = excluded.edge WHERE noted.edge < excluded.edge";
 
-/// In the order of the index over the time. What another daemon is removing is left to it.
+/// In the order of the index over the time, by ids that are found once: a join could be planned from the other side. What
+/// another daemon is removing is left to it.
 const PRUNE: &str = "\
 -- retention::prune
-WITH old AS (
-    SELECT d.delivery_id FROM lead_webhook.deliveries d
-    WHERE d.finished_at >= $1 AND d.finished_at < $2 AND d.status = ANY ($3::text[])
-    ORDER BY d.finished_at LIMIT $4
-    FOR UPDATE SKIP LOCKED
-), gone AS (
-    DELETE FROM lead_webhook.deliveries d USING old WHERE d.delivery_id = old.delivery_id RETURNING d.finished_at
+WITH gone AS (
+    DELETE FROM lead_webhook.deliveries d
+    WHERE d.delivery_id = ANY (ARRAY(
+        SELECT old.delivery_id FROM lead_webhook.deliveries old
+        WHERE old.finished_at >= $1 AND old.finished_at < $2 AND old.status = ANY ($3::text[])
+        ORDER BY old.finished_at LIMIT $4
+        FOR UPDATE SKIP LOCKED))
+    RETURNING d.finished_at
 )
 SELECT count(*) AS deliveries, max(finished_at) AS last FROM gone";
 

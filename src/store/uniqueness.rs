@@ -64,14 +64,29 @@ async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> 
     session.statement_of_rows(sql, "uniqueness", &[]).await
 }
 
-const ADD: &str = "\
--- uniqueness::add
-INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
-FROM unnest($1::lead_webhook.uniqueness[]) u
-ORDER BY u.key
-ON CONFLICT (key) DO NOTHING
-RETURNING key";
+/// The columns of a [`KeyRow`]. A macro because `concat!` takes literals only.
+macro_rules! columns {
+    () => {
+        "key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id"
+    };
+}
+
+/// Inserts rows in this order: two daemons that wait for each other's do so in key order.
+macro_rules! insert_by {
+    ($order:literal) => {
+        concat!(
+            "INSERT INTO lead_webhook.uniqueness AS k (",
+            columns!(),
+            ")\nSELECT ",
+            columns!(),
+            "\nFROM unnest($1::lead_webhook.uniqueness[])\nORDER BY ",
+            $order,
+            "\nON CONFLICT (key)"
+        )
+    };
+}
+
+const ADD: &str = concat!("-- uniqueness::add\n", insert_by!("key"), " DO NOTHING\nRETURNING key");
 
 /// Adds those `rows` whose key is new, and tells which those are. Waits for another transaction that is adding one of
 /// them; `rows` must hold each key once.
@@ -88,11 +103,9 @@ const ADD_OR_GIVE_BACK: &str = concat!(
     "\
 -- uniqueness::add_or_give_back
 WITH added AS (
-    INSERT INTO lead_webhook.uniqueness (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-    SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
-    FROM unnest($1::lead_webhook.uniqueness[]) u
-    ORDER BY u.key, u.seen_at, u.event_id
-    ON CONFLICT (key) DO NOTHING
+",
+    insert_by!("key, seen_at, event_id"),
+    " DO NOTHING
     RETURNING event_id
 ), given_back AS (
     UPDATE lead_webhook.outbox o
@@ -121,13 +134,17 @@ pub async fn add_or_give_back(
     added.iter().map(|row| row.try_get(0)).collect()
 }
 
-const LOCK: &str = "\
+const LOCK: &str = concat!(
+    "\
 -- uniqueness::lock
-SELECT key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id
+SELECT ",
+    columns!(),
+    "
 FROM lead_webhook.uniqueness
 WHERE key = ANY ($1::bytea[])
 ORDER BY key
-FOR UPDATE";
+FOR UPDATE"
+);
 
 /// Locks and reads the rows of `keys`, in key order.
 ///
@@ -166,18 +183,17 @@ WHERE k.key = ANY (ARRAY[u.key])";
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<u64, Error> {
-    client.execute(&statements.store, &[&rows_of(rows)]).await
+pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<(), Error> {
+    client.execute(&statements.store, &[&rows_of(rows)]).await?;
+    Ok(())
 }
 
-const SEED: &str = "\
--- uniqueness::seed
-INSERT INTO lead_webhook.uniqueness AS k (key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id)
-SELECT u.key, u.tenant_id, u.lead_id, u.seen_at, u.came_back_at, u.event_id, u.transaction_id
-FROM unnest($1::lead_webhook.uniqueness[]) u
-ORDER BY u.key
-ON CONFLICT (key) DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at
-WHERE k.seen_at < excluded.seen_at";
+const SEED: &str = concat!(
+    "-- uniqueness::seed\n",
+    insert_by!("key"),
+    " DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at
+WHERE k.seen_at < excluded.seen_at"
+);
 
 /// Writes keys of leads that were there before; a key only moves forward. Tells how many were written.
 ///

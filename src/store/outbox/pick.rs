@@ -43,6 +43,14 @@ pub struct Pending {
     pub is_moved_row: bool,
 }
 
+impl Pending {
+    /// What the pick has marked it as: as it was decided before, or as it is presumed to be. With it the last conversation
+    /// before it.
+    pub fn marked(&self) -> (EventKind, Option<Timestamp>) {
+        self.decided.unwrap_or((self.kind.presumed(), self.previous_conversation_at))
+    }
+}
+
 /// Picks up to `permits` pending events for one claim.
 #[derive(Debug, Clone)]
 pub struct Request {
