@@ -55,7 +55,7 @@ impl Case {
 
     /// The limit ends it. Where an answer must have begun before, that has time enough on a busy machine.
     fn limited(self) -> Self {
-        let seconds = if self.expected.http_status.is_some() { 8 } else { 3 };
+        let seconds = if self.expected.http_status.is_some() { 16 } else { 3 };
         self.within(seconds)
     }
 
