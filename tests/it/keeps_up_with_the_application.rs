@@ -132,6 +132,7 @@ async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     for index in ["outbox_pkey", "uniqueness_pkey"] {
         let read = format!("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
         let read: i64 = application.one(&read).await;
-        assert!(read < 20 * EVENTS, "{index}: {read} entries");
+        // Four for each event, and up to fifteen on a busy machine, where claims are small; by the wrong plan more than a hundred.
+        assert!(read < 40 * EVENTS, "{index}: {read} entries");
     }
 }
