@@ -7,6 +7,7 @@ use crate::outcome::Destination;
 
 use super::{
     client::{Client, Statement, Transaction},
+    row_version,
     session::Session,
 };
 
@@ -76,12 +77,16 @@ impl SealedEndpoint {
     }
 }
 
-const LOAD: &str = "\
+const LOAD: &str = concat!(
+    "\
 -- endpoints::load
-SELECT tenant_id, enabled, url_sealed, host, port, secret_sealed, headers_sealed, template, omit_empty, timeout_ms,
-       ctid::text || ' ' || xmin::text AS endpoint_version
-FROM lead_webhook.endpoints
-WHERE tenant_id = ANY ($1::text[]) AND takes_part";
+SELECT e.tenant_id, e.enabled, e.url_sealed, e.host, e.port, e.secret_sealed, e.headers_sealed, e.template, e.omit_empty,
+       e.timeout_ms, ",
+    row_version!("e"),
+    " AS endpoint_version
+FROM lead_webhook.endpoints e
+WHERE e.tenant_id = ANY ($1::text[]) AND e.takes_part"
+);
 
 /// An endpoint of a tenant's, with its row's version: another one whenever the row was written.
 pub struct Versioned {

@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::{client::Client, is_refusal, session::Session};
+use super::{client::Client, is_refusal, row_version, session::Session};
 
 /// The row of `lead_webhook.installation`.
 #[derive(Debug, Clone)]
@@ -66,15 +66,6 @@ impl Identity {
     }
 }
 
-/// Another value whenever the row `i` of `lead_webhook.installation` was written. A macro because `concat!` takes literals
-/// only.
-macro_rules! version {
-    () => {
-        "i.ctid::text || ' ' || i.xmin::text"
-    };
-}
-pub(super) use version;
-
 /// The columns of `lead_webhook.installation i`. A macro because `concat!` takes literals only.
 macro_rules! columns {
     () => {
@@ -117,7 +108,7 @@ const COMPARE: &str = concat!(
     "\
 -- installation::compare
 SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, ",
-    version!(),
+    row_version!("i"),
     " AS version, ",
     columns!(),
     " FROM lead_webhook.installation i, pg_control_system() s"
@@ -127,7 +118,7 @@ const COMPARE_NAME_ALONE: &str = concat!(
     "\
 -- installation::compare_name_alone
 SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, ",
-    version!(),
+    row_version!("i"),
     " AS version, ",
     columns!(),
     " FROM lead_webhook.installation i"

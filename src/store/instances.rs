@@ -6,7 +6,7 @@ use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::{
-    installation,
+    row_version,
     session::{Param, Session},
 };
 
@@ -55,7 +55,7 @@ const RENEW: &str = concat!(
 INSERT INTO lead_webhook.instances (instance_id, host, process_id, version, key_ids)
 SELECT $1, $2, $3, $4, $5
 FROM lead_webhook.installation i WHERE ",
-    installation::version!(),
+    row_version!("i"),
     " = $6::text
 ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,

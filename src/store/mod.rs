@@ -43,6 +43,14 @@ mod tls;
 pub mod transaction_id;
 pub mod uniqueness;
 
+/// The version of a row: another one whenever the row was written. A macro because `concat!` takes literals only.
+macro_rules! row_version {
+    ($row:literal) => {
+        concat!($row, ".ctid::text || ' ' || ", $row, ".xmin::text")
+    };
+}
+use row_version;
+
 /// The driver's own word: only this folder knows the driver.
 pub use tokio_postgres::Error;
 

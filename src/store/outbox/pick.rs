@@ -13,6 +13,7 @@ use crate::{
         client::{Client, Statement},
         leads::{self, Leads},
         mapping::MappedSql,
+        row_version,
         session::{Param, Session},
         transaction_id::TransactionId,
     },
@@ -91,7 +92,8 @@ impl Request {
 ///
 /// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else. It is made once
 /// and each row is found by its place: `session::PROBE` leaves a plan no other way.
-const MARK: &str = "\
+const MARK: &str = concat!(
+    "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
     (SELECT o.tenant_id FROM lead_webhook.outbox o
@@ -118,7 +120,9 @@ FROM (
     FROM (
         -- Another version whenever the endpoint's row was written. OFFSET 0: put together once a tenant, not once an event.
         SELECT t.tenant_id,
-               (SELECT e.ctid::text || ' ' || e.xmin::text FROM lead_webhook.endpoints e
+               (SELECT ",
+    row_version!("e"),
+    " FROM lead_webhook.endpoints e
                 WHERE e.tenant_id = t.tenant_id AND e.takes_part) AS endpoint_version
         FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t
         WHERE t.tenant_id IS NOT NULL
@@ -139,7 +143,8 @@ FROM (
         LIMIT coalesce(($3::int[])[array_position($2::text[], t.tenant_id)], $5::int)
         FOR UPDATE SKIP LOCKED) p
     LIMIT $1::bigint) p
-";
+"
+);
 
 /// What [`MARK`] has marked, with what the claim needs of it. Between the two stands the join with the leads, where they are
 /// read at once.
