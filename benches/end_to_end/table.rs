@@ -44,10 +44,9 @@ impl Table {
     pub(crate) fn compare(&mut self, column: &str, row: &str, with: &str) {
         let (Some(one), Some(other)) = (self.figures(row, column), self.figures(with, column)) else { return };
         let ratios: Vec<f64> = one.iter().zip(other).map(|(one, other)| one / other).collect();
-        let ratio = match cell(&ratios, 2).split_once(' ') {
-            Some((median, spread)) => format!("{row} / {with} **{median}** {spread}"),
-            None => format!("{row} / {with} **{}**", cell(&ratios, 2)),
-        };
+        let shown = cell(&ratios, 2);
+        let (median, spread) = shown.split_once(' ').map_or((&*shown, String::new()), |(m, s)| (m, format!(" {s}")));
+        let ratio = format!("{row} / {with} **{median}**{spread}");
         match self.ratios.last_mut().filter(|(last, _)| last == column) {
             Some((_, ratios)) => ratios.push(ratio),
             None => self.ratios.push((column.to_owned(), vec![ratio])),

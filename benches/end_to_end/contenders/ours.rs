@@ -25,6 +25,14 @@ const EACH_DELIVERED_ONCE: &str = "
 SELECT count(*) = (SELECT count(*) FROM leads) AND count(*) = count(DISTINCT l.id)
 FROM leads l JOIN lead_webhook.deliveries d ON d.lead_id = l.id::text AND d.status = 'delivered'";
 
+/// Attempts in flight of every contender, and ours to one endpoint as well.
+const IN_FLIGHT: u64 = 64;
+
+/// The configuration by which ours has as many in flight as the others.
+pub(crate) fn as_many_in_flight() -> [(&'static str, Value); 2] {
+    ["delivery.concurrency", "delivery.per_endpoint"].map(|key| (key, json!(IN_FLIGHT)))
+}
+
 /// An installation beside an application.
 pub(crate) struct Ours {
     /// Its database and configuration.

@@ -9,7 +9,7 @@ use crate::{
     contenders::{
         graphile::{self, Graphile},
         limit,
-        ours::Ours,
+        ours::{Ours, as_many_in_flight},
     },
     drain::{Drain, Drained, per_10k, rate},
     receiver::Seen,
@@ -35,14 +35,8 @@ const OURS_INSTALLED: &str = "ours, 100 tenants, as it is installed";
 const OURS_SLOWLY: &str = "ours, receiver takes 50 ms";
 const GRAPHILE: &str = "graphile-worker";
 
-/// Attempts in flight: 64 in 50 ms are 1,280 a second at most. As many for one endpoint as in all.
-const CONCURRENCY: u64 = 64;
+/// 64 attempts in flight are 1,280 a second at most then.
 const SLOW_ANSWER: Duration = Duration::from_millis(50);
-
-/// As the other contenders have it.
-fn sixty_four() -> [(&'static str, Value); 2] {
-    [("delivery.concurrency", json!(CONCURRENCY)), ("delivery.per_endpoint", json!(CONCURRENCY))]
-}
 
 /// The defaults: a line a delivery among them, which the harness reads.
 fn as_installed() -> [(&'static str, Value); 1] {
@@ -67,10 +61,10 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
     for _ in 0..stand.rounds {
         limit(stand, &mut table, 2 * leads);
         for (row, config, tenants, answer) in [
-            (OURS, &sixty_four()[..], 1, Duration::ZERO),
-            (OURS_OF_MANY, &sixty_four(), 100, Duration::ZERO),
+            (OURS, &as_many_in_flight()[..], 1, Duration::ZERO),
+            (OURS_OF_MANY, &as_many_in_flight(), 100, Duration::ZERO),
             (OURS_INSTALLED, &as_installed(), 100, Duration::ZERO),
-            (OURS_SLOWLY, &sixty_four(), 1, SLOW_ANSWER),
+            (OURS_SLOWLY, &as_many_in_flight(), 1, SLOW_ANSWER),
         ] {
             let installed = Ours::install(stand, tenants, config).await;
             insert_leads(&installed.admin, leads, tenants).await;

@@ -3,10 +3,8 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-
 use crate::{
-    contenders::ours::Ours,
+    contenders::ours::{Ours, as_many_in_flight},
     drain::{self, Drained},
     stand::{Stand, insert_leads, one},
     table::Table,
@@ -14,8 +12,7 @@ use crate::{
 
 const TENANTS: u64 = 100;
 
-/// Attempts in flight of each daemon: 64 in 100 ms are 640 a second at most.
-const CONCURRENCY: u64 = 64;
+/// 64 attempts in flight of each daemon are 640 a second at most then.
 const SLOW_ANSWER: Duration = Duration::from_millis(100);
 
 const RATE: &str = "leads/s";
@@ -40,10 +37,9 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
 async fn several(stand: &Stand, receiver: &str, leads: u64, answer: Duration) -> Table {
     let columns = [(RATE, 0), (CPU, 2), (SERVER_CPU, 2), (SHARE, 1)];
     let mut table = Table::new(&format!("Backlog of {leads} leads, receiver {receiver}"), &columns);
-    let config = [("delivery.concurrency", json!(CONCURRENCY)), ("delivery.per_endpoint", json!(CONCURRENCY))];
     for _ in 0..stand.rounds {
         for (daemons, row) in ROWS {
-            let ours = Ours::install(stand, TENANTS, &config).await;
+            let ours = Ours::install(stand, TENANTS, &as_many_in_flight()).await;
             insert_leads(&ours.admin, leads, TENANTS).await;
             let Drained { rate, cpu, server_cpu, .. } = drain::by_ours(stand, &ours, daemons, leads, answer).await;
             let share = one(&ours.admin, SMALLEST_SHARE).await;

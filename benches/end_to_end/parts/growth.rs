@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{
-    contenders::ours::Ours,
+    contenders::ours::{Ours, as_many_in_flight},
     drain::{self, Drained},
     stand::{Stand, insert_leads, one},
     table::Table,
@@ -26,9 +26,6 @@ const LARGE: &str = "a large log";
 const PRUNING: &str = "a large log, retention running";
 const TENANTS: &str = "a tenant a lead";
 const HELD: &str = "an open transaction";
-
-/// Attempts in flight.
-const CONCURRENCY: u64 = 64;
 
 /// Log rows that are there in any case.
 const FEW: u64 = 1_000;
@@ -72,8 +69,7 @@ pub(crate) async fn measure(stand: &Stand) -> Vec<Table> {
 }
 
 async fn install(stand: &Stand, tenants: u64, logged: u64) -> Ours {
-    let config = [("delivery.concurrency", json!(CONCURRENCY)), ("delivery.per_endpoint", json!(CONCURRENCY))];
-    let ours = Ours::install(stand, tenants, &config).await;
+    let ours = Ours::install(stand, tenants, &as_many_in_flight()).await;
     let rows = i64::try_from(logged).unwrap();
     ours.admin.execute(LOG, &[&rows]).await.unwrap();
     ours.admin.execute(KEYS, &[&rows]).await.unwrap();
