@@ -23,10 +23,17 @@ macro_rules! seen_at {
 }
 pub(super) use seen_at;
 
-/// That another daemon's row `i` is dead: unseen for 30 s.
+/// That who renewed then is dead: unseen for 30 s since.
+macro_rules! is_unseen {
+    ($renewed_at:literal) => {
+        concat!(seen_at!($renewed_at), " < clock_timestamp() - interval '30 seconds'")
+    };
+}
+
+/// That another daemon's row `i` is dead.
 macro_rules! is_dead {
     () => {
-        concat!("i.instance_id <> $1 AND ", seen_at!("i.renewed_at"), " < clock_timestamp() - interval '30 seconds'")
+        concat!("i.instance_id <> $1 AND ", is_unseen!("i.renewed_at"))
     };
 }
 
@@ -42,8 +49,8 @@ macro_rules! is_orphaned {
     () => {
         concat!(
             "o.claimed_by IS NOT NULL AND o.claimed_by <> $1 AND ",
-            seen_at!("o.claimed_at"),
-            " < clock_timestamp() - interval '30 seconds'
+            is_unseen!("o.claimed_at"),
+            "
       AND NOT EXISTS (SELECT FROM lead_webhook.instances i WHERE i.instance_id = o.claimed_by)"
         )
     };
@@ -150,9 +157,9 @@ const RUNNING: &str = concat!(
     "\
 -- instances::running
 SELECT host, process_id, $1 = ANY (key_ids) AS has_key FROM lead_webhook.instances
-WHERE ",
-    seen_at!("renewed_at"),
-    " >= clock_timestamp() - interval '30 seconds'
+WHERE NOT (",
+    is_unseen!("renewed_at"),
+    ")
 ORDER BY host, process_id"
 );
 
