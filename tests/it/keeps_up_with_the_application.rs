@@ -1,6 +1,8 @@
 //! While daemons run, the application changes its table, empties it, guards it, and bursts after a rest: nothing is lost,
 //! nothing is in its way.
 
+use serde_json::json;
+
 use crate::harness::{Application, Setup};
 
 /// The application's default table, with a daemon that has delivered from it, so that its statements are prepared.
@@ -102,6 +104,8 @@ async fn a_statement_timeout_of_the_applications_is_longer_than_what_a_trigger_w
 async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     const EVENTS: i64 = 8_000;
     let application = Application::installed().await;
+    // Claims are large, however busy the machine is: what is read for each is read for many events.
+    application.setup.edit_config(&[("delivery.per_endpoint", json!(256))]);
     // Each contact twice: what fires is planned for, and what does not.
     let insert = |first: i64, last: i64| {
         format!(
@@ -132,7 +136,7 @@ async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     for index in ["outbox_pkey", "uniqueness_pkey"] {
         let read = format!("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
         let read: i64 = application.one(&read).await;
-        // Four for each event, and up to fifteen on a busy machine, where claims are small; by the wrong plan more than a hundred.
-        assert!(read < 40 * EVENTS, "{index}: {read} entries");
+        // Four for each event; by the wrong plan more than a hundred.
+        assert!(read < 10 * EVENTS, "{index}: {read} entries");
     }
 }
