@@ -199,6 +199,15 @@ impl KeyRing {
         self.first.id
     }
 
+    /// The same keys, with that one first, where it is among them.
+    #[must_use]
+    pub fn with_first(&self, id: KeyId) -> Self {
+        let mut keys: Vec<_> = self.keys().cloned().collect();
+        keys.sort_by_key(|key| key.id != id);
+        let mut keys = keys.into_iter();
+        Self { first: keys.next().unwrap_or_else(|| self.first.clone()), others: keys.collect() }
+    }
+
     /// Opens `sealed` and seals it anew with the first key. `None`: it is sealed by that key already.
     ///
     /// # Errors

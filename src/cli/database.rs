@@ -2,7 +2,7 @@
 //! the key file is the daemons'.
 
 use crate::{
-    control::keys::{self, Unfit},
+    control::keys,
     keyring::{KeyRing, OpenError},
     store::{
         Error,
@@ -49,18 +49,16 @@ pub(super) fn other_keys(context: &Context, error: OpenError, then: &str) -> Fai
     Failure::Configuration(format!("key file {file}: not the one that this installation was made with ({error}){then}"))
 }
 
-/// Refuses a key file that is not the installation's, or that a rotation has passed by.
+/// Refuses a key file that is not the installation's; what is to be sealed by, else.
 ///
 /// # Errors
 /// [`Failure::Configuration`] for such a key file, [`Failure::Operation`] where the database cannot be asked.
-pub(super) async fn vouch_for_keys(context: &Context, session: &mut Session, keyring: &KeyRing) -> Result<(), Failure> {
+pub(super) async fn vouch_for_keys(
+    context: &Context,
+    session: &mut Session,
+    keyring: &KeyRing,
+) -> Result<KeyRing, Failure> {
     let then = ": put the installation's own there; nothing is done, because no daemon could open what this one seals";
-    keys::vouch(session, keyring).await.map_err(failed(context))?.map_err(|unfit| match unfit {
-        Unfit::Other(error) => other_keys(context, error, then),
-        Unfit::HalfRotated(half) => Failure::Configuration(format!(
-            "key file {}: {half}; nothing is done. {}",
-            context.config.keys_file.display(),
-            half.remedy(),
-        )),
-    })
+    let vouched = keys::vouch(session, keyring).await.map_err(failed(context))?;
+    vouched.map_err(|error| other_keys(context, error, then))
 }

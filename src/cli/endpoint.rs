@@ -51,11 +51,11 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
         let row = endpoints::find(&mut session, tenant).await.map_err(|error| changes.or(failed(error)))?;
         return changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, row)).map(drop);
     }
-    vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
+    let keyring = vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
     let (warnings, preset) = (changes.warnings().to_vec(), changes.preset());
     let transaction = session.begin().await.map_err(&failed)?;
     let (row, _) = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
-    let sealed = changes.apply(pipeline.keyring(), tenant, prefix, Stored::open(&pipeline, Some(row)))?;
+    let sealed = changes.apply(&keyring, tenant, prefix, Stored::open(&pipeline, Some(row)))?;
     let row = endpoints::save(&transaction, tenant, &sealed.endpoint, &sealed.header_names).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
     for warning in warnings {

@@ -25,9 +25,9 @@ async fn generate(context: &Context, tenant: &str) -> Result<(), Failure> {
     let failed = failed(context);
     let keyring = context.keyring()?;
     vet_tenant(tenant)?;
-    let (secret, sealed) = new_secret(&keyring, tenant).map_err(Failure::operation)?;
     let mut session = context.session().await?;
-    vouch_for_keys(context, &mut session, &keyring).await?;
+    let keyring = vouch_for_keys(context, &mut session, &keyring).await?;
+    let (secret, sealed) = new_secret(&keyring, tenant).map_err(Failure::operation)?;
     let transaction = session.begin().await.map_err(&failed)?;
     let row = endpoints::set_secret(&transaction, tenant, &sealed).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;

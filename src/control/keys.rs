@@ -1,4 +1,4 @@
-//! Whether the key file is the installation's: nothing may be sealed by another.
+//! Whether the key file is the installation's, and which of its keys seals: nothing may be sealed by another.
 
 use std::fmt;
 
@@ -12,26 +12,18 @@ use crate::{
     },
 };
 
-/// Why nothing may be sealed by a key file. The operator must act.
-#[derive(Debug)]
-pub enum Unfit {
-    /// It is not the one that the installation was made with: no daemon could open what it seals.
-    Other(OpenError),
-    /// A copy that a rotation has passed by: it would go on sealing by a key that is to be dropped.
-    HalfRotated(HalfRotated),
-}
-
-/// Looks whether `keyring` is the installation's. Where there is no installation yet, there is nothing to compare with,
-/// and no daemon that claims.
+/// The keys of `keyring`, that one first which the installation is sealed by: a file that a rotation has passed by, or a
+/// daemon that has read it before, would go on sealing by a key that is to be dropped. Where there is no installation yet,
+/// there is nothing to compare with, and no daemon that claims.
 ///
 /// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn vouch(session: &mut Session, keyring: &KeyRing) -> Result<Result<(), Unfit>, Error> {
-    let Some(installation) = installation::read(session).await? else { return Ok(Ok(())) };
-    if let Err(error) = guard::open_key(&installation, keyring) {
-        return Ok(Err(Unfit::Other(error)));
-    }
-    Ok(HalfRotated::find(&installation, keyring).map_or(Ok(()), |half| Err(Unfit::HalfRotated(half))))
+/// What the database says, or that the connection is lost; within, that it is not the key file that the installation was
+/// made with: no daemon could open what it seals. The operator must act.
+pub async fn vouch(session: &mut Session, keyring: &KeyRing) -> Result<Result<KeyRing, OpenError>, Error> {
+    let Some(installation) = installation::read(session).await? else { return Ok(Ok(keyring.clone())) };
+    let half = HalfRotated::find(&installation, keyring);
+    Ok(guard::open_key(&installation, keyring)
+        .map(|_| half.map_or_else(|| keyring.clone(), |half| keyring.with_first(half.sealing))))
 }
 
 /// A key file that begins with another key than the one that the installation is sealed by.

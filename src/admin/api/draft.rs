@@ -12,6 +12,7 @@ use crate::{
     control::draft::{Changes, Fault, Input, Part, Refused, Sealed, Stored},
     delivery::{headers::MASK, presets},
     egress::Resolver,
+    keyring::KeyRing,
     pipeline::Pipeline,
     secret::Secret,
 };
@@ -114,12 +115,18 @@ impl Draft {
         self.place.all(&self.changes.faults())
     }
 
-    /// Lays the changes over `stored` and seals what is new.
+    /// Lays the changes over `stored` and seals what is new by `keyring`.
     ///
     /// # Errors
     /// Every fault, or that nothing can be sealed.
-    pub(super) fn apply(self, pipeline: &Pipeline, tenant: &str, stored: Stored) -> Result<Sealed, NotApplied> {
-        match self.changes.apply(pipeline.keyring(), tenant, pipeline.header_prefix(), stored) {
+    pub(super) fn apply(
+        self,
+        keyring: &KeyRing,
+        tenant: &str,
+        header_prefix: &str,
+        stored: Stored,
+    ) -> Result<Sealed, NotApplied> {
+        match self.changes.apply(keyring, tenant, header_prefix, stored) {
             Ok(sealed) if self.place.unread.is_empty() => Ok(sealed),
             Ok(_) => Err(NotApplied::Faults(self.place.unread)),
             Err(Refused::Faults(faults)) => Err(NotApplied::Faults(self.place.all(&faults))),

@@ -24,6 +24,7 @@ use crate::{
         endpoint::{GenerateError, new_secret, notes},
         keys,
     },
+    keyring::KeyRing,
     pipeline::Pipeline,
     store::{
         endpoints::{self, EndpointRow},
@@ -110,7 +111,9 @@ pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body):
     let draft = looked_up(&api, &pipeline, &tenant, body).await?;
     let row = read(&api, &tenant).await?;
     let warnings = draft.changes.warnings().to_vec();
-    draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
+    draft
+        .apply(pipeline.keyring(), &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row))
+        .map_err(not_applied)?;
     Ok(Json(Valid { warnings }))
 }
 
@@ -162,17 +165,20 @@ pub(in crate::admin) async fn lay(
         // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.
         let row = read(api, tenant).await?;
         let faults = draft.faults();
-        let applied = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row));
+        let applied =
+            draft.apply(pipeline.keyring(), &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row));
         return Err(applied.map_or_else(not_applied, |_| Problem::invalid(faults)));
     }
     let (warnings, preset, changed) =
         (draft.changes.warnings().to_vec(), draft.changes.preset(), draft.changes.named());
     let save = async |session: &mut Session| {
-        vouch(session, &pipeline).await?;
+        let keyring = vouch(session, &pipeline).await?;
         let transaction = session.begin().await?;
         let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
         condition.holds((!is_new).then_some(&row))?;
-        let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, Some(row))).map_err(not_applied)?;
+        let sealed = draft
+            .apply(&keyring, &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, Some(row)))
+            .map_err(not_applied)?;
         let row = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await?;
         commit(transaction, tenant, "endpoint saved", &changed.join(", ")).await?;
         Ok((is_new, row))
@@ -224,12 +230,12 @@ pub(in crate::admin) async fn generate(
     condition: Option<Condition>,
 ) -> Result<(EndpointRow, NewSecret), Problem> {
     let pipeline = api.pipeline();
-    let (secret, sealed) = new_secret(pipeline.keyring(), &tenant.id).map_err(|error: GenerateError| {
-        tracing::error!(%error, "no secret could be generated");
-        Problem::internal("no secret could be generated; the daemon's log says why")
-    })?;
     let put = async |session: &mut Session| {
-        vouch(session, &pipeline).await?;
+        let keyring = vouch(session, &pipeline).await?;
+        let (secret, sealed) = new_secret(&keyring, &tenant.id).map_err(|error: GenerateError| {
+            tracing::error!(%error, "no secret could be generated");
+            Problem::internal("no secret could be generated; the daemon's log says why")
+        })?;
         let transaction = session.begin().await?;
         if let Some(condition) = condition {
             let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
@@ -237,15 +243,15 @@ pub(in crate::admin) async fn generate(
         }
         let row = endpoints::set_secret(&transaction, &tenant.id, &sealed).await?;
         commit(transaction, tenant, "secret generated", "secret").await?;
-        Ok(row)
+        Ok((row, secret))
     };
-    let row = api.sessions.within(&tenant.bearer, put).await?;
+    let (row, secret) = api.sessions.within(&tenant.bearer, put).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
     Ok((row, NewSecret { secret: secret.text().expose().clone(), endpoint }))
 }
 
-/// Refuses to seal by another key file than the installation's.
-pub(super) async fn vouch(session: &mut Session, pipeline: &Pipeline) -> Result<(), Trouble> {
+/// Refuses to seal by another key file than the installation's; what is to be sealed by, else.
+pub(super) async fn vouch(session: &mut Session, pipeline: &Pipeline) -> Result<KeyRing, Trouble> {
     let refused = "the daemon's key file is not the installation's: `lead-webhook check` tells the remedy";
     keys::vouch(session, pipeline.keyring()).await?.map_err(|_| Problem::unavailable(refused).into())
 }

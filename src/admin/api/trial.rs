@@ -113,8 +113,10 @@ pub(in crate::admin) async fn test(
     let _slot = api.work.slot(&tenant.bearer)?;
     let begin = async |session: &mut Session| {
         let row = endpoints::find(session, &tenant.id).await?;
-        vouch(session, &pipeline).await?;
-        let sealed = draft.apply(&pipeline, &tenant.id, Stored::open(&pipeline, row)).map_err(not_applied)?;
+        let keyring = vouch(session, &pipeline).await?;
+        let sealed = draft
+            .apply(&keyring, &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row))
+            .map_err(not_applied)?;
         let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint);
         let endpoint = endpoint.map_err(|obstacles| untried(&obstacles, tenant.is_operator()))?;
         let refused = |wait| Problem::too_many("the endpoint was tested too often just now").wait(wait);

@@ -2,8 +2,8 @@
 //!
 //! The order is what makes it safe. A daemon that lacks the key by which a secret is sealed cannot send, so the new key
 //! opens everywhere before it seals anything, and heartbeats tell whether it does. The old key is dropped when nothing is
-//! sealed by it any more; commands that come with a copy of the file in which it is still the first are refused
-//! ([`vouch_for_keys`](crate::cli::database::vouch_for_keys)).
+//! sealed by it any more; commands that come with a copy of the file in which it is still the first, and daemons that have
+//! read such a one, seal by the new one all the same ([`keys::vouch`](crate::control::keys::vouch)).
 
 use std::collections::HashMap;
 
@@ -137,7 +137,7 @@ impl Rotation<'_> {
         if self.others().next().is_some() {
             output::message(&format!(
                 "Next:\n\
-                 1. Copy {path} to every other host, or run the same command there: their commands are refused until then.\n\
+                 1. Copy {path} to every other host, or run the same command there: `check` warns there until then.\n\
                  2. `lead-webhook key rotate --drop-old`. Keep the old key as long as you keep backups of the database from \
                  before.",
             ));
