@@ -5,7 +5,7 @@ use uuid::Uuid;
 use crate::{
     dispatch::guard,
     keyring::{Column, KeyRing, Place},
-    store::install::{self, NewInstallation, Report},
+    store::install::{self, InstallError, NewInstallation, Report},
     visitor,
 };
 
@@ -22,10 +22,10 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
         return output::data(sql.trim_end());
     }
     let keyring = context.keyring()?;
-    let report = install::migrate(session.client(), &context.config, || new_installation(&keyring))
-        .await
-        .map_err(Failure::operation)?;
-    tell(&report, "everything is in place already");
+    let mut report = Report::default();
+    let new = || new_installation(&keyring);
+    let ended = install::migrate(session.client(), &context.config, new, &mut report).await;
+    tell(&report, ended, "everything is in place already")?;
     // It would look as if all were well, and nothing were sent.
     if let Err(guarded) = guard::look(&mut session, &keyring).await.map_err(failed(context))? {
         output::message(&format!("note: {guarded}"));
@@ -41,21 +41,24 @@ pub(super) async fn uninstall(context: &Context, keep_log: bool, dry_run: bool) 
             install::uninstall_plan(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
         return output::data(sql.trim_end());
     }
-    let report = install::uninstall(session.client(), &context.config, keep_log).await.map_err(Failure::operation)?;
-    tell(&report, "there is nothing to remove");
-    Ok(())
+    let mut report = Report::default();
+    let ended = install::uninstall(session.client(), &context.config, keep_log, &mut report).await;
+    tell(&report, ended, "there is nothing to remove")
 }
 
-fn tell(report: &Report, nothing: &str) {
+/// What was done, also where it ended by an error.
+fn tell(report: &Report, ended: Result<(), InstallError>, nothing: &str) -> Result<(), Failure> {
     for warning in &report.warnings {
         output::message(&format!("note: {warning}"));
     }
     for done in &report.done {
         output::message(&format!("done: {done}"));
     }
+    ended.map_err(Failure::operation)?;
     if report.done.is_empty() {
         output::message(nothing);
     }
+    Ok(())
 }
 
 /// Why a new installation could not be sealed.

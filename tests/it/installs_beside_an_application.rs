@@ -158,6 +158,20 @@ async fn what_a_user_may_not_do_is_printed_once_for_the_administrator() {
 }
 
 #[tokio::test]
+async fn who_may_create_roles_and_no_schema_leaves_both_to_the_administrator_in_an_order_that_runs() {
+    let application = alone().await;
+    let db = &application.setup.db;
+    application.administer(&format!("ALTER ROLE {} CREATEROLE", db.app_login)).await;
+    application.setup.edit_config(&[("database.owner_url", json!(db.url(&db.app_login)))]);
+    let refused = application.setup.run(&["migrate"]).await;
+    assert_eq!((refused.code, done(&refused)), (Some(1), vec![]));
+    let (_, sql) = refused.stderr.split_once("\n\n").expect("the SQL after an empty line");
+    application.administer(sql).await;
+    application.setup.run(&["migrate"]).await.ok();
+    assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
 async fn a_creator_of_roles_who_owns_database_and_table_needs_no_administrator() {
     let application = alone().await;
     let db = &application.setup.db;
@@ -205,6 +219,38 @@ async fn uninstalling_leaves_nothing_and_can_be_repeated() {
     assert_eq!(application.warnings(), [""; 0]);
     application.migrate().await;
     assert_leads_are_queued(&application).await;
+}
+
+#[tokio::test]
+async fn uninstalling_leaves_all_as_it_is_while_the_application_has_a_view_of_ours() {
+    let application = alone().await;
+    application.migrate().await;
+    application.administer("CREATE VIEW public.sent AS SELECT * FROM lead_webhook.delivery_log").await;
+    for args in [&["uninstall"][..], &["uninstall", "--keep-log"]] {
+        let refused = application.setup.run(args).await;
+        assert_eq!((refused.code, done(&refused)), (Some(1), vec![]), "{}", refused.stderr);
+        assert!(refused.stderr.contains("is used by view public.sent: drop that first"), "{}", refused.stderr);
+    }
+    assert_leads_are_queued(&application).await;
+    application.administer("DROP VIEW public.sent").await;
+    application.setup.run(&["uninstall"]).await.ok();
+    assert_nothing_is_left(&application).await;
+}
+
+#[tokio::test]
+async fn uninstalling_that_ends_in_the_middle_says_what_is_done() {
+    let application = alone().await;
+    application.migrate().await;
+    // Nothing looks for functions over our rows.
+    let uses = "CREATE FUNCTION public.uses(lead_webhook.deliveries) RETURNS int LANGUAGE sql AS 'SELECT 1'";
+    application.administer(uses).await;
+    let ended = application.setup.run(&["uninstall"]).await;
+    assert_eq!(ended.code, Some(1));
+    let done = done(&ended);
+    assert!(matches!(&done[..], [one] if one.contains("remove the trigger functions and the triggers on")), "{done:?}");
+    application.administer("DROP FUNCTION public.uses").await;
+    application.setup.run(&["uninstall"]).await.ok();
+    assert_nothing_is_left(&application).await;
 }
 
 #[tokio::test]

@@ -59,6 +59,9 @@ pub enum InstallError {
          install that version or a newer one"
     )]
     ForeignMigration(String),
+    /// Objects of the application's depend on what is to be removed. The operator must act.
+    #[error("nothing is removed: what is to go is used by {}: drop that first, then run the command again", .0.join(", "))]
+    InTheWay(Vec<String>),
     /// The migrations could not be run.
     #[error("the tables could not be created or upgraded: {0}")]
     Migrations(String, #[source] refinery::Error),

@@ -90,6 +90,7 @@ SET row_security = on;
 SET lock_timeout = '10s'";
 
 /// Creates or upgrades everything of ours; `new` is called once, for the first install. Running it again changes nothing.
+/// `report` says what was done, also where it ends by an error.
 ///
 /// # Errors
 /// [`InstallError`]; what was done before it is whole, and the next run goes on from there.
@@ -97,13 +98,14 @@ pub async fn migrate<E>(
     client: &mut Client,
     config: &Config,
     new: impl FnOnce() -> Result<NewInstallation, E>,
-) -> Result<Report, InstallError>
+    report: &mut Report,
+) -> Result<(), InstallError>
 where
     E: Error + Send + Sync + 'static,
 {
     begin(client).await?;
     let done = match plan(client, config).await {
-        Ok(plan) => apply(client, config, plan, new).await,
+        Ok(plan) => apply(client, config, plan, new, report).await,
         Err(error) => Err(error),
     };
     end(client).await;
@@ -217,7 +219,8 @@ async fn apply<E>(
     config: &Config,
     plan: Plan,
     new: impl FnOnce() -> Result<NewInstallation, E>,
-) -> Result<Report, InstallError>
+    report: &mut Report,
+) -> Result<(), InstallError>
 where
     E: Error + Send + Sync + 'static,
 {
@@ -225,7 +228,7 @@ where
         return Err(InstallError::NeedsAdministrator { sql: plan.administrator });
     }
     let owner = &config.database.owner_role;
-    let mut report = Report { done: Vec::new(), warnings: plan.warnings };
+    report.warnings = plan.warnings;
     let mut new = Some(new);
     for step in plan.steps {
         match &step.action {
@@ -245,7 +248,7 @@ where
         }
         report.done.push(step.heading);
     }
-    Ok(report)
+    Ok(())
 }
 
 fn print(plan: &Plan, config: &Config) -> String {

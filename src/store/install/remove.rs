@@ -36,14 +36,20 @@ pub(super) const SEQUENCES: [&str; 2] = ["missed", "bell"];
 const LOG: &str = "deliveries";
 
 /// Removes triggers, tables, rights and roles. With `keep_log` the table `lead_webhook.deliveries` stays as it is, and a
-/// later [`migrate`](super::migrate) takes it over. Running it again changes nothing.
+/// later [`migrate`](super::migrate) takes it over. Running it again changes nothing. `report` says what was done, also where
+/// it ends by an error.
 ///
 /// # Errors
 /// [`InstallError`]; what was done before it is whole, and the next run goes on from there.
-pub async fn uninstall(client: &mut Client, config: &Config, keep_log: bool) -> Result<Report, InstallError> {
+pub async fn uninstall(
+    client: &mut Client,
+    config: &Config,
+    keep_log: bool,
+    report: &mut Report,
+) -> Result<(), InstallError> {
     begin(client).await?;
     let done = match plan(client, config, keep_log).await {
-        Ok(plan) => apply(client, config, plan, never).await,
+        Ok(plan) => apply(client, config, plan, never, report).await,
         Err(error) => Err(error),
     };
     end(client).await;
@@ -75,6 +81,7 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
     let mut plan = Plan::default();
     if facts.has_schema() {
         plan.administrator = owner_membership(client, config, &facts).await?;
+        see_that_nothing_is_in_the_way(client, keep_log).await?;
         let installed = Installed::read(client, &table(&config.leads), owner, None).await?;
         if installed.has_functions() {
             plan.steps.push(triggers(&installed, owner));
@@ -105,6 +112,26 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
         }
     }
     Ok(plan)
+}
+
+const IN_THE_WAY: &str = "-- remove::in_the_way
+SELECT DISTINCT coalesce('view ' || r.ev_class::regclass, format('constraint %I on %s', c.conname, c.conrelid::regclass))
+FROM pg_class AS ours
+JOIN pg_depend AS d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = ours.oid
+LEFT JOIN pg_rewrite AS r ON d.classid = 'pg_rewrite'::regclass AND r.oid = d.objid
+LEFT JOIN pg_constraint AS c ON d.classid = 'pg_constraint'::regclass AND c.oid = d.objid
+JOIN pg_class AS theirs ON theirs.oid = coalesce(r.ev_class, c.conrelid)
+WHERE ours.relnamespace = to_regnamespace('lead_webhook') AND ours.relname = ANY ($1)
+  AND NOT (theirs.relnamespace = ours.relnamespace AND theirs.relname = ANY ($1))
+ORDER BY 1";
+
+/// Refuses while views or keys of the application's are over what would be dropped: the triggers would be gone by the time
+/// that the server refuses.
+async fn see_that_nothing_is_in_the_way(client: &Client, keep_log: bool) -> Result<(), InstallError> {
+    let gone: Vec<_> = TABLES.iter().filter(|table| !(keep_log && **table == LOG)).chain(&VIEWS).collect();
+    let rows = client.query(IN_THE_WAY, &[&gone]).await?;
+    let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    if found.is_empty() { Ok(()) } else { Err(InstallError::InTheWay(found)) }
 }
 
 /// The triggers go with their functions: that takes no ownership of the application's table, as DROP TRIGGER would.

@@ -30,17 +30,26 @@ pub(super) struct Need {
     heading: String,
     sql: String,
     permitted: bool,
+    /// Of a role that is not there yet.
+    is_of_new_role: bool,
 }
 
 impl Need {
     pub(super) fn new(permitted: bool, heading: impl Into<String>, sql: String) -> Self {
-        Self { heading: heading.into(), sql, permitted }
+        Self { heading: heading.into(), sql, permitted, is_of_new_role: false }
+    }
+
+    fn of_new_role(self) -> Self {
+        Self { is_of_new_role: true, ..self }
     }
 }
 
-/// What this user may do itself, and the SQL for an administrator; empty where nothing is left to one.
+/// What this user may do itself, and the SQL for an administrator; empty where nothing is left to one. New roles are left
+/// to one who is needed anyway: most of what comes after names them.
 pub(super) fn divide(needs: Vec<Need>) -> (Vec<Step>, String) {
-    let (own, others): (Vec<_>, Vec<_>) = needs.into_iter().partition(|need| need.permitted);
+    let all_permitted = needs.iter().all(|need| need.permitted);
+    let is_own = |need: &Need| need.permitted && (all_permitted || !need.is_of_new_role);
+    let (own, others): (Vec<_>, Vec<_>) = needs.into_iter().partition(is_own);
     let sql = others.iter().map(|need| format!("{}\n", need.sql)).collect();
     (own.into_iter().map(|need| Step::login(need.heading, need.sql)).collect(), sql)
 }
@@ -142,13 +151,15 @@ impl Role {
         let role = identifier(&self.name);
         let sql = format!("CREATE ROLE {role} NOLOGIN;\nCOMMENT ON ROLE {role} IS '{MADE_BY_US}: {purpose}';");
         let permitted = facts.is_superuser || facts.creates_roles;
-        (!self.exists).then(|| Need::new(permitted, format!("create role {}: {purpose}", self.name), sql))
+        let need = || Need::new(permitted, format!("create role {}: {purpose}", self.name), sql).of_new_role();
+        (!self.exists).then(need)
     }
 
     fn grant(&self, facts: &Facts, to: &str) -> Need {
         let options = if facts.version >= GRANTS_HAVE_OPTIONS { " WITH INHERIT TRUE, SET TRUE" } else { "" };
         let sql = format!("GRANT {} TO {}{options};", identifier(&self.name), identifier(to));
-        Need::new(self.may_be_granted, format!("make {to} a member of {}", self.name), sql)
+        let need = Need::new(self.may_be_granted, format!("make {to} a member of {}", self.name), sql);
+        if self.exists { need } else { need.of_new_role() }
     }
 }
 
