@@ -11,7 +11,7 @@ pub(super) mod trial;
 pub(super) mod views;
 mod words;
 
-use std::sync::Arc;
+use std::{collections::BTreeSet, sync::Arc};
 
 use axum::{
     Router,
@@ -262,12 +262,13 @@ impl Query {
     /// Parameters that nobody knows, and those that are given twice.
     fn unknown(&self, known: &[&'static str]) -> Vec<FieldFault> {
         let mut faults = Vec::new();
-        if self.0.iter().any(|(name, _)| !known.contains(&name.as_str())) {
-            faults.push(FieldFault::of("", format!("an unknown parameter: known are {}", known.join(", "))));
+        let given: BTreeSet<&str> = self.0.iter().map(|(name, _)| name.as_str()).collect();
+        for name in given.into_iter().filter(|name| !known.contains(name)) {
+            faults.push(FieldFault::of(name.to_owned(), format!("is not known here: known are {}", known.join(", "))));
         }
         for name in known {
             if self.0.iter().filter(|(given, _)| given == name).count() > 1 {
-                faults.push(FieldFault::of(name, "is given more than once"));
+                faults.push(FieldFault::of(*name, "is given more than once"));
             }
         }
         faults

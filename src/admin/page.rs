@@ -10,6 +10,8 @@ mod secret;
 mod session;
 mod tenant;
 
+use std::borrow::Cow;
+
 use askama::Template;
 use axum::{
     Router,
@@ -112,7 +114,8 @@ fn page(status: StatusCode, template: &impl Template) -> Response {
 #[template(path = "problem.html", config = "src/admin/page/askama.toml")]
 struct ProblemPage<'a> {
     title: &'a str,
-    detail: &'a str,
+    /// Everything that is wrong with what was asked for, or what happened.
+    said: Vec<Cow<'a, str>>,
 }
 
 /// Why there is no page.
@@ -120,7 +123,9 @@ struct Refused(Box<Response>);
 
 impl From<Problem> for Refused {
     fn from(problem: Problem) -> Self {
-        Self::with(&problem, &ProblemPage { title: problem.title(), detail: problem.detail() })
+        let faults: Vec<_> = problem.errors().iter().map(|fault| Cow::from(fault.sentence())).collect();
+        let said = if faults.is_empty() { vec![Cow::from(problem.detail())] } else { faults };
+        Self::with(&problem, &ProblemPage { title: problem.title(), said })
     }
 }
 

@@ -25,7 +25,7 @@ pub(super) struct FieldFault {
     pub(super) pointer: Option<String>,
     /// The query's parameter.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) parameter: Option<&'static str>,
+    pub(super) parameter: Option<Cow<'static, str>>,
     /// What is wrong, and the remedy.
     pub(super) detail: String,
 }
@@ -42,8 +42,14 @@ impl FieldFault {
     }
 
     /// Of a parameter of the query.
-    pub(super) fn of(parameter: &'static str, detail: impl Into<String>) -> Self {
-        Self { pointer: None, parameter: Some(parameter), detail: detail.into() }
+    pub(super) fn of(parameter: impl Into<Cow<'static, str>>, detail: impl Into<String>) -> Self {
+        Self { pointer: None, parameter: Some(parameter.into()), detail: detail.into() }
+    }
+
+    /// Place and detail, as a sentence for people.
+    pub(super) fn sentence(&self) -> String {
+        let place = self.pointer.as_deref().or(self.parameter.as_deref());
+        place.map_or_else(|| self.detail.clone(), |place| format!("{place}: {}", self.detail))
     }
 }
 

@@ -111,6 +111,10 @@ async fn every_fault_is_told_at_once_with_its_place_and_nothing_is_saved() {
         ]
     );
     assert!(!refused.body.to_string().contains("s3cr3t"), "{refused:?}");
+    let query = admin.operator("GET", "/v1/tenants/acme/deliveries?limit=x&colour=red&shape=round&limit=1", None);
+    let mut faulty = query.with(400).faulty();
+    faulty.sort();
+    assert_eq!(faulty, ["colour", "limit", "limit", "shape"]);
     assert_eq!(admin.operator("GET", ENDPOINT, None).body, before);
 }
 
@@ -489,7 +493,15 @@ async fn a_token_file_that_others_read_or_that_is_short_is_refused_at_the_start(
             let refused = setup.run(command).await;
             assert!(refused.code == Some(78) && refused.stderr.contains(said), "{refused:?}");
         }
+        let check = setup.run(&["check"]).await.stdout;
+        let line = check.lines().find(|line| line.contains(" admin: ")).unwrap();
+        assert!(line.starts_with("fail") && line.contains(said), "{line}");
     }
+    // With what else is wrong.
+    setup.edit_config(&[("keys.file", json!(setup.path("nowhere")))]);
+    let refused = setup.run(&["run"]).await.stderr;
+    assert!(refused.contains("missing") && refused.contains("is empty"), "{refused}");
+    setup.edit_config(&[("keys.file", json!(setup.key_file()))]);
     // Those who do not need it do not ask for it: systemd hands it out to the daemon alone.
     setup.edit_config(&[("admin.token_file", json!("/run/credentials/nowhere/admin-token"))]);
     setup.run(&["endpoint", "list"]).await.ok();

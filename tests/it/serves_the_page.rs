@@ -137,6 +137,11 @@ async fn what_goes_wrong_is_a_page_as_well() {
         assert_eq!(told.header("content-type"), Some("text/html; charset=utf-8"), "{path}");
         assert!(told.header("content-security-policy").is_some(), "{path}");
     }
+    let (session, _) = sign_in(&admin, OPERATOR);
+    for (path, said) in [("/tenants/%09acme", "tenant: "), ("?limit=x", "limit: must be a whole number")] {
+        let told = browse(&admin, "GET", &format!("/admin{path}"), &session, None, "").with(400).text;
+        assert!(told.contains(said) && !told.contains("errors"), "{told}");
+    }
     let guess = || browse(&admin, "POST", "/admin/sign-in", "", Some(&own), "token=guess");
     assert_eq!(guess().with(401).header("content-type"), Some("text/html; charset=utf-8"));
     let late = (0..100).map(|_| guess()).find(|told| told.status == 429).unwrap();

@@ -47,8 +47,10 @@ pub struct Answered {
     pub status: u16,
     /// The headers, names in lower case.
     pub headers: Vec<(String, String)>,
-    /// The body; null where there is none.
+    /// The body; null where it is no JSON.
     pub body: Value,
+    /// The body as it came.
+    pub text: String,
 }
 
 impl Answered {
@@ -159,6 +161,6 @@ impl Sent {
         let status = lines.next().and_then(|line| line.split(' ').nth(1)).unwrap().parse().unwrap();
         let headers = lines.filter_map(|line| line.split_once(": "));
         let headers = headers.map(|(name, value)| (name.to_ascii_lowercase(), value.to_owned())).collect();
-        Answered { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null) }
+        Answered { status, headers, body: serde_json::from_str(body).unwrap_or(Value::Null), text: body.to_owned() }
     }
 }
