@@ -7,7 +7,13 @@ use crate::control::is_unseen;
 /// Lines of `key  value`, the values below each other. An empty key continues the line above. On a terminal a value that
 /// is too long goes on below its begin, elsewhere it stays on its line.
 pub(super) fn aligned(fields: &[(&str, String)]) -> String {
-    within(Table::new().width(), fields)
+    within(terminal_width(), fields)
+}
+
+/// Columns of the terminal that stdout goes to, `None` where it goes to none. One that does not tell its size, as on a serial
+/// line, has as many as most.
+pub(super) fn terminal_width() -> Option<u16> {
+    Table::new().width().map(|width| if width == 0 { 80 } else { width })
 }
 
 /// As [`aligned`], for a terminal of this width, or for no terminal.

@@ -117,3 +117,12 @@ async fn each_command_fits_80_and_140_columns() {
         assert_snapshot!(name, both);
     }
 }
+
+#[tokio::test]
+async fn a_terminal_that_does_not_tell_its_size_has_80_columns() {
+    let setup = filled().await;
+    let stats = ["deliveries", "stats", "--since", "2026-04-22T10:00:00Z", "--until", "2026-04-22T11:00:00Z"];
+    for args in [&["deliveries", "list"][..], &stats, &["endpoint", "show", "globex"]] {
+        assert_eq!(shown(&setup, 0, args), shown(&setup, 80, args));
+    }
+}

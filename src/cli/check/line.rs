@@ -1,10 +1,10 @@
 //! One line of `check`.
 
-use comfy_table::{Cell, Color, Table};
+use comfy_table::{Cell, Color};
 use serde::Serialize;
 
 use crate::{
-    cli::fields::{printable, two_columns},
+    cli::fields::{printable, terminal_width, two_columns},
     store::install,
 };
 
@@ -55,7 +55,7 @@ impl Line {
 
     /// `ok    what: finding – remedy`; on a terminal in colour, and going on below its begin.
     pub(super) fn text(&self) -> String {
-        two_columns(Table::new().width(), [[self.word(), Cell::new(self.sentence())]])
+        two_columns(terminal_width(), [[self.word(), Cell::new(self.sentence())]])
     }
 
     /// The verdict, padded so that all lines begin alike.

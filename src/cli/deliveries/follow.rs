@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::table::{self, begin, finish, or_absent, text};
 use crate::{
-    cli::{Failure, args, context::Context, database::failed, output},
+    cli::{Failure, args, context::Context, database::failed, fields::terminal_width, output},
     control::time::to_the_second,
     store::{
         delivery_list::{self, Delivery, Filter},
@@ -35,7 +35,7 @@ pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) 
     let mut session = context.session().await?;
     let mut latest = delivery_list::list(&mut session, &filter).await.map_err(failed(context))?;
     latest.reverse();
-    let lines = Lines::new(Table::new().width(), json);
+    let lines = Lines::new(terminal_width(), json);
     lines.header()?;
     // What ended before those that are shown first is not shown, and where there is none, what ended before now.
     let from = latest.first().map_or_else(Timestamp::now, |first| first.finished_at);

@@ -6,7 +6,13 @@ use serde::Serialize;
 
 use super::table::{ABSENT, begin, cut, finish, or_absent, text};
 use crate::{
-    cli::{Failure, context::Context, database::failed, fields::aligned, output},
+    cli::{
+        Failure,
+        context::Context,
+        database::failed,
+        fields::{aligned, terminal_width},
+        output,
+    },
     control::time::{self, span, to_the_second},
     store::delivery_stats::{self, Alike, Counts, OfTenant, Span, Stretch},
 };
@@ -89,7 +95,7 @@ pub(super) async fn stats(context: &Context, words: &Words<'_>, json: bool) -> R
     if json {
         stats.lines()?;
     } else {
-        output::data(&stats.text(Table::new().width()))?;
+        output::data(&stats.text(terminal_width()))?;
     }
     if has_more {
         output::message(&format!("these are the {shown} busiest tenants of more: see --limit"));

@@ -9,7 +9,7 @@ use comfy_table::{
 use jiff::Timestamp;
 
 use crate::{
-    cli::fields::printable,
+    cli::fields::{printable, terminal_width},
     control::time::{age, to_the_second},
     store::delivery_list::Delivery,
 };
@@ -29,8 +29,7 @@ pub(super) const ABSENT: &str = "-";
 /// A table of `deliveries`, which are not empty.
 pub(super) fn of(deliveries: &[Delivery]) -> String {
     let mut table = Table::new();
-    let width = table.width();
-    fill(&mut table, deliveries, width, Timestamp::now());
+    fill(&mut table, deliveries, terminal_width(), Timestamp::now());
     table.trim_fmt()
 }
 
@@ -132,6 +131,9 @@ fn least(table: &Table) -> u16 {
 /// Lets only `flexible` columns give way, and no cell take a second line.
 pub(super) fn cut(table: &mut Table, flexible: &[usize]) {
     table.set_content_arrangement(ContentArrangement::Dynamic);
+    if let Some(width) = terminal_width() {
+        table.set_width(width);
+    }
     let contents = table.column_max_content_widths();
     for (column, content) in table.column_iter_mut().zip(contents) {
         if !flexible.contains(&column.index) {
