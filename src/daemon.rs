@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     admin::{Admin, Bound, Probes, Sessions},
-    config::{self, Config},
+    config::{self, Config, Listen},
     dispatch::{
         dispatcher::Dispatcher,
         flight::Flight,
@@ -52,8 +52,13 @@ pub enum StartError {
     #[error(transparent)]
     Client(#[from] crate::delivery::tls::ClientError),
     /// The admin listener cannot be opened.
-    #[error("admin.listen: {0}")]
-    Admin(#[source] std::io::Error),
+    #[error("admin.listen: cannot listen on {listen} ({source}): end what is in its place, or name another")]
+    Admin {
+        /// Where.
+        listen: Listen,
+        /// What the system says.
+        source: std::io::Error,
+    },
     /// The signals cannot be listened to.
     #[error("signals cannot be listened to: {0}")]
     Signals(#[from] std::io::Error),
@@ -94,7 +99,10 @@ impl Daemon {
     pub async fn run(mut self) -> Result<Ended, StartError> {
         let mut requests = Requests::new()?;
         let admin = match &self.config.admin.listen {
-            Some(listen) => Some(Bound::bind(listen).await.map_err(StartError::Admin)?),
+            Some(listen) => {
+                let refused = |source| StartError::Admin { listen: listen.clone(), source };
+                Some(Bound::bind(listen).await.map_err(refused)?)
+            }
             None => None,
         };
         let mut tasks = self.start()?;

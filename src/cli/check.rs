@@ -41,6 +41,7 @@ pub(super) async fn check(context: &Context, json: bool) -> Result<(), Failure> 
     let mut report = Report { context, json, failed: 0, said: Ok(()) };
     report.say(&configuration(context));
     let keyring = report.key_file();
+    report.admin();
     let database = &context.config.database;
     match connect::connect(&database.url, database).await {
         Ok(connected) => report.database(&mut Session::new(connected), keyring.as_ref()).await,
@@ -96,6 +97,13 @@ impl Report<'_> {
                 self.say(&judge::key_file(&error));
                 None
             }
+        }
+    }
+
+    fn admin(&mut self) {
+        let config::Admin { listen, token, .. } = &self.context.config.admin;
+        if let Some(listen) = listen {
+            self.say(&judge::admin(listen, token.clone().map(|token| token.is_some())));
         }
     }
 

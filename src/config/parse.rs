@@ -148,7 +148,9 @@ pub(super) fn header_prefix(setting: &Setting) -> Result<String, String> {
     let text = setting.text()?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
     if !(1..=PREFIX_BYTES).contains(&text.len()) || !text.bytes().all(token) {
-        return Err(format!("{text:?} is not a header's beginning: 1 to {PREFIX_BYTES} letters, digits and hyphens"));
+        return Err(format!(
+            "{text:?} is not a header's beginning: 1 to {PREFIX_BYTES} letters, digits, hyphens and what else a header's name may have"
+        ));
     }
     if text.ends_with('-') {
         return Err(format!("{text:?} ends with a hyphen: leave it out, it is added"));

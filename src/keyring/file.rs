@@ -31,7 +31,10 @@ const HEADING: &str = "\
 #[derive(Debug, thiserror::Error)]
 pub enum KeyFileError {
     /// There is no such file.
-    #[error("key file {0}: missing: create it with `lead-webhook key generate --out {0}`", .path.display())]
+    #[error(
+        "key file {0}: missing: put the installation's own there; only for a new one run `lead-webhook key generate --out {0}`",
+        .path.display()
+    )]
     Missing {
         /// The file.
         path: PathBuf,

@@ -123,7 +123,7 @@ async fn it_is_on_this_host_alone_and_a_port_that_is_taken_is_told() {
     let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
     let refused = setup.run(&["run"]).await;
     assert_eq!(refused.code, Some(1), "systemd tries again");
-    assert!(refused.stderr.contains("admin.listen: "), "{}", refused.stderr);
+    assert!(refused.stderr.contains(&format!("admin.listen: cannot listen on 127.0.0.1:{port}")), "{}", refused.stderr);
     for (listen, told) in [("0.0.0.0:9464", "can be reached from elsewhere"), ("unix:admin.sock", "no absolute path")] {
         setup.edit_config(&[("admin.listen", json!(listen))]);
         let refused = setup.run(&["run"]).await;

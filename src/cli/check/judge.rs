@@ -6,7 +6,7 @@ use jiff::SignedDuration;
 
 use super::line::Line;
 use crate::{
-    config::{Database, Notify, Retention, Tls},
+    config::{Database, Listen, Notify, Retention, Tls},
     control::{
         keys::HalfRotated,
         time::{period, span},
@@ -190,15 +190,17 @@ pub(super) fn a_lead(read: Result<bool, String>) -> Line {
 /// Errors of the key file name their remedy already; but beside a database a new file is rarely what a missing one asks
 /// for.
 pub(super) fn key_file(error: &KeyFileError) -> Line {
-    if let KeyFileError::Missing { path } = error {
-        let path = path.display();
-        let remedy = format!(
-            "put the installation's own there; only for a new one run `lead-webhook key generate --out {path}`"
-        );
-        return Line::fail("key file", format!("{path}: missing"), remedy);
-    }
     let text = error.to_string();
     Line::fail_as_said("key file", text.strip_prefix("key file ").unwrap_or(&text))
+}
+
+/// What the admin listener offers, and that the daemon will not start without its token.
+pub(super) fn admin(listen: &Listen, token: Result<bool, String>) -> Line {
+    match token {
+        Ok(true) => Line::ok("admin", format!("{listen}: probes, metrics, API and page")),
+        Ok(false) => Line::ok("admin", format!("{listen}: probes and metrics; an API and a page by admin.token_file")),
+        Err(problem) => Line::fail_as_said("admin", format!("the daemon will not start: {problem}")),
+    }
 }
 
 /// Why the database cannot be reached.
@@ -343,8 +345,8 @@ mod tests {
     fn every_line_has_one_remedy() {
         let path = std::path::PathBuf::from("/keys");
         let missing = key_file(&KeyFileError::Missing { path: path.clone() });
-        assert_eq!(missing.finding, "/keys: missing");
-        assert!(missing.remedy.unwrap().starts_with("put the installation's own there; only for a new one run"));
+        let said = "/keys: missing: put the installation's own there; only for a new one run";
+        assert!(missing.remedy.is_none() && missing.finding.starts_with(said), "{missing:?}");
         let open = key_file(&KeyFileError::OpenToOthers { path, mode: 0o644 });
         assert!(open.remedy.is_none() && open.finding.contains("chmod 0600"), "{open:?}");
         assert!(no_session(&ConnectError::Url).remedy.is_none());
