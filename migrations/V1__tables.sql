@@ -245,7 +245,7 @@ COMMENT ON COLUMN lead_webhook.deliveries.lead_id IS 'The lead, as text; test_â€
 COMMENT ON COLUMN lead_webhook.deliveries.event IS 'lead.created or lead.re_engaged.';
 COMMENT ON COLUMN lead_webhook.deliveries.status IS 'delivered: 2xx. failed: one attempt, or none possible; see failure. interrupted: the daemon died in between, it may have arrived; a test stands so until its outcome is known. skipped: not attempted; see reason.';
 COMMENT ON COLUMN lead_webhook.deliveries.failure IS 'With failed. http_status: neither 2xx nor a redirect. redirect: 3xx, never followed. timeout, dns, connect, tls, protocol: how far it came. blocked: the egress policy forbids the destination. template, secret, headers: what the tenant saved could not be used. lead: the lead''s values could not be read.';
-COMMENT ON COLUMN lead_webhook.deliveries.reason IS 'With skipped. disabled: the endpoint was off. no_endpoint: removed in between. duplicate: the same visitor and contact within the silence. expired: older than max_age. gone: the lead was deleted. discarded: the queue of a copied database.';
+COMMENT ON COLUMN lead_webhook.deliveries.reason IS 'With skipped. disabled: the endpoint was off. no_endpoint: removed in between. duplicate: the same visitor and contact within the silence. expired: older than max_age. gone: the lead was deleted, or had no contact any more. discarded: the queue of a copied database.';
 COMMENT ON COLUMN lead_webhook.deliveries.http_status IS 'The receiver''s status code; NULL: no answer.';
 COMMENT ON COLUMN lead_webhook.deliveries.error IS 'What went wrong, in words; nothing secret or personal.';
 COMMENT ON COLUMN lead_webhook.deliveries.response_content_type IS 'The answer''s Content-Type.';

@@ -8,7 +8,7 @@ use crate::{
         Error,
         installation::{self, Installation},
         lacks_privilege, said,
-        session::{Session, explain},
+        session::{Session, explain, explain_at},
     },
 };
 
@@ -22,12 +22,13 @@ pub(super) fn failed(context: &Context) -> impl Fn(Error) -> Failure {
 /// As [`failed`], for what only the owner of our schema may do.
 pub(super) fn failed_as_owner(context: &Context) -> impl Fn(Error) -> Failure {
     |error| {
+        let database = &context.config.database;
         if lacks_privilege(&error) {
-            let role = &context.config.database.owner_role;
+            let role = &database.owner_role;
             let text = format!("the login of database.owner_url has to be a member of {role}, or a superuser");
             return Failure::Operation(format!("{text}. The database said: {}", said(&error)));
         }
-        failed(context)(error)
+        Failure::Operation(explain_at("database.owner_url", &error, &database.daemon_role))
     }
 }
 

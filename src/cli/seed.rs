@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Failure,
     context::Context,
-    database::{failed, installed, other_keys},
+    database::{failed_as_owner, installed, other_keys},
     output,
     progress::Progress,
 };
@@ -45,11 +45,11 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let keyring = context.keyring()?;
     let mut reading = context.owner_session().await?;
     let mut writing = context.owner_session().await?;
-    let installation = installed(&mut writing, failed(context)).await?;
+    let installation = installed(&mut writing, failed_as_owner(context)).await?;
     let key = guard::open_key(&installation, &keyring)
         .map_err(|error| other_keys(context, error, ": put the installation's own there"))?;
     let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
-    let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed(context))?;
+    let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed_as_owner(context))?;
     let seeding = Seeding { key, installation };
     let (mut counts, mut broken) = (Counts::default(), Vec::new());
     let progress = Progress::new();
@@ -109,11 +109,11 @@ impl Seeding {
     ) -> Result<(), Failure> {
         // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
         let found: Vec<_> = leads.found().collect();
-        let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed(context))?;
+        let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed_as_owner(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
         counts.broken += leads.broken().map(|_| 1).sum::<u64>();
         let rows = self.keys(found.into_iter(), &daemons, counts);
-        counts.written += uniqueness::seed(session, &rows).await.map_err(failed(context))?;
+        counts.written += uniqueness::seed(session, &rows).await.map_err(failed_as_owner(context))?;
         Ok(())
     }
 

@@ -40,9 +40,14 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
     let (Ok(secrets), Ok(signature), Ok(body)) = (secrets, signature, body) else {
         return Err(Failure::Arguments(problems.join("\n")));
     };
-    match why(signature.diagnose(&secrets, &body)) {
+    let diagnosis = signature.diagnose(&secrets, &body);
+    let covered = match (diagnosis, &signature) {
+        (Diagnosis::Wrong, Signature::Standard { .. }) => "; --id and --timestamp have to be of the same request",
+        _ => "",
+    };
+    match why(diagnosis) {
         None => output::data("the signature fits"),
-        Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}"))),
+        Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}{covered}"))),
     }
 }
 

@@ -32,8 +32,8 @@ pub enum ChangeKeyFileError {
     },
     /// The operating system refuses.
     #[error(
-        "key file {0}: cannot be changed ({source}): run this as the file's owner or as root, where file and directory can be \
-         written; a copy that systemd or a container was handed is changed at its source",
+        "key file {0}: cannot be changed ({source}): run this as root, or as the file's owner and in its group, where file and \
+         directory can be written; a copy that systemd or a container was handed is changed at its source",
         .path.display()
     )]
     Unwritable {
@@ -266,7 +266,7 @@ mod tests {
         fs::create_dir(directory.path().join("keys.new")).unwrap();
         let mut file = KeyFile::open(&path).unwrap();
         let error = file.add().unwrap_err();
-        assert!(error.to_string().contains("as the file's owner or as root"), "{error}");
+        assert!(error.to_string().contains("as root, or as the file's owner and in its group"), "{error}");
         assert_eq!((fs::read(&path).unwrap(), file.ring().key_ids().count()), (before, 1));
     }
 }

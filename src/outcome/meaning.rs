@@ -65,7 +65,7 @@ impl SkipReason {
             Self::NoEndpoint => "The endpoint was removed, or lost its URL or secret, in between: nothing was sent.",
             Self::Duplicate => "The same visitor left the same contact within the silence: nothing was sent.",
             Self::Expired => "It had waited longer than delivery.max_age: nothing was sent.",
-            Self::Gone => "The lead was deleted before it could be read: nothing was sent.",
+            Self::Gone => "The lead was deleted before it could be read, or had no contact then: nothing was sent.",
             Self::Discarded => {
                 "It was in the queue of a copied database, which the operator discarded: nothing was sent."
             }

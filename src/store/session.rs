@@ -137,25 +137,31 @@ impl Session {
 ///
 /// `daemon_role` is `database.daemon_role`, which holds the rights on our schema.
 pub fn explain(error: &Error, daemon_role: &str) -> String {
+    explain_at("database.url", error, daemon_role)
+}
+
+/// The same for the session that `url` names, a key of the configuration.
+pub fn explain_at(url: &str, error: &Error, daemon_role: &str) -> String {
     let said = said(error);
     let Some(code) = error.code() else { return format!("the database cannot be asked: {said}") };
     let remedy = if [SqlState::INVALID_SCHEMA_NAME, SqlState::UNDEFINED_TABLE].contains(code) {
-        "the schema lead_webhook is not installed here: run `lead-webhook migrate`, or correct database.url".to_owned()
+        format!("the schema lead_webhook is not installed here: run `lead-webhook migrate`, or correct {url}")
     } else if [SqlState::UNDEFINED_COLUMN, SqlState::UNDEFINED_FUNCTION].contains(code) {
         "the schema lead_webhook is of another release: run `lead-webhook migrate`".to_owned()
     } else if *code == SqlState::INSUFFICIENT_PRIVILEGE {
         let role = super::identifier(daemon_role);
         format!(
-            "the login of database.url lacks the rights of database.daemon_role: run `lead-webhook migrate`, \
+            "the login of {url} lacks the rights of database.daemon_role: run `lead-webhook migrate`, \
              or GRANT {role} TO that login"
         )
     } else if *code == SqlState::READ_ONLY_SQL_TRANSACTION {
-        "database.url leads to a server that takes no writes: name the primary, add target_session_attrs=read-write, or \
-         put default_transaction_read_only back to off"
-            .to_owned()
+        format!(
+            "{url} leads to a server that takes no writes: name the primary, add target_session_attrs=read-write, or put \
+             default_transaction_read_only back to off"
+        )
     } else if *code == SqlState::OBJECT_NOT_IN_PREREQUISITE_STATE {
         // "recovery is in progress", in the server's language.
-        "database.url leads to a standby: name the primary, or add target_session_attrs=read-write".to_owned()
+        format!("{url} leads to a standby: name the primary, or add target_session_attrs=read-write")
     } else if *code == SqlState::DISK_FULL {
         "the server's disk is full: make room there".to_owned()
     } else if *code == SqlState::PROTOCOL_VIOLATION {

@@ -47,7 +47,7 @@ async fn a_right_that_was_taken_from_the_triggers_is_noticed_and_given_back_by_a
     {
         application.administer(&format!("REVOKE {taken} FROM {owner}")).await;
         let [(text, remedy)] = &application.broken().await[..] else { panic!("{taken} is one thing") };
-        assert_eq!(text, &format!("{owner} lacks: GRANT {taken} TO \"{owner}\";"));
+        assert_eq!(text, &format!("{owner} lacks: GRANT {taken} TO \"{owner}\""));
         assert!(remedy.contains("lead-webhook migrate"), "{remedy}");
         assert_eq!(application.migrate().await, ["let the triggers use what is ours"]);
         assert_eq!(application.broken().await, []);

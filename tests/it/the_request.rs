@@ -404,6 +404,10 @@ async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is
             assert!(refused.stderr.contains(told), "{told}: {}", refused.stderr);
         }
     }
+    let other =
+        standard.iter().map(|word| if *word == header("webhook-id") { "another".to_owned() } else { word.clone() });
+    let refused = verify(&other.collect::<Vec<_>>(), &body).await;
+    assert!(refused.code == Some(1) && refused.stderr.contains("--id and --timestamp have to be of the same request"));
     let bad = setup.run_with(&["verify", "--secret-file", "/nowhere", "--signature", "00"], &[], "").await;
     assert_eq!((bad.code, bad.stderr.lines().count()), (Some(2), 2), "{}", bad.stderr);
 }

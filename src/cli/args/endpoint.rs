@@ -85,7 +85,7 @@ pub struct Draft {
     /// Leave out members whose placeholders all came out empty
     #[arg(long, value_name = "BOOL")]
     pub omit_empty: Option<bool>,
-    /// Template, empty members and time as a known destination needs them: see `preset list`. Other options come on top of it
+    /// Template, empty members and time as a known destination needs them: see `preset list`. Options but a template's come on top of it
     #[arg(long, value_name = "NAME", conflicts_with_all = ["template", "no_template"])]
     pub preset: Option<String>,
     /// Time for a whole attempt, 1s to 60s; `default`: as delivery.timeout says

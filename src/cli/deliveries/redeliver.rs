@@ -138,8 +138,10 @@ const PAGE: i64 = 10_000;
 /// The first delivery of each event that an id names.
 async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Result<Vec<Delivery>, Failure> {
     let (mut first, mut problems) = (Vec::<Delivery>::new(), Vec::new());
+    let mut are_ids = true;
     for text in ids {
         let Some(ids) = show::parse(text) else {
+            are_ids = false;
             problems.push(show::not_an_id(text));
             continue;
         };
@@ -155,7 +157,11 @@ async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Res
             _ => problems.push(format!("several ids begin with {text}: give more of it")),
         }
     }
-    if problems.is_empty() { Ok(first) } else { Err(Failure::Arguments(problems.join("\n"))) }
+    match problems.join("\n") {
+        _ if problems.is_empty() => Ok(first),
+        text if are_ids => Err(Failure::Operation(text)),
+        text => Err(Failure::Arguments(text)),
+    }
 }
 
 struct Work<'a> {

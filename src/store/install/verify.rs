@@ -133,8 +133,8 @@ async fn own_rights(client: &Client, config: &Config) -> Result<Finding, Install
     let missing = [(owner, grants::of_owner(client, owner).await?), (role, grants::of_daemon(client, role).await?)];
     if let Some((role, missing)) = missing.into_iter().find(|(_, missing)| !missing.is_empty()) {
         let (first, rest) = (missing.first().map_or("", String::as_str), missing.len() - 1);
-        let more = if rest > 0 { format!(" And {rest} more.") } else { String::new() };
-        let text = format!("{role} lacks: {first}{more}");
+        let more = if rest > 0 { format!(", and {rest} more") } else { String::new() };
+        let text = format!("{role} lacks: {}{more}", first.trim_end_matches(';'));
         return Ok(Finding::broken("rights", text, MIGRATE));
     }
     let is_member: bool = client.query_one(IS_MEMBER, &[&role]).await?.try_get(0)?;
