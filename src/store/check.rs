@@ -12,7 +12,7 @@ use super::{
     instances::seen_at,
     leads,
     mapping::MappedSql,
-    notifications,
+    notifications, said,
     session::Session,
 };
 use crate::config::Database;
@@ -169,7 +169,9 @@ pub async fn missed(session: &mut Session) -> Result<i64, Error> {
 /// # Errors
 /// What keeps it from being read, without any value.
 pub async fn read_a_lead(session: &mut Session, mapped: &MappedSql) -> Result<bool, String> {
-    let sql = format!("-- check::lead\nSELECT {} FROM {} lead LIMIT 1", leads::select_list(mapped), mapped.table);
-    let row = session.client().query_opt(&sql, &[]).await.map_err(|error| leads::describe(&error))?;
+    let sql = format!("-- check::lead\nSELECT {} FROM {} lead LIMIT ", leads::select_list(mapped), mapped.table);
+    // What fails without any lead is no lead's value.
+    session.client().query_opt(&format!("{sql}0"), &[]).await.map_err(|error| said(&error))?;
+    let row = session.client().query_opt(&format!("{sql}1"), &[]).await.map_err(|error| leads::describe(&error))?;
     Ok(row.is_some())
 }

@@ -10,9 +10,10 @@ use tokio_postgres::Error;
 
 use super::{
     client::{Client, Setting},
-    leads::{concerns_all, describe},
+    leads::{concerns_all, describe, may_concern_all},
     literal,
     mapping::{MappedSql, MappedTime},
+    said,
 };
 
 /// Leads a slice, more only where they share one captured time. A statement over so many takes a tenth of a second.
@@ -23,8 +24,14 @@ const PAGE: usize = 1_000;
 
 /// Why slices cannot be read on.
 #[derive(Debug, thiserror::Error)]
-#[error("{}", describe(.0))]
-pub struct SliceError(#[from] Error);
+pub enum SliceError {
+    /// The statement fails whichever leads it is to read.
+    #[error("{}", said(.0))]
+    Table(#[source] Error),
+    /// They cannot be read, because of the server or of a value.
+    #[error("{}", describe(.0))]
+    Leads(#[from] Error),
+}
 
 /// The log and the keys are probed by index, the outbox is hashed once a slice; so it is right whatever the statistics
 /// say.
@@ -120,6 +127,8 @@ pub struct Pieces {
     waiting: Vec<Piece>,
     /// Where the next page of ids begins, once the whole has failed.
     paging: Option<Option<String>>,
+    /// Whether a piece of no lead was looked at, to see that the statement serves.
+    is_probed: bool,
     broken: Vec<(String, String)>,
 }
 
@@ -129,6 +138,17 @@ pub struct Piece {
     pub condition: String,
     /// `None`: the whole slice.
     ids: Option<Vec<String>>,
+}
+
+impl Piece {
+    /// No lead: only the statement itself can fail.
+    fn of_none() -> Self {
+        Self { condition: "false".to_owned(), ids: Some(Vec::new()) }
+    }
+
+    fn is_of_none(&self) -> bool {
+        self.ids.as_ref().is_some_and(Vec::is_empty)
+    }
 }
 
 impl Pieces {
@@ -141,6 +161,7 @@ impl Pieces {
             id_key: id_key.clone(),
             id_type: id_type.clone(),
             paging: None,
+            is_probed: false,
             broken: Vec::new(),
         }
     }
@@ -172,6 +193,14 @@ impl Pieces {
     pub fn failed(&mut self, piece: Piece, error: Error) -> Result<(), SliceError> {
         if concerns_all(&error) {
             return Err(error.into());
+        }
+        if piece.is_of_none() {
+            return Err(SliceError::Table(error));
+        }
+        if may_concern_all(&error) && !self.is_probed {
+            self.is_probed = true;
+            self.waiting.extend([piece, Piece::of_none()]);
+            return Ok(());
         }
         match piece.ids {
             None => self.paging = Some(None),

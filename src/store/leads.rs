@@ -5,13 +5,17 @@ use std::collections::HashMap;
 
 use futures_util::future::join3;
 use jiff::Timestamp;
-use tokio_postgres::{Error, Row, error::SqlState};
+use tokio_postgres::{
+    Error, Row,
+    error::SqlState,
+    types::{FromSql, Type, accepts},
+};
 
 use super::{
     client::{Client, Statement},
     mapping::{MappedSql, MappedTime},
     said,
-    session::Session,
+    session::{Param, Session},
 };
 
 /// A lead's values as they stand now. Personal: it has no `Debug`.
@@ -44,10 +48,21 @@ impl Lead {
             first_name: row.try_get("first_name")?,
             visitor_id: row.try_get("visitor_id")?,
             conversation_id: row.try_get("conversation_id")?,
-            captured_at: row.try_get("captured_at")?,
-            last_conversation_at: row.try_get("last_conversation_at")?,
+            captured_at: row.try_get::<_, Option<Writable>>("captured_at")?.and_then(|time| time.0),
+            last_conversation_at: row.try_get::<_, Option<Writable>>("last_conversation_at")?.and_then(|time| time.0),
         })
     }
+}
+
+/// A time; one beyond the years that we can write counts as absent, as an infinite one does.
+struct Writable(Option<Timestamp>);
+
+impl<'a> FromSql<'a> for Writable {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {
+        Ok(Self(Timestamp::from_sql(ty, raw).ok()))
+    }
+
+    accepts!(TIMESTAMPTZ);
 }
 
 /// What reading one lead gave.
@@ -119,7 +134,7 @@ impl Leads {
                     self.found.insert((tenant_id, lead_id), lead);
                 }
                 (tenant_id, _) => {
-                    let why = "a value is missing or a time is out of range".to_owned();
+                    let why = "a value is missing".to_owned();
                     self.broken.push(Broken { lead_id, tenant_id: tenant_id.ok(), why });
                 }
             }
@@ -189,15 +204,18 @@ pub async fn latest(session: &mut Session, mapped: &MappedSql, tenant: &str, n: 
     let transaction = session.client().transaction().await.map_err(LoadError::Connection)?;
     transaction.batch_execute("SET LOCAL statement_timeout = '10s'").await.map_err(LoadError::Connection)?;
     let rows = transaction.query(&latest_sql(mapped), &[&tenant, &n]).await.map_err(classify)?;
-    rows.iter().map(Lead::from_row).collect::<Result<_, _>>().map_err(LoadError::Table)
+    rows.iter().map(Lead::from_row).collect::<Result<_, _>>().map_err(LoadError::Leads)
 }
 
 /// Why leads could not be loaded at all: nothing is claimed then.
 #[derive(Debug, thiserror::Error)]
 pub enum LoadError {
-    /// The table, a column or a right is missing, or it is locked: every lead is concerned.
-    #[error("the leads table cannot be read: {}; `lead-webhook check` tells the remedy", describe(.0))]
+    /// The statement fails whichever leads it is to read: a column or a right is missing.
+    #[error("the leads table cannot be read: {}; `lead-webhook check` tells the remedy", said(.0))]
     Table(#[source] Error),
+    /// They cannot be read, because of the server or of a value.
+    #[error("the leads table cannot be read: {}; `lead-webhook check` tells the remedy", describe(.0))]
+    Leads(#[source] Error),
     /// The leads table, or one of ours that is read with it, is locked.
     #[error("the leads table, or one of lead-webhook's own, is locked: {}", describe(.0))]
     Locked(#[source] Error),
@@ -207,13 +225,14 @@ pub enum LoadError {
 }
 
 /// Loads leads, within a transaction, each an id and whose it is; `None`: whosever. Where a batch fails for one lead's
-/// values, it is halved until that lead stands alone.
+/// values, it is halved until that lead stands alone. What may concern every lead or one is told apart by asking for none.
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
 pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Option<&str>)]) -> Result<Leads, LoadError> {
     let mut loaded = Leads::default();
     let mut batches = vec![wanted];
+    let mut serves = false;
     while let Some(batch) = batches.pop() {
         if batch.is_empty() {
             continue;
@@ -235,6 +254,11 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
             Err(error) if concerns_all(&error) => return Err(classify(error)),
             Err(error) => {
                 client.batch_execute("ROLLBACK TO load; RELEASE load").await.map_err(LoadError::Connection)?;
+                if may_concern_all(&error) && !serves {
+                    let nobody: Param<'_> = &None::<Vec<&str>>;
+                    client.query(statement, &[&Vec::<&str>::new(), nobody]).await.map_err(LoadError::Table)?;
+                    serves = true;
+                }
                 match batch {
                     [(id, tenant)] => {
                         let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
@@ -251,13 +275,19 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
     Ok(loaded)
 }
 
-/// Errors of the table, the statement, the server or the connection concern every lead; what remains lies in the
-/// values of one: class 22, an exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
+/// Errors of the server or the connection concern every lead; what remains may lie in the values of one: class 22, an
+/// exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
 pub(super) fn concerns_all(error: &Error) -> bool {
-    let Some(code) = error.code().map(SqlState::code) else { return true };
-    let class = code.get(..2).unwrap_or_default();
-    // XX001 is one corrupt value, XX000 anything.
-    matches!(class, "08" | "25" | "26" | "40" | "42" | "53" | "55" | "57" | "58" | "0A") || code == "XX000"
+    let Some(code) = error.code() else { return true };
+    let class = code.code().get(..2).unwrap_or_default();
+    matches!(class, "08" | "25" | "26" | "40" | "53" | "57" | "58") || *code == SqlState::LOCK_NOT_AVAILABLE
+}
+
+/// Errors of the table and of the statement concern every lead; but casts and functions of the mapping raise the same ones
+/// for a value: 42601 for what is no `tsquery`, XX000 for what is no `hstore`, 42P01 for what is no table's name.
+pub(super) fn may_concern_all(error: &Error) -> bool {
+    let code = error.code().map_or("", SqlState::code);
+    matches!(code.get(..2), Some("42" | "55" | "0A")) || code == "XX000"
 }
 
 /// Whether a lock was waited for in vain.
@@ -266,14 +296,15 @@ pub fn is_locked(error: &Error) -> bool {
 }
 
 fn classify(error: Error) -> LoadError {
-    if error.code().is_some() { LoadError::Table(error) } else { LoadError::Connection(error) }
+    if error.code().is_some() { LoadError::Leads(error) } else { LoadError::Connection(error) }
 }
 
-/// Words that cannot quote a value: the server's own where they speak of the table, else only the SQLSTATE.
+/// Words that cannot quote a value: the server's own where they speak of itself, else only the SQLSTATE.
 pub(super) fn describe(error: &Error) -> String {
-    match error.code().map(|code| code.code()) {
+    match error.code().map(SqlState::code) {
         None => said(error),
-        Some(code) if matches!(code.get(..2), Some("42" | "53" | "55" | "57")) => said(error),
+        Some(_) if concerns_all(error) => said(error),
+        Some(code @ "22001") => format!("its id is longer than 512 characters (SQLSTATE {code})"),
         Some(code) => format!("a mapped value cannot be read (SQLSTATE {code})"),
     }
 }

@@ -131,8 +131,12 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
         ("leads.columns.tenant_id", json!("tenant")),
         ("leads.columns.phone", json!("sql: lead.seen::jsonb->>'phone'")),
         ("leads.columns.first_name", json!("sql: (1 / (lead.email <> 'broken@example.com')::int)::text")),
+        // What these raise for a value, others raise for the table, and it quotes the value.
+        (
+            "leads.columns.conversation_id",
+            json!("sql: CASE lead.seen WHEN '0' THEN lead.email::tsquery::text WHEN '1' THEN lead.email::regclass::text END"),
+        ),
         ("leads.columns.visitor_id", json!("")),
-        ("leads.columns.conversation_id", json!("")),
         ("leads.columns.captured_at", json!("")),
         ("leads.columns.last_conversation_at", json!("")),
     ]);
@@ -142,6 +146,7 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
         &setup,
         "INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 10) n;
          INSERT INTO leads (tenant, email) VALUES ('acme', 'broken@example.com');
+         INSERT INTO leads (tenant, email, seen) VALUES ('acme', 'no query@example.com', '0'), ('acme', 'table@example.com', '1');
          ALTER TABLE leads DISABLE TRIGGER lead_webhook_update;
          INSERT INTO leads (tenant, email) VALUES ('acme', 'deep@example.com');
          UPDATE leads SET seen = repeat('[', 100000) WHERE email = 'deep@example.com';
@@ -149,9 +154,9 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
     )
     .await;
     let _daemon = setup.daemon();
-    let rows = setup.db.wait_for_log(22).await;
+    let rows = setup.db.wait_for_log(24).await;
     let broken: Vec<&LogRow> = rows.iter().filter(|row| row.status != "delivered").collect();
-    assert_eq!(broken.len(), 2);
+    assert_eq!(broken.len(), 4);
     for row in broken {
         assert_eq!(words(row), ("failed", Some("lead")));
         assert!(!row.error.as_deref().unwrap().contains("@example.com"));
