@@ -27,6 +27,11 @@ BEGIN
             IF NOT has_contact THEN
                 RETURN NULL;
             END IF;
+            -- A lock that a row has waited for in vain is not waited for at each row: again a second later.
+            IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
+                PERFORM nextval('lead_webhook.missed');
+                RETURN NULL;
+            END IF;
             IF is_muted THEN
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)
                 SELECT this_id, this_tenant WHERE this_id IS NOT NULL AND this_tenant IS NOT NULL

@@ -56,6 +56,11 @@ BEGIN
                     this_tenant := @tenant@;
                 END;
             END IF;
+            -- A lock that a row has waited for in vain is not waited for at each row: again a second later.
+            IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
+                PERFORM nextval('lead_webhook.missed');
+                RETURN NULL;
+            END IF;
             IF current_setting('lead_webhook.mute', true) = 'on' THEN
                 -- Only a lead that was not one before can be looked for as missing.
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)

@@ -4,5 +4,8 @@ BEGIN
 EXCEPTION WHEN OTHERS THEN
     NULL;
 END;
+IF SQLSTATE = '55P03' THEN
+    PERFORM set_config('lead_webhook.locked_until', (extract(epoch FROM clock_timestamp()) + 1)::text, true);
+END IF;
 -- Not SQLERRM, which may quote the lead's values.
 RAISE WARNING 'lead_webhook: a lead could not be queued (SQLSTATE %): `lead-webhook check` says more', SQLSTATE;

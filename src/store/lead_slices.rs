@@ -127,8 +127,8 @@ pub struct Pieces {
     waiting: Vec<Piece>,
     /// Where the next page of ids begins, once the whole has failed.
     paging: Option<Option<String>>,
-    /// Whether a piece of no lead was looked at, to see that the statement serves.
-    is_probed: bool,
+    /// The lead that is looked at once more, after a piece of none.
+    doubted: Option<String>,
     broken: Vec<(String, String)>,
 }
 
@@ -161,7 +161,7 @@ impl Pieces {
             id_key: id_key.clone(),
             id_type: id_type.clone(),
             paging: None,
-            is_probed: false,
+            doubted: None,
             broken: Vec::new(),
         }
     }
@@ -197,13 +197,14 @@ impl Pieces {
         if piece.is_of_none() {
             return Err(SliceError::Table(error));
         }
-        if may_concern_all(&error) && !self.is_probed {
-            self.is_probed = true;
-            self.waiting.extend([piece, Piece::of_none()]);
-            return Ok(());
-        }
         match piece.ids {
             None => self.paging = Some(None),
+            // Whether it concerns this lead alone is told by asking for none, and for it once more.
+            Some(ids) if may_concern_all(&error) && ids.len() == 1 && self.doubted.as_ref() != ids.first() => {
+                self.doubted = ids.first().cloned();
+                self.push(ids);
+                self.waiting.push(Piece::of_none());
+            }
             Some(mut ids) if ids.len() > 1 => {
                 let right = ids.split_off(ids.len() / 2);
                 self.push(right);

@@ -225,14 +225,15 @@ pub enum LoadError {
 }
 
 /// Loads leads, within a transaction, each an id and whose it is; `None`: whosever. Where a batch fails for one lead's
-/// values, it is halved until that lead stands alone. What may concern every lead or one is told apart by asking for none.
+/// values, it is halved until that lead stands alone. Whether its error concerns it alone is told by asking for none, and
+/// for it once more: what concerned all may be over by then.
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
 pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Option<&str>)]) -> Result<Leads, LoadError> {
     let mut loaded = Leads::default();
     let mut batches = vec![wanted];
-    let mut serves = false;
+    let mut doubted = None;
     while let Some(batch) = batches.pop() {
         if batch.is_empty() {
             continue;
@@ -254,12 +255,13 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
             Err(error) if concerns_all(&error) => return Err(classify(error)),
             Err(error) => {
                 client.batch_execute("ROLLBACK TO load; RELEASE load").await.map_err(LoadError::Connection)?;
-                if may_concern_all(&error) && !serves {
-                    let nobody: Param<'_> = &None::<Vec<&str>>;
-                    client.query(statement, &[&Vec::<&str>::new(), nobody]).await.map_err(LoadError::Table)?;
-                    serves = true;
-                }
                 match batch {
+                    [one] if may_concern_all(&error) && doubted != Some(one) => {
+                        let anybody: Param<'_> = &None::<Vec<&str>>;
+                        client.query(statement, &[&Vec::<&str>::new(), anybody]).await.map_err(LoadError::Table)?;
+                        doubted = Some(one);
+                        batches.push(batch);
+                    }
                     [(id, tenant)] => {
                         let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
                         loaded.broken.push(Broken { lead_id, tenant_id, why: describe(&error) });

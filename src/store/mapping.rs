@@ -161,7 +161,8 @@ impl MappedSql {
             return Err(MappingError::Problems(problems));
         };
         let (id_is_indexed, id_is_unique) = indexes(client, leads, &leads.columns.id).await?;
-        let id_type = client.query_one(TYPE_NAME, &[&id.oid()]).await?.try_get(0)?;
+        let row = client.query_one(TYPE_NAME, &[&id.oid()]).await?;
+        let (id_type, is_utf8) = (row.try_get(0)?, row.try_get(1)?);
         let columns = &leads.columns;
         let text = |mapping: &Option<Mapping>| mapping.as_ref().map(as_text);
         Ok(Self {
@@ -178,7 +179,7 @@ impl MappedSql {
             first_name: text(&columns.first_name),
             visitor_id: text(&columns.visitor_id),
             conversation_id: text(&columns.conversation_id),
-            has_contact: has_contact(columns),
+            has_contact: has_contact(columns, if is_utf8 { BLANKS } else { "" }),
             captured_at,
             last_conversation_at,
         })
@@ -230,9 +231,13 @@ fn as_text(mapping: &Mapping) -> String {
     format!("{}::text", raw(mapping))
 }
 
-/// White space alone is no contact. `COLLATE "C"`: other collations may be slow here, or refuse patterns.
-fn has_contact(columns: &Columns) -> String {
-    let present = |mapping| format!(r#"coalesce({} COLLATE "C" ~ '[^[:space:]]', false)"#, as_text(mapping));
+/// Blanks beside those of `[[:space:]]`, which under this collation knows ASCII alone. As they are: a session may read
+/// backslashes another way.
+const BLANKS: &str = "\u{a0}\u{1680}\u{2000}-\u{200a}\u{202f}\u{205f}\u{3000}";
+
+/// White space alone is no contact, `blanks` included. `COLLATE "C"`: other collations may be slow here, or refuse patterns.
+fn has_contact(columns: &Columns, blanks: &str) -> String {
+    let present = |mapping| format!(r#"coalesce({} COLLATE "C" ~ '[^[:space:]{blanks}]', false)"#, as_text(mapping));
     let either: Vec<_> = [&columns.email, &columns.phone].into_iter().flatten().map(present).collect();
     format!("({})", either.join(" OR "))
 }
@@ -256,7 +261,7 @@ LEFT JOIN pg_namespace AS n ON n.nspname = $1
 LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = $2 AND c.relkind NOT IN ('i', 'I', 'S', 't', 'c')";
 
 const TYPE_NAME: &str = "-- mapping::type_name
-SELECT format_type($1, -1)";
+SELECT format_type($1, -1), current_setting('server_encoding') = 'UTF8'";
 
 const INDEXES: &str = "-- mapping::indexes
 SELECT count(*) > 0, coalesce(bool_or(i.indisunique AND i.indnkeyatts = 1), false)

@@ -5,6 +5,10 @@ use serde_json::json;
 
 use crate::harness::{Application, Setup};
 
+const LEADS: &str =
+    "CREATE TABLE leads (id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
+    visitor_id text, conversation_id text, created_at timestamptz, last_conversation_at timestamptz)";
+
 /// The application's default table, with a daemon that has delivered from it, so that its statements are prepared.
 async fn running() -> (Application, crate::harness::Process) {
     let application = Application::installed().await;
@@ -101,6 +105,25 @@ async fn a_statement_timeout_of_the_applications_is_longer_than_what_a_trigger_w
 }
 
 #[tokio::test]
+async fn it_is_longer_than_what_the_triggers_wait_for_many_rows_of_one_statement() {
+    let partitioned = format!("{LEADS} PARTITION BY RANGE (id); CREATE TABLE leads_all PARTITION OF leads DEFAULT");
+    let application = Application::installed_beside(&partitioned).await;
+    application.run("INSERT INTO leads (id, tenant_id) SELECT n, 'acme' FROM generate_series(1, 100) n").await;
+    application.administer("BEGIN; LOCK TABLE lead_webhook.outbox").await;
+    application
+        .run(
+            "SET statement_timeout = '5s';
+             INSERT INTO leads (id, tenant_id, email) SELECT -n, 'acme', 'a@example.com' FROM generate_series(1, 100) n;
+             UPDATE leads SET email = 'b@example.com' WHERE id > 0",
+        )
+        .await;
+    application.administer("ROLLBACK").await;
+    assert_eq!((application.missed().await, application.queued().await.len()), (200, 0));
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (101, 'acme', 'c@example.com')").await;
+    assert_eq!(application.queued().await.len(), 1, "what was waited for is forgotten with its transaction");
+}
+
+#[tokio::test]
 async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     const EVENTS: i64 = 8_000;
     let application = Application::installed().await;
@@ -136,7 +159,7 @@ async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     for index in ["outbox_pkey", "uniqueness_pkey"] {
         let read = format!("SELECT idx_tup_read FROM pg_stat_user_indexes WHERE indexrelname = '{index}'");
         let read: i64 = application.one(&read).await;
-        // Four for each event; by the wrong plan more than a hundred.
-        assert!(read < 10 * EVENTS, "{index}: {read} entries");
+        // Four for each event, and thrice as many on a busy machine; by the wrong plan more than a hundred.
+        assert!(read < 20 * EVENTS, "{index}: {read} entries");
     }
 }

@@ -123,6 +123,36 @@ async fn a_lead_that_was_deleted_before_the_claim_is_gone() {
 }
 
 #[tokio::test]
+async fn a_lead_that_was_gone_before_it_could_be_read_is_sent_when_it_is_there_again() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let insert = "INSERT INTO leads (id, tenant_id, email)
+                  VALUES ('3a7d2f3e-4b0c-4d57-9f5f-0a5f0c1d2e3f', 'acme', 'ann@example.com')";
+    app(&setup, &format!("{insert}; DELETE FROM leads")).await;
+    let _daemon = setup.daemon();
+    assert_eq!(words(&setup.db.wait_for_log(1).await[0]), ("skipped", Some("gone")));
+    app(&setup, insert).await;
+    assert_eq!(words(&setup.db.wait_for_log(2).await[1]), ("delivered", None));
+}
+
+#[tokio::test]
+async fn blanks_of_any_kind_are_no_contact_and_what_comes_in_their_place_is_one() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "INSERT INTO leads (tenant_id, email, phone)
+         SELECT 'acme', blank, blank FROM unnest(ARRAY[E'\\u00a0', E'\\u3000 \\u2003\\t', E'\\u202f\\r\\n', ' ', '']) AS blank",
+    )
+    .await;
+    let queued = "SELECT count(*) FROM lead_webhook.outbox";
+    assert_eq!(setup.db.admin().await.query_one(queued, &[]).await.unwrap().get::<_, i64>(0), 0);
+    app(&setup, "UPDATE leads SET phone = phone || '1' || phone").await;
+    let _daemon = setup.daemon();
+    assert!(setup.db.wait_for_log(5).await.iter().all(|row| row.status == "delivered"));
+}
+
+#[tokio::test]
 async fn one_lead_whose_mapping_fails_holds_no_other_up() {
     let leads =
         "CREATE TABLE leads (id bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY, tenant text, email text, seen text)";

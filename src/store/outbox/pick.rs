@@ -40,7 +40,8 @@ pub struct Pending {
     pub decided: Option<(EventKind, Option<Timestamp>)>,
     /// Older than `delivery.max_age`.
     pub expired: bool,
-    /// An insert of a lead whose id has a key or a log row already: a row that moved between partitions.
+    /// An insert of a lead whose id has a key or a log row already: a row that moved between partitions. Not one that was
+    /// gone before it could be read, and is there again.
     pub is_moved_row: bool,
 }
 
@@ -160,7 +161,8 @@ RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_a
         EXISTS (SELECT FROM lead_webhook.uniqueness u
                 WHERE u.lead_id = o.lead_id AND (u.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
         OR EXISTS (SELECT FROM lead_webhook.deliveries d
-                   WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
+                   WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE
+                     AND d.reason IS DISTINCT FROM 'gone' OFFSET 0)
     ) AS is_moved_row, p.endpoint_version";
 
 /// What one pick found.
