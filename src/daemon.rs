@@ -64,7 +64,7 @@ pub enum StartError {
     Signals(#[from] std::io::Error),
 }
 
-/// What the daemon was started with, and reads again at a reload.
+/// What the daemon was started with. A reload reads it again, and puts in force what can be.
 pub struct Daemon {
     /// The configuration.
     pub config: Config,
@@ -226,22 +226,19 @@ impl Daemon {
 
     /// SIGHUP: a new pipeline (keys, egress, limits of an attempt, identity) and the log's level. What a session or a
     /// table depends on needs a restart, and says so.
-    fn reload(&mut self, tasks: &Tasks) {
+    fn reload(&self, tasks: &Tasks) {
         match NotifyState::monotonic_usec_now() {
             Ok(now) => notify(&[NotifyState::Reloading, now]),
             Err(_) => notify(&[NotifyState::Reloading]),
         }
         match self.reloaded() {
-            Ok((config, keyring, new)) => {
-                if needs_restart(&config, &self.config) {
-                    tracing::warn!(
-                        "changes in [database], [leads], [retention], [admin] or delivery's concurrency, per_endpoint, max_age and drain_timeout take effect at a restart"
-                    );
+            Ok((config, new)) => {
+                let waiting = waiting_for_restart(&config, &self.config);
+                if !waiting.is_empty() {
+                    tracing::warn!(waiting = waiting.join(", "), "what is changed there takes effect at a restart");
                 }
                 self.level.set(config.log.level);
                 tasks.pipeline.send_replace(Arc::new(new));
-                self.config = config;
-                self.keyring = keyring;
                 tasks.wake_up.ring();
                 tracing::info!("reloaded");
             }
@@ -254,11 +251,11 @@ impl Daemon {
         notify(&[NotifyState::Ready]);
     }
 
-    fn reloaded(&self) -> Result<(Config, KeyRing, Pipeline), String> {
+    fn reloaded(&self) -> Result<(Config, Pipeline), String> {
         let config = config::load(self.config_file.as_deref()).map_err(|error| error.to_string())?;
         let keyring = KeyRing::read(&config.keys_file).map_err(|error| error.to_string())?;
-        let pipeline = Pipeline::new(&config, keyring.clone()).map_err(|error| error.to_string())?;
-        Ok((config, keyring, pipeline))
+        let pipeline = Pipeline::new(&config, keyring).map_err(|error| error.to_string())?;
+        Ok((config, pipeline))
     }
 }
 
@@ -334,18 +331,21 @@ impl Tasks {
     }
 }
 
-/// Whether something changed that a reload does not reach.
-fn needs_restart(new: &Config, old: &Config) -> bool {
-    let restarted = |config: &Config| {
-        let delivery = &config.delivery;
-        (delivery.concurrency, delivery.per_endpoint, delivery.max_age, delivery.drain_timeout)
-    };
-    new.database != old.database
-        || new.leads != old.leads
-        || new.retention != old.retention
-        || new.admin != old.admin
-        || new.log.format != old.log.format
-        || restarted(new) != restarted(old)
+/// What of `new` is not as the daemon was started with, and stays so until a restart.
+fn waiting_for_restart(new: &Config, started: &Config) -> Vec<&'static str> {
+    let (new_delivery, delivery) = (&new.delivery, &started.delivery);
+    let changes = [
+        ("[database]", new.database != started.database),
+        ("[leads]", new.leads != started.leads),
+        ("[retention]", new.retention != started.retention),
+        ("[admin]", new.admin != started.admin),
+        ("log.format", new.log.format != started.log.format),
+        ("delivery.concurrency", new_delivery.concurrency != delivery.concurrency),
+        ("delivery.per_endpoint", new_delivery.per_endpoint != delivery.per_endpoint),
+        ("delivery.max_age", new_delivery.max_age != delivery.max_age),
+        ("delivery.drain_timeout", new_delivery.drain_timeout != delivery.drain_timeout),
+    ];
+    changes.into_iter().filter_map(|(name, has_changed)| has_changed.then_some(name)).collect()
 }
 
 /// Tells systemd, where it listens; where it does not, nothing is lost.

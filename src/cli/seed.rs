@@ -12,6 +12,7 @@ use super::{
     progress::Progress,
 };
 use crate::{
+    control::draft::TENANT_BYTES,
     dispatch::guard,
     store::{
         installation::Installation,
@@ -23,6 +24,9 @@ use crate::{
     },
     visitor::{self, UniquenessKey},
 };
+
+/// Characters of a lead's id at most, as in `outbox.lead_id`.
+const ID_CHARACTERS: usize = 512;
 
 /// How many leads whose values cannot be read are named at the end.
 const NAMED: usize = 10;
@@ -55,8 +59,10 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let progress = Progress::new();
     while let Some(leads) = pages.next(&mut reading).await.map_err(Failure::operation)? {
         seeding.page(context, &mapped, &mut writing, &leads, &mut counts).await?;
-        broken
-            .extend(leads.broken().take(NAMED - broken.len().min(NAMED)).map(|(id, why)| format!("lead {id}: {why}")));
+        let too_long =
+            leads.found().filter_map(|(tenant, lead)| Some((lead.lead_id.as_str(), too_long(tenant, lead)?)));
+        let left_out = leads.broken().chain(too_long).map(|(id, why)| format!("lead {id}: {why}"));
+        broken.extend(left_out.take(NAMED - broken.len().min(NAMED)));
         progress.show(&format!("{} leads read, {} keys written", counts.read, counts.written));
     }
     progress.end();
@@ -91,6 +97,17 @@ fn summary(counts: &Counts) -> String {
     text
 }
 
+/// Why the lead can never be queued, where one of its names is longer than an index takes.
+fn too_long(tenant_id: &str, lead: &Lead) -> Option<&'static str> {
+    if tenant_id.len() > TENANT_BYTES {
+        Some("its tenant's id is longer than that of any endpoint")
+    } else if lead.lead_id.chars().count() > ID_CHARACTERS {
+        Some("its id is longer than 512 characters")
+    } else {
+        None
+    }
+}
+
 /// What every page needs.
 struct Seeding {
     key: UniquenessKey,
@@ -108,10 +125,11 @@ impl Seeding {
         counts: &mut Counts,
     ) -> Result<(), Failure> {
         // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
-        let found: Vec<_> = leads.found().collect();
+        let (found, beyond): (Vec<_>, Vec<_>) =
+            leads.found().partition(|(tenant, lead)| too_long(tenant, lead).is_none());
         let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed_as_owner(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
-        counts.broken += leads.broken().map(|_| 1).sum::<u64>();
+        counts.broken += leads.broken().map(|_| 1).chain(beyond.iter().map(|_| 1)).sum::<u64>();
         let rows = self.keys(found.into_iter(), &daemons, counts);
         counts.written += uniqueness::seed(session, &rows).await.map_err(failed_as_owner(context))?;
         Ok(())

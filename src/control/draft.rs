@@ -27,7 +27,7 @@ use crate::{
 pub const TIMEOUTS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
 
 /// Bytes of a tenant's id: more than any in use, and far below what an index entry takes.
-const TENANT_BYTES: usize = 255;
+pub const TENANT_BYTES: usize = 255;
 
 /// What is to be changed; what is not named stays as it is.
 #[derive(Debug, Default)]

@@ -125,17 +125,21 @@ fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
 /// was fired for the same transaction.
 fn by_update(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
     let at = observed.last_conversation_at.unwrap_or(observed.queued_at);
-    let same_transaction = known.transaction_id == Some(observed.transaction_id);
-    let is_near = |before| !is_silence(before, at, silence) && !is_silence(at, before, silence);
-    let same_come_back = known.came_back_at.is_some_and(is_near);
     let last_conversation_at = observed.previous_conversation_at;
-    (!same_transaction && !same_come_back).then_some(CameBack { at, last_conversation_at })
+    (!was_fired(observed, known, at, silence)).then_some(CameBack { at, last_conversation_at })
 }
 
-/// A moved row fires only where its last conversation went past the key's time by the silence.
+/// A moved row fires only where its last conversation went past the key's time by the silence, and once a come-back as well.
 fn by_move(observed: &Observed<'_>, known: &Known, silence: Duration) -> Option<CameBack> {
     let at = observed.last_conversation_at?;
-    is_silence(known.seen_at, at, silence).then_some(CameBack { at, last_conversation_at: Some(known.seen_at) })
+    let came_back = is_silence(known.seen_at, at, silence) && !was_fired(observed, known, at, silence);
+    came_back.then_some(CameBack { at, last_conversation_at: Some(known.seen_at) })
+}
+
+/// Whether an event was fired for the same transaction, or for the come-back `at` that time.
+fn was_fired(observed: &Observed<'_>, known: &Known, at: Timestamp, silence: Duration) -> bool {
+    let is_near = |before| !is_silence(before, at, silence) && !is_silence(at, before, silence);
+    known.transaction_id == Some(observed.transaction_id) || known.came_back_at.is_some_and(is_near)
 }
 
 /// A new row repeats a known visitor and contact: compared with the later of the key's time and the last conversation
@@ -298,5 +302,10 @@ mod tests {
         let (verdict, next) = repeat(&came_back, &known(0), None, SILENCE);
         assert_eq!(verdict, re_engaged(0));
         assert_eq!(next.lead_id, "l1", "an older lead does not become the newest by moving");
+        let ahead = Observed { last_conversation_at: Some(day(130)), ..moved };
+        let (verdict, next) = repeat(&ahead, &known(0), None, SILENCE);
+        assert_eq!(verdict, re_engaged(0));
+        let again = Observed { transaction_id: TransactionId(3), ..ahead };
+        assert_eq!(repeat(&again, &next, None, SILENCE).0, Verdict::Duplicate, "it moves again");
     }
 }

@@ -197,7 +197,11 @@ async fn seed_makes_leads_from_before_the_install_known() {
     app.batch_execute(insert).await.unwrap();
     setup.run(&["migrate"]).await.ok();
     setup.endpoint("acme").await;
-    setup.run(&["seed"]).await.ok();
+    app.batch_execute("INSERT INTO leads (tenant_id, email) VALUES (repeat('t', 9600), 'far@example.com')")
+        .await
+        .unwrap();
+    let said = setup.run(&["seed"]).await.ok().stderr;
+    assert!(said.contains("its tenant's id is longer") && said.contains("1 left out"), "{said}");
     app.batch_execute(insert).await.unwrap();
     let _daemon = setup.daemon();
     let row = setup.db.wait_for_log(1).await.remove(0);
