@@ -54,6 +54,7 @@ const MAY_KNOW: [(&str, &[&str]); 25] = [
             "egress",
             "event",
             "http_server",
+            "keyring",
             "metrics",
             "outcome",
             "pipeline",
