@@ -97,6 +97,7 @@ CREATE TABLE lead_webhook.outbox (
     lead_id                  varchar(512) NOT NULL,
     kind                     text        NOT NULL,
     previous_conversation_at timestamptz,
+    conversation_at          timestamptz,
     was_enabled              boolean     NOT NULL,
     transaction_id           xid8        NOT NULL DEFAULT pg_current_xact_id(),
     event                    text,
@@ -115,6 +116,7 @@ COMMENT ON COLUMN lead_webhook.outbox.event_id IS 'The event; the same in the lo
 COMMENT ON COLUMN lead_webhook.outbox.lead_id IS 'The lead, as text.';
 COMMENT ON COLUMN lead_webhook.outbox.kind IS 'What the trigger saw: inserted (a row with a contact), contact_added (an update from no contact to some), came_back (the last conversation moved on by the silence or more), recovered (found by the sweep).';
 COMMENT ON COLUMN lead_webhook.outbox.previous_conversation_at IS 'came_back only: the last conversation before the update, or the captured time where there was none.';
+COMMENT ON COLUMN lead_webhook.outbox.conversation_at IS 'came_back only: the last conversation after the update.';
 COMMENT ON COLUMN lead_webhook.outbox.was_enabled IS 'Whether the endpoint was on when the lead was captured.';
 COMMENT ON COLUMN lead_webhook.outbox.transaction_id IS 'The application''s transaction: created and re-engaged in one fire only created.';
 COMMENT ON COLUMN lead_webhook.outbox.event IS 'What the claim decided, lead.created or lead.re_engaged; decided once, also when the event goes back to the queue.';

@@ -41,6 +41,7 @@ BEGIN
             ELSIF NOT had_contact THEN
                 what := 'contact_added';
                 previous := NULL;
+                latest := NULL;
             -- Multiplied, because PostgreSQL 14 reads no more than 32 bits of microseconds.
             ELSIF latest - previous >= @silence@ * interval '1 microsecond' THEN
                 what := 'came_back';
@@ -70,8 +71,9 @@ BEGIN
                 RETURN NULL;
             END IF;
 
-            INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, previous_conversation_at, was_enabled)
-            SELECT e.tenant_id, this_id, what, previous, e.enabled
+            INSERT INTO lead_webhook.outbox
+                (tenant_id, lead_id, kind, previous_conversation_at, conversation_at, was_enabled)
+            SELECT e.tenant_id, this_id, what, previous, latest, e.enabled
             FROM lead_webhook.endpoints AS e
             WHERE e.tenant_id = this_tenant COLLATE "C" AND e.takes_part;
             @ring@

@@ -34,7 +34,7 @@ pub struct Observed<'a> {
     pub previous_conversation_at: Option<Timestamp>,
     /// When the lead was captured, as it says.
     pub captured_at: Option<Timestamp>,
-    /// The lead's last conversation as it stands now.
+    /// The lead's last conversation: as it stands now, or with [`Kind::CameBack`] as the update left it.
     pub last_conversation_at: Option<Timestamp>,
     /// An insert of a lead whose id is known already.
     pub is_moved_row: bool,

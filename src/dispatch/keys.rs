@@ -172,7 +172,7 @@ pub(super) fn observed<'a>(event: &'a Pending, lead: &Lead) -> Observed<'a> {
         transaction_id: event.transaction_id,
         previous_conversation_at: event.previous_conversation_at,
         captured_at: lead.captured_at,
-        last_conversation_at: lead.last_conversation_at,
+        last_conversation_at: event.conversation_at.or(lead.last_conversation_at),
         is_moved_row: event.is_moved_row,
     }
 }

@@ -55,7 +55,7 @@ impl Lead {
 }
 
 /// A time; one beyond the years that we can write counts as absent, as an infinite one does.
-struct Writable(Option<Timestamp>);
+pub(super) struct Writable(pub(super) Option<Timestamp>);
 
 impl<'a> FromSql<'a> for Writable {
     fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn std::error::Error + Sync + Send>> {

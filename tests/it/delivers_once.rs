@@ -158,6 +158,30 @@ async fn several_updates_of_one_come_back_are_one_request() {
 }
 
 #[tokio::test]
+async fn each_come_back_is_a_request_also_where_several_wait_for_a_daemon() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let app = setup.db.app().await;
+    let insert =
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'a@example.com', '2026-01-01Z')";
+    let mut daemon = setup.daemon();
+    app.batch_execute(insert).await.unwrap();
+    setup.receiver.wait_for(1).await;
+    daemon.signal("TERM");
+    daemon.wait().await;
+    for day in ["02-15", "05-15", "01-01", "05-16"] {
+        app.batch_execute(&format!("UPDATE leads SET last_conversation_at = '2026-{day}Z'")).await.unwrap();
+    }
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(4).await;
+    assert_eq!(words(&rows[1..]).iter().filter(|row| **row == RE_ENGAGED).count(), 2, "{rows:?}");
+    let mut before: Vec<String> =
+        setup.receiver.requests()[1..].iter().map(|request| request.json()["lastConversationAt"].to_string()).collect();
+    before.sort();
+    assert_eq!(before, ["\"2026-01-01T00:00:00.000Z\"", "\"2026-02-15T00:00:00.000Z\""]);
+}
+
+#[tokio::test]
 async fn created_and_re_engaged_in_one_transaction_is_only_created() {
     let story = Story::begin().await;
     story

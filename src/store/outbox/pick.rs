@@ -11,7 +11,7 @@ use crate::{
     event::EventKind,
     store::{
         client::{Client, Statement},
-        leads::{self, Leads},
+        leads::{self, Leads, Writable},
         mapping::MappedSql,
         row_version,
         session::{Param, Session},
@@ -32,6 +32,8 @@ pub struct Pending {
     pub kind: Kind,
     /// With [`Kind::CameBack`]: the last conversation before the update.
     pub previous_conversation_at: Option<Timestamp>,
+    /// With [`Kind::CameBack`]: the last conversation after the update.
+    pub conversation_at: Option<Timestamp>,
     /// Whether the endpoint was on at the capture.
     pub was_enabled: bool,
     /// The application's transaction.
@@ -152,7 +154,7 @@ FROM (
 const MARKED: &str = "
 WHERE o.ctid = p.row
 RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_at, o.event_id, o.kind, o.was_enabled,
-    o.delivery_id, p.previous_conversation_at, o.transaction_id, p.event AS decided_event,
+    o.delivery_id, p.previous_conversation_at, o.conversation_at, o.transaction_id, p.event AS decided_event,
     p.last_conversation_at AS decided_conversation_at,
     coalesce(o.queued_at < clock_timestamp() - $6::bigint * interval '1 microsecond', false) AS expired,
     -- OFFSET 0 keeps these probes: else a plan hashes the whole table. IS TRUE keeps them to the lead's index: a
@@ -260,6 +262,7 @@ fn pending(row: &Row) -> Result<Pending, Error> {
         lead_id: row.try_get("event_lead_id")?,
         kind: Kind::parse(row.try_get("kind")?),
         previous_conversation_at: row.try_get("previous_conversation_at")?,
+        conversation_at: row.try_get::<_, Option<Writable>>("conversation_at")?.and_then(|time| time.0),
         was_enabled: row.try_get("was_enabled")?,
         transaction_id: row.try_get("transaction_id")?,
         decided: decided.and_then(|word| word.parse().ok()).map(|kind| (kind, last_conversation_at)),
