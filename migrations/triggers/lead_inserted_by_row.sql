@@ -27,10 +27,10 @@ BEGIN
             IF NOT has_contact THEN
                 RETURN NULL;
             END IF;
-            -- A lock that a row has waited for in vain is not waited for at each row: again a second later.
+            -- A lock that a row has just waited for in vain is not waited for again.
             IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
-                PERFORM nextval('lead_webhook.missed');
-                RETURN NULL;
+                LOCK TABLE lead_webhook.outbox, lead_webhook.muted IN ROW EXCLUSIVE MODE NOWAIT;
+                LOCK TABLE lead_webhook.endpoints IN ACCESS SHARE MODE NOWAIT;
             END IF;
             IF is_muted THEN
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)

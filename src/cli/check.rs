@@ -103,7 +103,7 @@ impl Report<'_> {
     fn admin(&mut self) {
         let config::Admin { listen, token, .. } = &self.context.config.admin;
         if let Some(listen) = listen {
-            self.say(&judge::admin(listen, token.clone().map(|token| token.is_some())));
+            self.say(&judge::admin(listen, token));
         }
     }
 

@@ -40,7 +40,7 @@ impl Context {
 
     /// The admin listener's token of the operator; `None`: it has no API.
     pub(super) fn operators_token(&self) -> Result<Option<Secret<String>>, Failure> {
-        self.config.admin.token.clone().map_err(Failure::Configuration)
+        self.config.admin.token.clone().map_err(|problem| Failure::Configuration(problem.to_string()))
     }
 
     /// What opens, checks and sends.

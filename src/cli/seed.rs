@@ -28,6 +28,9 @@ use crate::{
 /// Characters of a lead's id at most, as in `outbox.lead_id`.
 const ID_CHARACTERS: usize = 512;
 
+/// Characters of an id that are shown.
+const SHOWN: usize = 64;
+
 /// How many leads whose values cannot be read are named at the end.
 const NAMED: usize = 10;
 
@@ -42,6 +45,8 @@ struct Counts {
     /// Missed by a trigger: with a key they would count as known, and never be sent.
     missed: u64,
     broken: u64,
+    /// Their tenant or their id is longer than any that is sent for.
+    too_long: u64,
 }
 
 /// Reads all leads and writes their keys. The owner's login does both: the daemon's may not see every lead yet.
@@ -61,7 +66,8 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
         seeding.page(context, &mapped, &mut writing, &leads, &mut counts).await?;
         let too_long =
             leads.found().filter_map(|(tenant, lead)| Some((lead.lead_id.as_str(), too_long(tenant, lead)?)));
-        let left_out = leads.broken().chain(too_long).map(|(id, why)| format!("lead {id}: {why}"));
+        let named = |(id, why): (&str, &str)| format!("lead {}: {why}", id.chars().take(SHOWN).collect::<String>());
+        let left_out = leads.broken().chain(too_long).map(named);
         broken.extend(left_out.take(NAMED - broken.len().min(NAMED)));
         progress.show(&format!("{} leads read, {} keys written", counts.read, counts.written));
     }
@@ -78,7 +84,7 @@ fn tell(counts: &Counts, broken: &[String]) {
 }
 
 fn summary(counts: &Counts) -> String {
-    let Counts { read, written, without_contact, queued, missed, broken } = counts;
+    let Counts { read, written, without_contact, queued, missed, broken, too_long } = counts;
     let mut text =
         format!("{read} leads read, {written} keys written or moved on, {without_contact} leads without contact");
     if *queued > 0 {
@@ -93,6 +99,9 @@ fn summary(counts: &Counts) -> String {
         text.push_str(&format!(
             ", {broken} left out because their values cannot be read: correct them or [leads.columns], then run seed again"
         ));
+    }
+    if *too_long > 0 {
+        text.push_str(&format!(", {too_long} left out because nothing is ever sent for names of that length"));
     }
     text
 }
@@ -129,7 +138,8 @@ impl Seeding {
             leads.found().partition(|(tenant, lead)| too_long(tenant, lead).is_none());
         let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed_as_owner(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
-        counts.broken += leads.broken().map(|_| 1).chain(beyond.iter().map(|_| 1)).sum::<u64>();
+        counts.broken += leads.broken().map(|_| 1).sum::<u64>();
+        counts.too_long += beyond.iter().map(|_| 1).sum::<u64>();
         let rows = self.keys(found.into_iter(), &daemons, counts);
         counts.written += uniqueness::seed(session, &rows).await.map_err(failed_as_owner(context))?;
         Ok(())

@@ -9,7 +9,7 @@ use std::{
 use rustls::pki_types::{CertificateDer, pem::PemObject as _};
 use zeroize::Zeroizing;
 
-use super::reader::Setting;
+use super::{TokenProblem, reader::Setting};
 use crate::secret::Secret;
 
 /// A path; empty: none.
@@ -43,19 +43,23 @@ fn secret(path: &Path) -> Result<Secret<String>, String> {
 const TOKEN: usize = 32;
 
 /// The token that stands in a file which nobody else may read.
-pub(super) fn token(path: &Path) -> Result<Secret<String>, String> {
-    let token = secret(path)?;
+pub(super) fn token(path: &Path) -> Result<Secret<String>, TokenProblem> {
+    if let Err(error) = fs::File::open(path) {
+        return Err(TokenProblem::Unread(unreadable("the file", &error)));
+    }
+    let token = secret(path).map_err(TokenProblem::Unfit)?;
     let mode = fs::metadata(path).ok().map(|file| file.permissions().mode());
     if let Some(mode) = mode.filter(|mode| mode & 0o007 != 0) {
         let mode = mode & 0o7777;
-        return Err(format!("the file has mode {mode:04o}, and everybody on this host gets at it: make it 0600"));
+        let text = format!("the file has mode {mode:04o}, and everybody on this host gets at it: make it 0600");
+        return Err(TokenProblem::Unfit(text));
     }
     let text = token.expose();
     if text.len() < TOKEN || !text.bytes().all(|byte| byte.is_ascii_graphic()) {
-        return Err(format!(
+        return Err(TokenProblem::Unfit(format!(
             "the file must hold one token of at least {TOKEN} characters and no blanks: \
              `openssl rand -base64 32` makes one"
-        ));
+        )));
     }
     Ok(token)
 }

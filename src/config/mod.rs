@@ -216,7 +216,18 @@ pub struct Admin {
     pub origin: Option<Origin>,
     /// The operator's token, read from `token_file`; `None`: no API. What is wrong with the file concerns those alone who need
     /// the token: systemd hands it out to the daemon, and only while that runs.
-    pub token: Result<Option<Secret<String>>, String>,
+    pub token: Result<Option<Secret<String>>, TokenProblem>,
+}
+
+/// What is wrong with the file of `admin.token_file`.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum TokenProblem {
+    /// This user cannot read it; another one may.
+    #[error("admin.token_file: {0}")]
+    Unread(String),
+    /// What stands in it is no token, or not for the operator alone.
+    #[error("admin.token_file: {0}")]
+    Unfit(String),
 }
 
 /// An origin as a browser names it: scheme, host and port, with TLS always.

@@ -10,7 +10,7 @@ use crate::egress::Lists;
 
 use super::{
     Admin, Columns, Config, Database, Delivery, Egress, Format, Leads, Level, Log, Mapping, Notify, Retention,
-    TableName, Tls,
+    TableName, Tls, TokenProblem,
     database_url::{contradicts, database_url, optional_database_url},
     files, parse,
     reader::{Reader, Setting},
@@ -229,11 +229,11 @@ fn credential(directory: Option<&Path>, name: &str) -> Option<PathBuf> {
     directory.map(|directory| directory.join(name)).filter(|path| path.exists())
 }
 
-fn token(reader: &mut Reader, credentials_directory: Option<&Path>) -> Result<Option<Secret<String>>, String> {
+fn token(reader: &mut Reader, credentials_directory: Option<&Path>) -> Result<Option<Secret<String>>, TokenProblem> {
     let default = || {
         let file = || Some(PathBuf::from(TOKEN_FILE)).filter(|path| path.exists());
         credential(credentials_directory, "admin-token").or_else(file)
     };
     let path = reader.read_or("admin.token_file", default, files::optional_path);
-    path.map(|path| files::token(&path)).transpose().map_err(|problem| format!("admin.token_file: {problem}"))
+    path.map(|path| files::token(&path)).transpose()
 }

@@ -258,7 +258,12 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
                 match batch {
                     [one] if may_concern_all(&error) && doubted != Some(one) => {
                         let anybody: Param<'_> = &None::<Vec<&str>>;
-                        client.query(statement, &[&Vec::<&str>::new(), anybody]).await.map_err(LoadError::Table)?;
+                        let probe = client.query(statement, &[&Vec::<&str>::new(), anybody]).await;
+                        probe.map_err(
+                            |error| {
+                                if concerns_all(&error) { classify(error) } else { LoadError::Table(error) }
+                            },
+                        )?;
                         doubted = Some(one);
                         batches.push(batch);
                     }
@@ -277,16 +282,25 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
     Ok(loaded)
 }
 
-/// Errors of the server or the connection concern every lead; what remains may lie in the values of one: class 22, an
-/// exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
+/// What all leads lack: also a function of the mapping, which only says so once it is called.
+const LACKING: [SqlState; 5] = [
+    SqlState::LOCK_NOT_AVAILABLE,
+    SqlState::INSUFFICIENT_PRIVILEGE,
+    SqlState::UNDEFINED_COLUMN,
+    SqlState::UNDEFINED_FUNCTION,
+    SqlState::UNDEFINED_TABLE,
+];
+
+/// Errors of the server, the connection and the table concern every lead; what remains may lie in the values of one: class
+/// 22, an exception of a function in the mapping, or JSON so deep that it exceeds a limit (54).
 pub(super) fn concerns_all(error: &Error) -> bool {
     let Some(code) = error.code() else { return true };
     let class = code.code().get(..2).unwrap_or_default();
-    matches!(class, "08" | "25" | "26" | "40" | "53" | "57" | "58") || *code == SqlState::LOCK_NOT_AVAILABLE
+    matches!(class, "08" | "25" | "26" | "40" | "53" | "57" | "58") || LACKING.contains(code)
 }
 
-/// Errors of the table and of the statement concern every lead; but casts and functions of the mapping raise the same ones
-/// for a value: 42601 for what is no `tsquery`, XX000 for what is no `hstore`, 42P01 for what is no table's name.
+/// Other errors of a statement concern every lead; but casts and functions of the mapping raise the same ones for a value:
+/// 42601 for what is no `tsquery`, XX000 for what is no `hstore`.
 pub(super) fn may_concern_all(error: &Error) -> bool {
     let code = error.code().map_or("", SqlState::code);
     matches!(code.get(..2), Some("42" | "55" | "0A")) || code == "XX000"
@@ -298,7 +312,11 @@ pub fn is_locked(error: &Error) -> bool {
 }
 
 fn classify(error: Error) -> LoadError {
-    if error.code().is_some() { LoadError::Leads(error) } else { LoadError::Connection(error) }
+    match error.code() {
+        None => LoadError::Connection(error),
+        Some(_) if is_locked(&error) => LoadError::Locked(error),
+        Some(_) => LoadError::Leads(error),
+    }
 }
 
 /// Words that cannot quote a value: the server's own where they speak of itself, else only the SQLSTATE.
@@ -306,7 +324,7 @@ pub(super) fn describe(error: &Error) -> String {
     match error.code().map(SqlState::code) {
         None => said(error),
         Some(_) if concerns_all(error) => said(error),
-        Some(code @ "22001") => format!("its id is longer than 512 characters (SQLSTATE {code})"),
+        Some(code @ "22001") => format!("a value is too long; an id has 512 characters at most (SQLSTATE {code})"),
         Some(code) => format!("a mapped value cannot be read (SQLSTATE {code})"),
     }
 }

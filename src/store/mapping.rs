@@ -233,7 +233,7 @@ fn as_text(mapping: &Mapping) -> String {
 
 /// Blanks beside those of `[[:space:]]`, which under this collation knows ASCII alone. As they are: a session may read
 /// backslashes another way.
-const BLANKS: &str = "\u{a0}\u{1680}\u{2000}-\u{200a}\u{202f}\u{205f}\u{3000}";
+const BLANKS: &str = "\u{85}\u{a0}\u{1680}\u{2000}-\u{200a}\u{2028}\u{2029}\u{202f}\u{205f}\u{3000}";
 
 /// White space alone is no contact, `blanks` included. `COLLATE "C"`: other collations may be slow here, or refuse patterns.
 fn has_contact(columns: &Columns, blanks: &str) -> String {

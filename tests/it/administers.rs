@@ -505,6 +505,9 @@ async fn a_token_file_that_others_read_or_that_is_short_is_refused_at_the_start(
     // Those who do not need it do not ask for it: systemd hands it out to the daemon alone.
     setup.edit_config(&[("admin.token_file", json!("/run/credentials/nowhere/admin-token"))]);
     setup.run(&["endpoint", "list"]).await.ok();
+    let check = setup.run(&["check"]).await.stdout;
+    let line = check.lines().find(|line| line.contains(" admin: ")).unwrap();
+    assert!(line.starts_with("warn") && line.contains("cannot be read"), "{line}");
 }
 
 #[tokio::test]

@@ -142,14 +142,14 @@ async fn blanks_of_any_kind_are_no_contact_and_what_comes_in_their_place_is_one(
     app(
         &setup,
         "INSERT INTO leads (tenant_id, email, phone)
-         SELECT 'acme', blank, blank FROM unnest(ARRAY[E'\\u00a0', E'\\u3000 \\u2003\\t', E'\\u202f\\r\\n', ' ', '']) AS blank",
+         SELECT 'acme', blank, blank FROM unnest(ARRAY[E'\\u00a0', E'\\u3000 \\u2003\\t', E'\\u202f\\r\\n', E'\\u0085\\u2028\\u2029', ' ', '']) AS blank",
     )
     .await;
     let queued = "SELECT count(*) FROM lead_webhook.outbox";
     assert_eq!(setup.db.admin().await.query_one(queued, &[]).await.unwrap().get::<_, i64>(0), 0);
     app(&setup, "UPDATE leads SET phone = phone || '1' || phone").await;
     let _daemon = setup.daemon();
-    assert!(setup.db.wait_for_log(5).await.iter().all(|row| row.status == "delivered"));
+    assert!(setup.db.wait_for_log(6).await.iter().all(|row| row.status == "delivered"));
 }
 
 #[tokio::test]
@@ -164,7 +164,7 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
         // What these raise for a value, others raise for the table, and it quotes the value.
         (
             "leads.columns.conversation_id",
-            json!("sql: CASE lead.seen WHEN '0' THEN lead.email::tsquery::text WHEN '1' THEN lead.email::regclass::text END"),
+            json!("sql: CASE lead.seen WHEN '0' THEN lead.email::tsquery::text WHEN '1' THEN lead.email::regrole::text END"),
         ),
         ("leads.columns.visitor_id", json!("")),
         ("leads.columns.captured_at", json!("")),
@@ -176,7 +176,7 @@ async fn one_lead_whose_mapping_fails_holds_no_other_up() {
         &setup,
         "INSERT INTO leads (tenant, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 10) n;
          INSERT INTO leads (tenant, email) VALUES ('acme', 'broken@example.com');
-         INSERT INTO leads (tenant, email, seen) VALUES ('acme', 'no query@example.com', '0'), ('acme', 'table@example.com', '1');
+         INSERT INTO leads (tenant, email, seen) VALUES ('acme', 'no query@example.com', '0'), ('acme', 'role@example.com', '1');
          ALTER TABLE leads DISABLE TRIGGER lead_webhook_update;
          INSERT INTO leads (tenant, email) VALUES ('acme', 'deep@example.com');
          UPDATE leads SET seen = repeat('[', 100000) WHERE email = 'deep@example.com';

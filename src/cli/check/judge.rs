@@ -6,13 +6,14 @@ use jiff::SignedDuration;
 
 use super::line::Line;
 use crate::{
-    config::{Database, Listen, Notify, Retention, Tls},
+    config::{Database, Listen, Notify, Retention, Tls, TokenProblem},
     control::{
         keys::HalfRotated,
         time::{period, span},
     },
     dispatch::guard::{ADOPT, KEYS},
     keyring::{KeyFileError, OpenError},
+    secret::Secret,
     store::{
         check::{Daemon, RoundTrip, Server},
         connect::ConnectError,
@@ -195,11 +196,19 @@ pub(super) fn key_file(error: &KeyFileError) -> Line {
 }
 
 /// What the admin listener offers, and that the daemon will not start without its token.
-pub(super) fn admin(listen: &Listen, token: Result<bool, String>) -> Line {
+pub(super) fn admin(listen: &Listen, token: &Result<Option<Secret<String>>, TokenProblem>) -> Line {
     match token {
-        Ok(true) => Line::ok("admin", format!("{listen}: probes, metrics, API and page")),
-        Ok(false) => Line::ok("admin", format!("{listen}: probes and metrics; an API and a page by admin.token_file")),
-        Err(problem) => Line::fail_as_said("admin", format!("the daemon will not start: {problem}")),
+        Ok(Some(_)) => Line::ok("admin", format!("{listen}: probes, metrics, API and page")),
+        Ok(None) => Line::ok("admin", format!("{listen}: probes and metrics; an API and a page by admin.token_file")),
+        Err(problem @ TokenProblem::Unfit(_)) => {
+            Line::fail_as_said("admin", format!("the daemon will not start: {problem}"))
+        }
+        // systemd hands it to the daemon, and only while that runs.
+        Err(problem @ TokenProblem::Unread(_)) => {
+            let remedy =
+                "see that the daemon's user may, or that systemd hands it out: without, the daemon will not start";
+            Line::warn("admin", format!("this user does not read the operator's token: {problem}"), remedy)
+        }
     }
 }
 
@@ -267,7 +276,8 @@ pub(super) fn backlog(backlog: Backlog) -> Line {
 
 pub(super) fn daemons(daemons: &[Daemon]) -> Vec<Line> {
     if daemons.is_empty() {
-        return vec![Line::warn("daemon", "none runs: nothing is sent", "start `lead-webhook run`")];
+        let remedy = "start `lead-webhook run`; one that the clone guard keeps off is not seen here";
+        return vec![Line::warn("daemon", "none runs: nothing is sent", remedy)];
     }
     daemons.iter().map(daemon).collect()
 }

@@ -292,7 +292,7 @@ fn the_operators_token_is_a_systemd_credential_where_there_is_one_and_nothing_el
     assert_eq!(token(&variables), Ok(Some(text.into())));
     let key = || "LEAD_WEBHOOK__ADMIN__TOKEN_FILE".to_owned();
     variables.settings.insert(key(), "/nowhere".to_owned());
-    assert!(token(&variables).unwrap_err().starts_with("admin.token_file: the file cannot be read"));
+    assert!(token(&variables).unwrap_err().to_string().starts_with("admin.token_file: the file cannot be read"));
     variables.settings.insert(key(), String::new());
     assert_eq!(token(&variables), Ok(None));
 }
