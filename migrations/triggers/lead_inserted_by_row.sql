@@ -27,11 +27,7 @@ BEGIN
             IF NOT has_contact THEN
                 RETURN NULL;
             END IF;
-            -- A lock that a row has just waited for in vain is not waited for again.
-            IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
-                LOCK TABLE lead_webhook.outbox, lead_webhook.muted IN ROW EXCLUSIVE MODE NOWAIT;
-                LOCK TABLE lead_webhook.endpoints IN ACCESS SHARE MODE NOWAIT;
-            END IF;
+            @locked@
             IF is_muted THEN
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)
                 SELECT this_id, this_tenant WHERE this_id IS NOT NULL AND this_tenant IS NOT NULL

@@ -57,11 +57,7 @@ BEGIN
                     this_tenant := @tenant@;
                 END;
             END IF;
-            -- A lock that a row has just waited for in vain is not waited for again.
-            IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
-                LOCK TABLE lead_webhook.outbox, lead_webhook.muted IN ROW EXCLUSIVE MODE NOWAIT;
-                LOCK TABLE lead_webhook.endpoints IN ACCESS SHARE MODE NOWAIT;
-            END IF;
+            @locked@
             IF current_setting('lead_webhook.mute', true) = 'on' THEN
                 -- Only a lead that was not one before can be looked for as missing.
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)

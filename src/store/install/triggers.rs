@@ -14,6 +14,7 @@ const INSERTED_BY_STATEMENT: &str = include_str!("../../../migrations/triggers/l
 const INSERTED_BY_ROW: &str = include_str!("../../../migrations/triggers/lead_inserted_by_row.sql");
 const UPDATED: &str = include_str!("../../../migrations/triggers/lead_updated.sql");
 const MISSED: &str = include_str!("../../../migrations/triggers/missed.sql");
+const LOCKED: &str = include_str!("../../../migrations/triggers/locked.sql");
 const RING: &str = include_str!("../../../migrations/triggers/ring.sql");
 
 /// Encloses the functions' bodies; no expression may contain it.
@@ -171,6 +172,7 @@ fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> St
         "is_same" => is_same(&leads.columns),
         "ring" => indented(&ring(notify), indent),
         "missed" => indented(MISSED, indent),
+        "locked" => indented(LOCKED, indent),
         _ => String::new(),
     })
 }
