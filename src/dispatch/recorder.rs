@@ -76,6 +76,8 @@ pub struct Recorder {
     pulse: Pulse,
     backoff: Backoff,
     next_beat: Instant,
+    /// Whether outcomes could not be written since they last could: a heartbeat says nothing of that.
+    are_refused: bool,
 }
 
 impl Recorder {
@@ -90,7 +92,21 @@ impl Recorder {
         status: watch::Sender<Standing>,
     ) -> Self {
         let (session, pulse, backoff, next_beat) = (None, Pulse::default(), Backoff::default(), Instant::now());
-        Self { database, heart, flight, memory, metrics, pipeline, status, session, pulse, backoff, next_beat }
+        let are_refused = false;
+        Self {
+            database,
+            heart,
+            flight,
+            memory,
+            metrics,
+            pipeline,
+            status,
+            session,
+            pulse,
+            backoff,
+            next_beat,
+            are_refused,
+        }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -140,9 +156,13 @@ impl Recorder {
                 Ok(()) => {
                     failpoint::reached("recorder::written");
                     batch.drain(..).filter_map(|ended| ended.seat).for_each(Seat::leave_recorded);
+                    self.are_refused = false;
                     self.worked();
                 }
-                Err(error) => self.lost(&error).await,
+                Err(error) => {
+                    self.are_refused = true;
+                    self.lost(&error).await;
+                }
             }
         }
     }
@@ -228,6 +248,9 @@ impl Recorder {
     }
 
     fn worked(&mut self) {
+        if self.are_refused {
+            return;
+        }
         if !self.backoff.is_first() {
             tracing::info!("the database can be written to again");
         }

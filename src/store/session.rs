@@ -168,7 +168,7 @@ pub fn explain_at(url: &str, error: &Error, daemon_role: &str) -> String {
         "a pooler in between refuses, because all its connections are in use or it has none to the server: its own log says why"
             .to_owned()
     } else if *code == SqlState::LOCK_NOT_AVAILABLE {
-        "somebody else is changing it just now: try again".to_owned()
+        "somebody else has it locked just now: try again, or see in pg_stat_activity who".to_owned()
     } else {
         return format!("the database refused: {said}");
     };
