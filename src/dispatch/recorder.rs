@@ -76,8 +76,6 @@ pub struct Recorder {
     pulse: Pulse,
     backoff: Backoff,
     next_beat: Instant,
-    /// Whether outcomes could not be written since they last could: a heartbeat says nothing of that.
-    are_refused: bool,
 }
 
 impl Recorder {
@@ -92,21 +90,7 @@ impl Recorder {
         status: watch::Sender<Standing>,
     ) -> Self {
         let (session, pulse, backoff, next_beat) = (None, Pulse::default(), Backoff::default(), Instant::now());
-        let are_refused = false;
-        Self {
-            database,
-            heart,
-            flight,
-            memory,
-            metrics,
-            pipeline,
-            status,
-            session,
-            pulse,
-            backoff,
-            next_beat,
-            are_refused,
-        }
+        Self { database, heart, flight, memory, metrics, pipeline, status, session, pulse, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -120,7 +104,7 @@ impl Recorder {
                     }
                     self.gather(&mut ended, &mut batch).await;
                 }
-                () = sleep_until(self.next_beat) => self.beat().await,
+                () = sleep_until(self.next_beat) => if self.beat().await { self.worked() },
             }
             self.write(&mut batch).await;
         }
@@ -147,6 +131,7 @@ impl Recorder {
         let (flight, role) = (Arc::clone(&self.flight), self.database.daemon_role.clone());
         while !batch.is_empty() {
             if Instant::now() >= self.next_beat {
+                // It says nothing of the outcomes, which a lock may keep back.
                 self.beat().await;
             }
             let Some(session) = self.session().await else { continue };
@@ -156,35 +141,32 @@ impl Recorder {
                 Ok(()) => {
                     failpoint::reached("recorder::written");
                     batch.drain(..).filter_map(|ended| ended.seat).for_each(Seat::leave_recorded);
-                    self.are_refused = false;
                     self.worked();
                 }
-                Err(error) => {
-                    self.are_refused = true;
-                    self.lost(&error).await;
-                }
+                Err(error) => self.lost(&error).await,
             }
         }
     }
 
-    /// Renews the heartbeat and finds dead daemons' claims, where the guard still lets us.
-    async fn beat(&mut self) {
+    /// Renews the heartbeat and finds dead daemons' claims, where the guard still lets us; whether it did.
+    async fn beat(&mut self) -> bool {
         self.next_beat = Instant::now() + heart::EVERY;
         if self.session().await.is_none() {
-            return;
+            return false;
         }
         let pipeline = Arc::clone(&self.pipeline.borrow());
-        let Self { session: Some(session), pulse, heart, database, .. } = self else { return };
+        let Self { session: Some(session), pulse, heart, database, .. } = self else { return false };
         let beaten = heart.beat(session, &pipeline, pulse);
         match answer::explained(PROMPT, &database.daemon_role, beaten).await {
             Ok(Some(interrupted)) => {
-                self.worked();
                 self.metrics.interrupted(u64::try_from(interrupted.len()).unwrap_or_default());
                 interrupted.iter().for_each(log_interrupted);
+                return true;
             }
             Ok(None) => self.guarded().await,
             Err(error) => self.lost(&error).await,
         }
+        false
     }
 
     /// Gives back what was never begun and removes the heartbeat.
@@ -248,9 +230,6 @@ impl Recorder {
     }
 
     fn worked(&mut self) {
-        if self.are_refused {
-            return;
-        }
         if !self.backoff.is_first() {
             tracing::info!("the database can be written to again");
         }
