@@ -15,6 +15,7 @@ use crate::{
     keyring::KeyRing,
     pipeline::Pipeline,
     secret::Secret,
+    store::endpoints::EndpointRow,
 };
 
 /// What is to be changed of an endpoint. What is not named stays as it is.
@@ -115,18 +116,18 @@ impl Draft {
         self.place.all(&self.changes.faults())
     }
 
-    /// Lays the changes over `stored` and seals what is new by `keyring`.
+    /// Lays the changes over what is stored in `row` and seals what is new by `keyring`.
     ///
     /// # Errors
     /// Every fault, or that nothing can be sealed.
     pub(super) fn apply(
         self,
         keyring: &KeyRing,
+        pipeline: &Pipeline,
         tenant: &str,
-        header_prefix: &str,
-        stored: Stored,
+        row: Option<EndpointRow>,
     ) -> Result<Sealed, NotApplied> {
-        match self.changes.apply(keyring, tenant, header_prefix, stored) {
+        match self.changes.apply(keyring, tenant, pipeline.header_prefix(), Stored::open(pipeline, row)) {
             Ok(sealed) if self.place.unread.is_empty() => Ok(sealed),
             Ok(_) => Err(NotApplied::Faults(self.place.unread)),
             Err(Refused::Faults(faults)) => Err(NotApplied::Faults(self.place.all(&faults))),

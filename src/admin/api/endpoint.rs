@@ -20,7 +20,6 @@ use super::{
 use crate::{
     admin::{problem::Problem, sessions::Trouble},
     control::{
-        draft::Stored,
         endpoint::{GenerateError, new_secret, notes},
         keys,
     },
@@ -111,9 +110,7 @@ pub(super) async fn validate(State(api): State<Api>, tenant: Tenant, Body(body):
     let draft = looked_up(&api, &pipeline, &tenant, body).await?;
     let row = read(&api, &tenant).await?;
     let warnings = draft.changes.warnings().to_vec();
-    draft
-        .apply(pipeline.keyring(), &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row))
-        .map_err(not_applied)?;
+    draft.apply(pipeline.keyring(), &pipeline, &tenant.id, row).map_err(not_applied)?;
     Ok(Json(Valid { warnings }))
 }
 
@@ -165,8 +162,7 @@ pub(in crate::admin) async fn lay(
         // Nothing will be saved, so nothing is locked or made; what is stored may add a fault.
         let row = read(api, tenant).await?;
         let faults = draft.faults();
-        let applied =
-            draft.apply(pipeline.keyring(), &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row));
+        let applied = draft.apply(pipeline.keyring(), &pipeline, &tenant.id, row);
         return Err(applied.map_or_else(not_applied, |_| Problem::invalid(faults)));
     }
     let (warnings, preset, changed) =
@@ -176,9 +172,7 @@ pub(in crate::admin) async fn lay(
         let transaction = session.begin().await?;
         let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
         condition.holds((!is_new).then_some(&row))?;
-        let sealed = draft
-            .apply(&keyring, &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, Some(row)))
-            .map_err(not_applied)?;
+        let sealed = draft.apply(&keyring, &pipeline, &tenant.id, Some(row)).map_err(not_applied)?;
         let row = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await?;
         commit(transaction, tenant, "endpoint saved", &changed.join(", ")).await?;
         Ok((is_new, row))

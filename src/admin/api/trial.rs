@@ -17,7 +17,6 @@ use super::{
 use crate::{
     admin::problem::{FieldFault, Problem},
     control::{
-        draft::Stored,
         preview,
         trial::{self, Needed, Obstacle},
     },
@@ -114,9 +113,7 @@ pub(in crate::admin) async fn test(
     let begin = async |session: &mut Session| {
         let row = endpoints::find(session, &tenant.id).await?;
         let keyring = vouch(session, &pipeline).await?;
-        let sealed = draft
-            .apply(&keyring, &tenant.id, pipeline.header_prefix(), Stored::open(&pipeline, row))
-            .map_err(not_applied)?;
+        let sealed = draft.apply(&keyring, &pipeline, &tenant.id, row).map_err(not_applied)?;
         let endpoint = trial::open(&pipeline, &tenant.id, &sealed.endpoint);
         let endpoint = endpoint.map_err(|obstacles| untried(&obstacles, tenant.is_operator()))?;
         let refused = |wait| Problem::too_many("the endpoint was tested too often just now").wait(wait);
