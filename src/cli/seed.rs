@@ -17,16 +17,13 @@ use crate::{
     store::{
         installation::Installation,
         lead_pages::{self, Pages},
-        leads::{Lead, Leads},
+        leads::{ID_CHARACTERS, Lead, Leads},
         mapping::MappedSql,
         session::Session,
         uniqueness::{self, Key, Known},
     },
     visitor::{self, UniquenessKey},
 };
-
-/// Characters of a lead's id at most, as in `outbox.lead_id`.
-const ID_CHARACTERS: usize = 512;
 
 /// Characters of an id that are shown.
 const SHOWN: usize = 64;
@@ -47,6 +44,17 @@ struct Counts {
     broken: u64,
     /// Their tenant or their id is longer than any that is sent for.
     too_long: u64,
+    /// The first of both, each with the reason.
+    named: Vec<String>,
+}
+
+impl Counts {
+    /// Notes a lead that is left out.
+    fn name(&mut self, id: &str, why: &str) {
+        if self.named.len() < NAMED {
+            self.named.push(format!("lead {}: {why}", id.chars().take(SHOWN).collect::<String>()));
+        }
+    }
 }
 
 /// Reads all leads and writes their keys. The owner's login does both: the daemon's may not see every lead yet.
@@ -60,31 +68,26 @@ pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
     let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed_as_owner(context))?;
     let seeding = Seeding { key, installation };
-    let (mut counts, mut broken) = (Counts::default(), Vec::new());
+    let mut counts = Counts::default();
     let progress = Progress::new();
     while let Some(leads) = pages.next(&mut reading).await.map_err(Failure::operation)? {
         seeding.page(context, &mapped, &mut writing, &leads, &mut counts).await?;
-        let too_long =
-            leads.found().filter_map(|(tenant, lead)| Some((lead.lead_id.as_str(), too_long(tenant, lead)?)));
-        let named = |(id, why): (&str, &str)| format!("lead {}: {why}", id.chars().take(SHOWN).collect::<String>());
-        let left_out = leads.broken().chain(too_long).map(named);
-        broken.extend(left_out.take(NAMED - broken.len().min(NAMED)));
         progress.show(&format!("{} leads read, {} keys written", counts.read, counts.written));
     }
     progress.end();
-    tell(&counts, &broken);
+    tell(&counts);
     Ok(())
 }
 
-fn tell(counts: &Counts, broken: &[String]) {
-    for line in broken {
+fn tell(counts: &Counts) {
+    for line in &counts.named {
         output::message(line);
     }
     output::message(&summary(counts));
 }
 
 fn summary(counts: &Counts) -> String {
-    let Counts { read, written, without_contact, queued, missed, broken, too_long } = counts;
+    let Counts { read, written, without_contact, queued, missed, broken, too_long, named: _ } = counts;
     let mut text =
         format!("{read} leads read, {written} keys written or moved on, {without_contact} leads without contact");
     if *queued > 0 {
@@ -107,11 +110,11 @@ fn summary(counts: &Counts) -> String {
 }
 
 /// Why the lead can never be queued, where one of its names is longer than an index takes.
-fn too_long(tenant_id: &str, lead: &Lead) -> Option<&'static str> {
+fn too_long(tenant_id: &str, lead: &Lead) -> Option<String> {
     if tenant_id.len() > TENANT_BYTES {
-        Some("its tenant's id is longer than that of any endpoint")
+        Some("its tenant's id is longer than that of any endpoint".to_owned())
     } else if lead.lead_id.chars().count() > ID_CHARACTERS {
-        Some("its id is longer than 512 characters")
+        Some(format!("its id is longer than {ID_CHARACTERS} characters"))
     } else {
         None
     }
@@ -134,12 +137,22 @@ impl Seeding {
         counts: &mut Counts,
     ) -> Result<(), Failure> {
         // Asked after the leads were read: one that was queued and claimed in between has its key, which only moves forward.
-        let (found, beyond): (Vec<_>, Vec<_>) =
-            leads.found().partition(|(tenant, lead)| too_long(tenant, lead).is_none());
+        for (id, why) in leads.broken() {
+            counts.broken += 1;
+            counts.name(id, why);
+        }
+        let mut found = Vec::new();
+        for (tenant_id, lead) in leads.found() {
+            match too_long(tenant_id, lead) {
+                None => found.push((tenant_id, lead)),
+                Some(why) => {
+                    counts.too_long += 1;
+                    counts.name(&lead.lead_id, &why);
+                }
+            }
+        }
         let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed_as_owner(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
-        counts.broken += leads.broken().map(|_| 1).sum::<u64>();
-        counts.too_long += beyond.iter().map(|_| 1).sum::<u64>();
         let rows = self.keys(found.into_iter(), &daemons, counts);
         counts.written += uniqueness::seed(session, &rows).await.map_err(failed_as_owner(context))?;
         Ok(())

@@ -44,10 +44,9 @@ const TOKEN: usize = 32;
 
 /// The token that stands in a file which nobody else may read.
 pub(super) fn token(path: &Path) -> Result<Secret<String>, TokenProblem> {
-    if let Err(error) = fs::File::open(path) {
-        return Err(TokenProblem::Unread(unreadable("the file", &error)));
-    }
-    let token = secret(path).map_err(TokenProblem::Unfit)?;
+    let problem =
+        |text| if fs::File::open(path).is_ok() { TokenProblem::Unfit(text) } else { TokenProblem::Unread(text) };
+    let token = secret(path).map_err(problem)?;
     let mode = fs::metadata(path).ok().map(|file| file.permissions().mode());
     if let Some(mode) = mode.filter(|mode| mode & 0o007 != 0) {
         let mode = mode & 0o7777;

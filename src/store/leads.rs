@@ -282,6 +282,9 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
     Ok(loaded)
 }
 
+/// Characters of a lead's id at most: what `outbox.lead_id` takes.
+pub const ID_CHARACTERS: usize = 512;
+
 /// What all leads lack: also a function of the mapping, which only says so once it is called.
 const LACKING: [SqlState; 5] = [
     SqlState::LOCK_NOT_AVAILABLE,
@@ -324,7 +327,9 @@ pub(super) fn describe(error: &Error) -> String {
     match error.code().map(SqlState::code) {
         None => said(error),
         Some(_) if concerns_all(error) => said(error),
-        Some(code @ "22001") => format!("a value is too long; an id has 512 characters at most (SQLSTATE {code})"),
+        Some(code @ "22001") => {
+            format!("a value is too long; an id has {ID_CHARACTERS} characters at most (SQLSTATE {code})")
+        }
         Some(code) => format!("a mapped value cannot be read (SQLSTATE {code})"),
     }
 }
