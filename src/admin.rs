@@ -34,6 +34,9 @@ use access::{Access, is_local, name_of};
 use api::Api;
 use work::Work;
 
+/// Connections at once, the probes' among them.
+const CONNECTIONS: usize = 64;
+
 /// Where it listens.
 pub enum Bound {
     /// An address of this host's own.
@@ -109,8 +112,10 @@ impl Admin {
         let served = async {
             let stopped = stopped(stop.clone());
             match bound {
-                Bound::Tcp(listener) => http_server::serve(listener, routes, ready_at_once, stopped).await,
-                Bound::Unix(listener) => http_server::serve(listener, routes, ready_at_once, stopped).await,
+                Bound::Tcp(listener) => http_server::serve(listener, CONNECTIONS, routes, ready_at_once, stopped).await,
+                Bound::Unix(listener) => {
+                    http_server::serve(listener, CONNECTIONS, routes, ready_at_once, stopped).await
+                }
             }
             work.end().await;
         };

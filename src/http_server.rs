@@ -18,25 +18,28 @@ use tokio::{
 };
 use tokio_io_timeout::TimeoutWriter;
 
-/// Connections at once; others wait until one of them ends.
-const CONNECTIONS: usize = 64;
-
 /// For what comes before the first request, as TLS; for each request's head, the wait for it included; and for a client that
 /// takes nothing of an answer.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Answers what comes to `listener` by `routes`, each connection as `open` makes it of what was accepted. After `stop` nothing
-/// is accepted any more, and it ends when what was asked is answered; where it is dropped, its connections end with it.
-pub async fn serve<L, O, F, S>(mut listener: L, routes: Router, open: O, stop: impl Future<Output = ()>)
-where
+/// Answers what comes to `listener` by `routes`, each connection as `open` makes it of what was accepted; so many
+/// connections at once, others wait until one of them ends. After `stop` nothing is accepted any more, and it ends when
+/// what was asked is answered; where it is dropped, its connections end with it.
+pub async fn serve<L, O, F, S>(
+    mut listener: L,
+    connections: usize,
+    routes: Router,
+    open: O,
+    stop: impl Future<Output = ()>,
+) where
     L: Listener,
     O: Fn(L::Io) -> F,
     F: Future<Output = io::Result<S>> + Send + 'static,
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let free = Arc::new(Semaphore::new(CONNECTIONS));
+    let free = Arc::new(Semaphore::new(connections));
     let graceful = GracefulShutdown::new();
-    let mut connections = JoinSet::new();
+    let mut open_ones = JoinSet::new();
     tokio::pin!(stop);
     loop {
         let next = async {
@@ -49,13 +52,13 @@ where
             next = next => next,
         };
         let (opening, routes, watcher) = (open(accepted), routes.clone(), graceful.watcher());
-        connections.spawn(async move {
+        open_ones.spawn(async move {
             if let Ok(Ok(stream)) = timeout(PATIENCE, opening).await {
                 answer(stream, routes, watcher).await;
             }
             drop(permit);
         });
-        while connections.try_join_next().is_some() {}
+        while open_ones.try_join_next().is_some() {}
     }
     drop(listener);
     graceful.shutdown().await;
@@ -148,7 +151,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let open = |stream| async { Ok::<_, io::Error>(stream) };
         let (stop, stopped) = oneshot::channel::<()>();
-        let served = serve(listener, routes(), open, async { stopped.await.unwrap_or_default() });
+        let served = serve(listener, 1, routes(), open, async { stopped.await.unwrap_or_default() });
         let asked = async {
             let mut client = TcpStream::connect(address).await.unwrap();
             client.write_all(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n").await.unwrap();

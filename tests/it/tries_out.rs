@@ -80,6 +80,20 @@ async fn it_answers_as_it_is_told_and_refuses_what_does_not_verify() {
 }
 
 #[tokio::test]
+async fn it_takes_all_that_a_daemon_has_in_flight_by_default() {
+    let setup = Setup::new().await;
+    let secret = setup.endpoint("acme").await;
+    let receiver = receiving(&setup, &secret, &["--delay", "1h"]).await;
+    setup.edit_config(&[("delivery.per_endpoint", json!(256)), ("delivery.timeout", json!("60s"))]);
+    let _daemon = setup.daemon();
+    let leads =
+        "INSERT INTO leads (tenant_id, email) SELECT 'acme', n || '@example.com' FROM generate_series(1, 256) n";
+    setup.db.app().await.batch_execute(leads).await.unwrap();
+    receiver.wait_for_log(|line| line.starts_with("#256 ")).await;
+    assert!(setup.db.log_rows().await.is_empty(), "none had to wait until another one gave up");
+}
+
+#[tokio::test]
 async fn it_listens_on_this_host_alone_and_names_every_problem() {
     let setup = Setup::new().await;
     let output = setup.run(&["receive", "--listen", "0.0.0.0:0", "--secret-file", "/nowhere"]).await;
