@@ -94,7 +94,8 @@ fn file(path: &str) -> Result<Secret<String>, String> {
     contents(&mut file).map_err(|problem| format!("the file {problem}"))
 }
 
-/// The whole text, without the one line break (LF or CRLF) that editors end a file with.
+/// The whole text, without the byte order mark that some editors begin a file with, and the one line break (LF or CRLF)
+/// that they end it with.
 fn contents(from: &mut impl Read) -> Result<Secret<String>, String> {
     let mut text = String::new();
     let read = from.take(MAX_BYTES + 1).read_to_string(&mut text);
@@ -105,7 +106,8 @@ fn contents(from: &mut impl Read) -> Result<Secret<String>, String> {
         Ok(_) if text.expose().len() as u64 > MAX_BYTES => Err(format!("is longer than {MAX_BYTES} bytes")),
         Ok(_) => {
             let kept = text.expose();
-            let kept = kept.strip_suffix('\n').map_or(kept.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
+            let kept = kept.strip_prefix('\u{feff}').unwrap_or(kept);
+            let kept = kept.strip_suffix('\n').map_or(kept, |line| line.strip_suffix('\r').unwrap_or(line));
             if kept.len() < text.expose().len() {
                 text = Secret::new(kept.to_owned());
             }
@@ -141,8 +143,16 @@ mod tests {
     }
 
     #[test]
-    fn one_line_break_at_the_end_is_no_part_of_the_value() {
-        for (text, kept) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a\r", "a\r"), ("\n", ""), ("", "")] {
+    fn what_an_editor_adds_is_no_part_of_the_value() {
+        for (text, kept) in [
+            ("\u{feff}a\r\n", "a"),
+            ("a\n", "a"),
+            ("a\r\n", "a"),
+            ("a\n\n", "a\n"),
+            ("a\r", "a\r"),
+            ("\n", ""),
+            ("", ""),
+        ] {
             assert_eq!(value("@-", text), Ok(kept.to_owned()), "{text:?}");
         }
     }
