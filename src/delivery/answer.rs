@@ -93,8 +93,8 @@ fn remedy(host: &str, status: u16) -> &'static str {
     }
 }
 
-/// The error code word of a known destination: HubSpot's `category`, the `errorType` of its forms, Salesforce's
-/// `errorCode`, Slack's plain word. `None` for any other host, and for 2xx, whose body is not inspected.
+/// The error code word of a known destination: HubSpot's `category` or `errorType`, the `errorType` of its forms,
+/// Salesforce's `errorCode`, Slack's plain word. `None` for any other host, and for 2xx, whose body is not inspected.
 ///
 /// Only a word of letters, digits and `_` that begins with a letter passes, so no address and no phone number.
 /// (Pipedrive's `error` and `error_info` are sentences.)
@@ -106,21 +106,38 @@ pub fn error_code(host: &str, status: u16, body: &[u8]) -> Option<String> {
     if host == "hooks.slack.com" {
         return code_word(std::str::from_utf8(body).ok()?.trim());
     }
-    let pointer = if is_within(host, "hubapi.com") {
-        "/category"
+    let pointers: &[&str] = if is_within(host, "hubapi.com") {
+        &["/category", "/errorType"]
     } else if is_within(host, "hsforms.com") {
-        "/errors/0/errorType"
+        &["/errors/0/errorType"]
     } else if is_within(host, "salesforce.com") {
-        "/0/errorCode"
+        &["/0/errorCode"]
     } else {
         return None;
     };
-    code_word(serde_json::from_slice::<Value>(body).ok()?.pointer(pointer)?.as_str()?)
+    let body: Value = serde_json::from_slice(body).ok()?;
+    code_word(pointers.iter().find_map(|pointer| body.pointer(pointer))?.as_str()?)
 }
 
 /// `script.google.com.` is the same host.
 fn without_root(host: &str) -> &str {
     host.strip_suffix('.').unwrap_or(host)
+}
+
+/// Whether the answer's connection serves another request: not after a status without a body that announces one, which the
+/// next answer would be taken for, nor where `Keep-Alive` says that it ends within the second for which it is kept.
+pub fn leaves_connection(status: u16, length: Option<u64>, keep_alive: Option<&str>) -> bool {
+    let is_clean = !matches!(status, 204 | 205 | 304) || length.is_none_or(|length| length == 0);
+    let mut promises = keep_alive.into_iter().flat_map(|text| text.split(',')).filter_map(|part| {
+        let (name, value) = part.split_once('=')?;
+        Some((name.trim(), value.trim().parse::<u64>().ok()?))
+    });
+    is_clean
+        && promises.all(|(name, value)| match name.to_ascii_lowercase().as_str() {
+            "timeout" => value > 1,
+            "max" => value > 0,
+            _ => true,
+        })
 }
 
 fn code_word(word: &str) -> Option<String> {
@@ -232,6 +249,7 @@ mod tests {
                 r#"{"status":"error","message":"Contact already exists. Existing ID: 1","category":"CONFLICT"}"#,
                 Some("CONFLICT"),
             ),
+            ("api.hubapi.com", r#"{"status":"error","errorType":"RATE_LIMIT"}"#, Some("RATE_LIMIT")),
             (
                 "api.hsforms.com",
                 r#"{"status":"error","errors":[{"message":"m","errorType":"INVALID_EMAIL"}]}"#,
@@ -259,6 +277,24 @@ mod tests {
         assert_eq!(error_code("hooks.slack.com", 200, b"ok"), None);
         assert_eq!(error_code("hooks.slack.com", 400, "a".repeat(65).as_bytes()), None);
         assert_eq!(error_code("hooks.slack.com", 400, b"\xff"), None);
+    }
+
+    #[test]
+    fn a_connection_serves_again_unless_the_answer_speaks_against_it() {
+        for (status, length, keep_alive, serves) in [
+            (200, Some(5), None, true),
+            (200, None, Some("timeout=5, max=100"), true),
+            (200, None, Some("Timeout = 1"), false),
+            (200, None, Some("timeout=5, max=0"), false),
+            (200, None, Some("timeout=soon, x=0, max"), true),
+            (204, Some(0), None, true),
+            (204, None, None, true),
+            (204, Some(5), None, false),
+            (205, Some(5), None, false),
+            (304, Some(5), None, false),
+        ] {
+            assert_eq!(leaves_connection(status, length, keep_alive), serves, "{status} {length:?} {keep_alive:?}");
+        }
     }
 
     #[test]

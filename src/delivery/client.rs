@@ -113,6 +113,7 @@ impl Client {
             return Ok(Outcome::unsent(Status::Failed(Failure::Headers), Some(error), Some(destination)));
         };
         let kept = self.kept.take(&destination, Instant::now());
+        let is_again = kept.is_some();
         let Ok(http) = kept.map_or_else(|| self.http(), Ok) else {
             let error = "the HTTP client cannot be made".to_owned();
             return Ok(Outcome::unsent(Status::Failed(Failure::Connect), Some(error), Some(destination)));
@@ -130,17 +131,31 @@ impl Client {
         let deadline = tokio::time::Instant::now() + request.timeout;
         let sending = http.post(request.url.url().clone()).headers(headers).body(request.body.clone()).send();
         match in_time(deadline, trace.scope(sending)).await {
-            Err(_) => Ok(attempt.ended(Status::Failed(Failure::Timeout), Some(timed_out(request.timeout)), None)),
-            Ok(Err(error)) => match self.shortage(&error, &attempt) {
-                Some(shortage) => Err(shortage),
-                None => Ok(attempt.failed(&error)),
-            },
+            Err(_) => {
+                let missing = if is_again || attempt.is_connected() { "answer" } else { "connection" };
+                let error = format!("no {missing} within {} s", request.timeout.as_secs_f32());
+                Ok(attempt.ended(Status::Failed(Failure::Timeout), Some(error), None))
+            }
+            Ok(Err(error)) => {
+                if is_again && !error.is_connect() && !attempt.is_connected() {
+                    self.kept.distrust(destination, Instant::now());
+                }
+                match self.shortage(&error, &attempt) {
+                    Some(shortage) => Err(shortage),
+                    None => Ok(attempt.failed(&error)),
+                }
+            }
             Ok(Ok(response)) => {
                 attempt.first_byte = Some(attempt.began.elapsed());
                 attempt.remote = response.remote_addr().map(|address| address.ip());
                 attempt.remote.into_iter().for_each(|address| self.reach.answered(address));
+                let keep_alive = text(&response, HeaderName::from_static("keep-alive"));
+                let status = response.status().as_u16();
+                let serves_again = answer::leaves_connection(status, announced(&response), keep_alive);
                 let outcome = self.answered(attempt, response, deadline, &request).await;
-                self.kept.keep(destination, http, Instant::now());
+                if serves_again {
+                    self.kept.keep(destination, http, Instant::now());
+                }
                 Ok(outcome)
             }
         }
@@ -171,11 +186,10 @@ impl Client {
         request: &Request,
     ) -> Outcome {
         let http_status = response.status().as_u16();
-        let text = |name| response.headers().get(name).map(HeaderValue::as_bytes);
-        let location = text(LOCATION).and_then(|raw| std::str::from_utf8(raw).ok());
-        let (status, error) = answer::judge(&attempt.destination.host, http_status, location);
-        let content_type = text(CONTENT_TYPE).and_then(answer::content_type);
-        let announced = text(CONTENT_LENGTH).and_then(|raw| std::str::from_utf8(raw).ok()?.parse().ok());
+        let (status, error) = answer::judge(&attempt.destination.host, http_status, text(&response, LOCATION));
+        let content_type =
+            response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).and_then(answer::content_type);
+        let announced = announced(&response);
         let body = read_beginning(response, deadline).await;
         let is_kept = self.keep_excerpt && !(200..300).contains(&http_status);
         let answer = Answer {
@@ -204,6 +218,11 @@ impl Attempt {
     fn failed(self, error: &reqwest::Error) -> Outcome {
         let (failure, text) = classify(error);
         self.ended(Status::Failed(failure), Some(text), None)
+    }
+
+    /// Whether a connection was made for it.
+    fn is_connected(&self) -> bool {
+        self.trace.connection().connect.is_some()
     }
 
     /// Those that may be connected to.
@@ -242,8 +261,14 @@ async fn in_time<T>(deadline: tokio::time::Instant, work: impl Future<Output = T
     }
 }
 
-fn timed_out(timeout: Duration) -> String {
-    format!("no answer within {} s", timeout.as_secs_f32())
+/// An answer's header, where it is text.
+fn text(response: &reqwest::Response, name: HeaderName) -> Option<&str> {
+    std::str::from_utf8(response.headers().get(name)?.as_bytes()).ok()
+}
+
+/// The length that its body is said to have.
+fn announced(response: &reqwest::Response) -> Option<u64> {
+    text(response, CONTENT_LENGTH)?.parse().ok()
 }
 
 fn header_map(request: &Request) -> Option<HeaderMap> {
@@ -256,7 +281,8 @@ fn header_map(request: &Request) -> Option<HeaderMap> {
     Some(headers)
 }
 
-/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts.
+/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts; and
+/// without the secret, whose forms a receiver's error may show.
 fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
     fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
         match value {
@@ -275,6 +301,9 @@ fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
     values.push(url.path().to_owned());
     values.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
     values.extend(url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]));
+    let secret = request.secret.text().expose();
+    values.extend(secret.split('_').map(str::to_owned));
+    values.push(request.secret.bytes().expose().iter().map(|byte| format!("{byte:02x}")).collect());
     values.retain(|value| !value.is_empty());
     let sent: Vec<&str> = values.iter().map(String::as_str).collect();
     answer::excerpt(answer, &sent)
@@ -307,7 +336,8 @@ fn classify(error: &reqwest::Error) -> (Failure, String) {
     if let Some(tls) = find::<rustls::Error>(error) {
         return (Failure::Tls, tls::words(tls));
     }
-    let io = find::<io::Error>(error);
+    // The innermost one: libraries wrap what the system says.
+    let io = chain(error).filter_map(|source| source.downcast_ref::<io::Error>()).last();
     let words = io.map_or_else(|| innermost(error), |io| io.kind().to_string());
     if !error.is_connect() {
         return (Failure::Protocol, format!("the connection broke or the answer is not HTTP: {words}"));

@@ -17,12 +17,18 @@ use crate::outcome::Destination;
 /// that meets a closing connection is lost.
 pub(super) const KEPT_FOR: Duration = Duration::from_secs(1);
 
+/// So long none is kept where a request met a connection that the receiver had closed sooner than that, and without having
+/// said so: each costs a lead, a handshake costs none.
+const DISTRUSTED_FOR: Duration = Duration::from_secs(60 * 60);
+
 /// Clients that no attempt uses now.
 pub(super) struct Kept<C>(Mutex<State<C>>);
 
 struct State<C> {
     /// Each with the time when it came; the latest stands last.
     clients: HashMap<Destination, Vec<(Instant, C)>>,
+    /// Where none is kept, each with the time since when.
+    distrusted: HashMap<Destination, Instant>,
     /// When what was too old was last dropped everywhere.
     swept_at: Instant,
 }
@@ -30,7 +36,7 @@ struct State<C> {
 impl<C> Kept<C> {
     /// None yet.
     pub(super) fn new(now: Instant) -> Self {
-        Self(Mutex::new(State { clients: HashMap::new(), swept_at: now }))
+        Self(Mutex::new(State { clients: HashMap::new(), distrusted: HashMap::new(), swept_at: now }))
     }
 
     /// The client that came last, so that those which are not needed age.
@@ -42,6 +48,7 @@ impl<C> Kept<C> {
                 clients.retain(|(since, _)| !is_old(*since, now));
                 !clients.is_empty()
             });
+            state.distrusted.retain(|_, since| now.saturating_duration_since(*since) <= DISTRUSTED_FOR);
         }
         let clients = state.clients.get_mut(destination)?;
         let (since, client) = clients.pop()?;
@@ -55,7 +62,17 @@ impl<C> Kept<C> {
 
     /// Keeps a client whose attempt has ended with an answer.
     pub(super) fn keep(&self, destination: Destination, client: C, now: Instant) {
-        self.state().clients.entry(destination).or_default().push((now, client));
+        let mut state = self.state();
+        if !state.distrusted.contains_key(&destination) {
+            state.clients.entry(destination).or_default().push((now, client));
+        }
+    }
+
+    /// A request was lost to a connection that was used again.
+    pub(super) fn distrust(&self, destination: Destination, now: Instant) {
+        let mut state = self.state();
+        state.clients.remove(&destination);
+        state.distrusted.insert(destination, now);
     }
 
     fn state(&self) -> MutexGuard<'_, State<C>> {
@@ -101,6 +118,22 @@ mod tests {
         assert_eq!(Rc::strong_count(&client), 3);
         assert!(kept.take(&at("a.example"), begin + KEPT_FOR + 2 * millisecond).is_none());
         assert_eq!(Rc::strong_count(&client), 1);
+    }
+
+    #[test]
+    fn where_a_request_was_lost_none_is_kept_for_an_hour() {
+        let begin = Instant::now();
+        let kept = Kept::new(begin);
+        kept.keep(at("a.example"), 1, begin);
+        kept.keep(at("b.example"), 2, begin);
+        kept.distrust(at("a.example"), begin);
+        kept.keep(at("a.example"), 3, begin);
+        assert_eq!(kept.take(&at("a.example"), begin), None);
+        assert_eq!(kept.take(&at("b.example"), begin), Some(2));
+        let later = begin + DISTRUSTED_FOR + Duration::from_millis(1);
+        assert_eq!(kept.take(&at("a.example"), later), None);
+        kept.keep(at("a.example"), 4, later);
+        assert_eq!(kept.take(&at("a.example"), later), Some(4));
     }
 
     #[test]

@@ -53,6 +53,8 @@ pub struct Request {
     pub headers: Vec<(String, Secret<String>)>,
     /// The body, byte for byte as it was signed.
     pub body: Vec<u8>,
+    /// What signed it. It is not sent, but a receiver has it too.
+    pub secret: SigningSecret,
     /// For the whole attempt.
     pub timeout: Duration,
 }
@@ -93,6 +95,7 @@ impl Request {
         ];
         let custom = endpoint.headers.iter().map(|(name, value)| (name.to_owned(), value.clone()));
         let headers = own.into_iter().map(|(name, value)| (name, value.into())).chain(custom).collect();
-        Ok(Self { url: endpoint.url.clone(), headers, body, timeout: endpoint.timeout })
+        let (url, secret) = (endpoint.url.clone(), endpoint.secret.clone());
+        Ok(Self { url, headers, body, secret, timeout: endpoint.timeout })
     }
 }

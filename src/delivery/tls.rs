@@ -4,7 +4,7 @@
 use std::{error::Error as StdError, path::Path, sync::Arc};
 
 use rustls::{
-    CertificateError, ClientConfig, Error,
+    AlertDescription, CertificateError, ClientConfig, Error,
     pki_types::{CertificateDer, pem::PemObject as _},
 };
 
@@ -66,6 +66,9 @@ pub(super) fn words(error: &Error) -> String {
         }
         Error::NoCertificatesPresented => "the receiver shows no certificate".to_owned(),
         Error::InvalidMessage(_) => "what answers at this port does not speak TLS, or not as it should".to_owned(),
+        Error::AlertReceived(AlertDescription::CertificateRequired) => {
+            "the receiver wants a certificate of its client's, and we have none".to_owned()
+        }
         Error::AlertReceived(alert) => {
             format!(
                 "the receiver broke the handshake off with the alert {}: it may want other versions or ciphers",

@@ -224,9 +224,10 @@ fn endless(tls: &TlsAcceptor) -> Vec<Case> {
 
 /// Nothing more comes, or hardly anything.
 fn stalled(tls: &TlsAcceptor) -> Vec<Case> {
-    let timeout = failed("timeout", "no answer within 3 s");
+    let (timeout, unconnected) =
+        (failed("timeout", "no answer within 3 s"), failed("timeout", "no connection within 3 s"));
     let hello = server_hello([3, 3], [0xc0, 0x2b]);
-    let plain = |name, script: Vec<Step>| Case::new(name, Hostile::plain(script), timeout).limited();
+    let plain = |name, script: Vec<Step>| Case::new(name, Hostile::plain(script), unconnected).limited();
     let case =
         |name, script: Vec<Step>, expected| Case::new(name, Hostile::tls(tls.clone(), script), expected).limited();
     vec![
