@@ -58,6 +58,7 @@ struct Gauges {
     notified: Gauge,
     pending: Gauge<f64, AtomicU64>,
     oldest_pending: Gauge<f64, AtomicU64>,
+    claims_up: Gauge,
     round_trip: Gauge<f64, AtomicU64>,
     unaccounted: Gauge<f64, AtomicU64>,
     reconciled_at: Gauge<f64, AtomicU64>,
@@ -94,6 +95,7 @@ impl Gauges {
             "Whether notifications come through; else the daemon polls",
             self.notified.clone(),
         );
+        registry.register("claims_up", "Whether events can be claimed; else the log says why", self.claims_up.clone());
         registry.register("pending_events", "Events of all tenants that no daemon has claimed", self.pending.clone());
         registry.register_with_unit(
             "oldest_pending_age",
@@ -118,6 +120,7 @@ impl Gauges {
             Unit::Seconds,
             self.reconciled_at.clone(),
         );
+        self.claims_up.set(1);
         for unknown in [&self.round_trip, &self.unaccounted] {
             unknown.set(f64::NAN);
         }
@@ -188,6 +191,16 @@ impl Metrics {
         self.shortages.inc();
     }
 
+    /// Whether the last claim could be made.
+    pub fn claims(&self, is_up: bool) {
+        self.gauges.claims_up.set(is_up.into());
+    }
+
+    /// Whether events can be claimed.
+    pub fn is_claiming(&self) -> bool {
+        self.gauges.claims_up.get() != 0
+    }
+
     /// A notification to itself came back after so long; `None`: it did not.
     pub fn notified(&self, after: Option<Duration>) {
         self.gauges.round_trip.set(after.map_or(f64::NAN, |after| after.as_secs_f64()));
@@ -252,6 +265,7 @@ mod tests {
             "lead_webhook_in_flight 3",
             "lead_webhook_database_up 1",
             "lead_webhook_notifications_up 0",
+            "lead_webhook_claims_up 1",
             "lead_webhook_pending_events 7.0",
             "lead_webhook_oldest_pending_age_seconds 1.5",
         ] {

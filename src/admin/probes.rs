@@ -65,6 +65,9 @@ async fn healthz() -> &'static str {
 async fn readyz(State(probes): State<Probes>) -> Response {
     let standing = probes.standing();
     let (database, why) = match standing {
+        Standing::There if !probes.metrics.is_claiming() => {
+            ("connected", Some("no event can be claimed, the log says why: events wait"))
+        }
         Standing::There => ("connected", None),
         Standing::Away => ("away", Some("the database cannot be written to: events and outcomes wait")),
         Standing::Guarded => ("guarded", Some("not the installation's database or key file: see `lead-webhook check`")),

@@ -30,7 +30,7 @@ use super::{
     heart::{self, Heart},
     memory::Memory,
     pause::Pause,
-    ready::Ready,
+    ready::{Obstacle, Ready},
     recorder::Ended,
     resting::{Why, forget_ended, gather_room},
     sending::{Sending, entry, log_settled},
@@ -106,6 +106,8 @@ impl Dispatcher {
         while !*self.stop.borrow() {
             let mut stop = self.stop.clone();
             let Some(ready) = unless_stopped(&mut stop, within(PATIENT, self.make_ready())).await else { break };
+            // That the database is away is told by whoever writes to it.
+            let is_away = matches!(ready, Ok(Err(Obstacle::Connect(_))));
             let error = match ready {
                 Ok(Ok(ready)) => match self.claim_until_lost(ready, &mut tasks, &mut trouble).await {
                     Some(error) => error,
@@ -115,6 +117,9 @@ impl Dispatcher {
                 Err(unanswered) => unanswered.to_string(),
             };
             self.heart.opens_by(None);
+            if trouble.lasts() && !is_away {
+                self.metrics.claims(false);
+            }
             let wait = trouble.tell(error);
             self.pause(wait, &mut tasks).await;
         }
@@ -164,6 +169,7 @@ impl Dispatcher {
                         return Some(error);
                     }
                 };
+            self.metrics.claims(true);
             trouble.is_over();
             let Next::Rest(why) = next else {
                 gather_room(&self.flight).await;

@@ -99,6 +99,9 @@ async fn listen_once(database: &Database, wake_up: &WakeUp, probed: Option<&Metr
         return End::Lost(error);
     }
     tracing::debug!("listening");
+    if !backoff.is_first() {
+        tracing::info!("listening again");
+    }
     backoff.reset();
     if wake_up.is_deaf() {
         tracing::info!("notifications come through now");

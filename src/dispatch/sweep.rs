@@ -134,7 +134,10 @@ impl Sweeper {
         let began = Instant::now();
         match self.sweep().await {
             Ok(Swept { begin, recovered }) => {
-                told.clear();
+                if !told.is_empty() {
+                    tracing::info!("sweeping again");
+                    told.clear();
+                }
                 plan.swept(mark, begin, began, Instant::now());
                 if recovered > 0 {
                     self.metrics.recovered(recovered);

@@ -27,6 +27,11 @@ impl Trouble {
         self.backoff.next_wait()
     }
 
+    /// Whether it was told of already.
+    pub(super) fn lasts(&self) -> bool {
+        !self.told.is_empty()
+    }
+
     pub(super) fn is_over(&mut self) {
         if !self.told.is_empty() {
             tracing::info!("claiming again");

@@ -64,9 +64,10 @@ async fn what_happens_is_counted_and_what_waits_is_told() {
     assert_eq!(value(&text, "lead_webhook_attempt_duration_seconds_count"), 2.0);
     let round_trip = value(&text, "lead_webhook_notify_round_trip_seconds");
     assert!(round_trip.is_nan() || round_trip > 0.0, "{round_trip}");
-    let up = ["database_up", "notifications_up", "pending_events", "oldest_pending_age_seconds", "in_flight"]
-        .map(|name| value(&text, &format!("lead_webhook_{name}")));
-    assert_eq!(up, [1.0, 1.0, 0.0, 0.0, 0.0]);
+    let up =
+        ["database_up", "claims_up", "notifications_up", "pending_events", "oldest_pending_age_seconds", "in_flight"]
+            .map(|name| value(&text, &format!("lead_webhook_{name}")));
+    assert_eq!(up, [1.0, 1.0, 1.0, 0.0, 0.0, 0.0]);
     assert!(!text.contains("acme") && !text.contains('@'), "no tenant, and nobody's contact: {text}");
     assert_eq!(get(port, "/healthz"), (200, "ok\n".to_owned()));
     assert_eq!((get(port, "/").0, get(port, "/v1").0), (404, 404));
@@ -101,6 +102,23 @@ async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
     assert_eq!(get(port, "/healthz").0, 200, "the process does well");
     setup.db.cluster.start_again().await;
     answers(200).await;
+}
+
+#[tokio::test]
+async fn it_is_not_ready_while_no_event_can_be_claimed() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let admin = setup.db.admin().await;
+    admin.batch_execute("ALTER TABLE leads RENAME phone TO telephone").await.unwrap();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    until("not ready", || get(port, "/readyz").0 == 503).await;
+    let (_, told) = get(port, "/readyz");
+    assert!(told.contains("no event can be claimed"), "{told}");
+    assert_eq!(value(&get(port, "/metrics").1, "lead_webhook_claims_up"), 0.0);
+    admin.batch_execute("ALTER TABLE leads RENAME telephone TO phone").await.unwrap();
+    until("ready", || get(port, "/readyz").0 == 200).await;
+    daemon.wait_for_log(|line| line.contains("claiming again")).await;
 }
 
 #[tokio::test]
