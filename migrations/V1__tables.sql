@@ -243,7 +243,7 @@ COMMENT ON TABLE lead_webhook.deliveries IS 'The log: one row an event, written 
 COMMENT ON COLUMN lead_webhook.deliveries.delivery_id IS 'The delivery, X-Wilow-Delivery-Id: new for every send.';
 COMMENT ON COLUMN lead_webhook.deliveries.event_id IS 'The event, webhook-id: the same in a redelivery.';
 COMMENT ON COLUMN lead_webhook.deliveries.tenant_id IS 'The tenant, as text.';
-COMMENT ON COLUMN lead_webhook.deliveries.lead_id IS 'The lead, as text; test_… for a test.';
+COMMENT ON COLUMN lead_webhook.deliveries.lead_id IS 'The lead, as text; test_ and more for a test.';
 COMMENT ON COLUMN lead_webhook.deliveries.event IS 'lead.created or lead.re_engaged.';
 COMMENT ON COLUMN lead_webhook.deliveries.status IS 'delivered: 2xx. failed: one attempt, or none possible; see failure. interrupted: the daemon died in between, it may have arrived; a test stands so until its outcome is known. skipped: not attempted; see reason.';
 COMMENT ON COLUMN lead_webhook.deliveries.failure IS 'With failed. http_status: neither 2xx nor a redirect. redirect: 3xx, never followed. timeout, dns, connect, tls, protocol: how far it came. blocked: the egress policy forbids the destination. template, secret, headers: what the tenant saved could not be used. lead: the lead''s values could not be read.';

@@ -12,7 +12,7 @@ FROM lead_webhook.deliveries d;
 COMMENT ON VIEW lead_webhook.delivery_log IS 'The log for people: one row a delivery. ORDER BY finished_at DESC LIMIT n reads an index, and so does a tenant or a lead.';
 COMMENT ON COLUMN lead_webhook.delivery_log.finished_at IS 'When the outcome was known.';
 COMMENT ON COLUMN lead_webhook.delivery_log.tenant_id IS 'The tenant, as text.';
-COMMENT ON COLUMN lead_webhook.delivery_log.lead_id IS 'The lead, as text; test_… for a test.';
+COMMENT ON COLUMN lead_webhook.delivery_log.lead_id IS 'The lead, as text; test_ and more for a test.';
 COMMENT ON COLUMN lead_webhook.delivery_log.event IS 'lead.created or lead.re_engaged.';
 COMMENT ON COLUMN lead_webhook.delivery_log.outcome IS 'The status, with its failure or reason: delivered, failed / timeout, skipped / duplicate. See lead_webhook.deliveries.';
 COMMENT ON COLUMN lead_webhook.delivery_log.http_status IS 'The receiver''s status code; NULL: no answer.';

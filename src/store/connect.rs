@@ -63,7 +63,7 @@ const DRIVERS_KEEPALIVES_IDLE: Duration = Duration::from_secs(2 * 60 * 60);
 /// A process that is frozen inside a transaction loses its session after 10 s, and with it the locks that others wait for.
 ///
 /// Not by the startup packet's `options`: poolers refuse those.
-const SETTINGS: [Setting; 11] = [
+const SETTINGS: [Setting; 12] = [
     ("search_path", "pg_catalog, pg_temp"),
     ("row_security", "off"),
     ("TimeZone", "UTC"),
@@ -71,6 +71,7 @@ const SETTINGS: [Setting; 11] = [
     ("default_transaction_isolation", "read committed"),
     ("client_min_messages", "warning"),
     ("standard_conforming_strings", "on"),
+    ("quote_all_identifiers", "off"),
     ("statement_timeout", "0"),
     ("idle_session_timeout", "0"),
     ("idle_in_transaction_session_timeout", "10s"),

@@ -15,7 +15,7 @@ const LEFT_OVER: &str = "
     UNION ALL SELECT 'trigger ' || tgname FROM pg_trigger WHERE NOT tgisinternal
     UNION ALL SELECT 'role ' || rolname FROM pg_roles WHERE rolname IN ('$owner', '$daemon')
     UNION ALL SELECT 'right on ' || attname FROM pg_attribute
-    WHERE attrelid = 'public.leads'::regclass AND attacl <> '{}'";
+    WHERE attrelid = 'public.leads'::regclass AND attacl <> '{}' AND NOT attisdropped";
 
 /// Every object and right of ours with the transaction that wrote it last.
 const WRITTEN: &str = "
@@ -211,8 +211,14 @@ async fn uninstalling_leaves_nothing_and_can_be_repeated() {
     let plan = application.setup.run(&["uninstall", "--dry-run"]).await.ok().stdout;
     assert!(plan.contains("DROP FUNCTION") && plan.contains("DROP SCHEMA lead_webhook"), "{plan}");
     assert_leads_are_queued(&application).await;
+    // Rights on a column outlive it.
+    application.run("ALTER TABLE leads ADD handle text").await;
+    application.setup.edit_config(&[("leads.columns.first_name", json!("handle"))]);
+    application.migrate().await;
+    application.run("ALTER TABLE leads DROP handle").await;
     assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
     assert_nothing_is_left(&application).await;
+    application.setup.edit_config(&[("leads.columns.first_name", json!("first_name"))]);
     let again = application.setup.run(&["uninstall"]).await.ok();
     assert_eq!((done(&again), notes(&again)), (vec![], vec![]));
     application.run(INSERT).await;

@@ -124,6 +124,26 @@ async fn it_is_longer_than_what_the_triggers_wait_for_many_rows_of_one_statement
 }
 
 #[tokio::test]
+async fn it_is_longer_than_what_the_triggers_wait_for_many_statements_of_one_transaction() {
+    let application = Application::installed_beside(LEADS).await;
+    let insert = "SET statement_timeout = '5s';
+                  DO $$ BEGIN FOR n IN 1..100 LOOP
+                      INSERT INTO leads (id, tenant_id, email) VALUES (n, 'acme', n || '@example.com');
+                  END LOOP; END $$; TRUNCATE leads";
+    application.administer("BEGIN; LOCK TABLE lead_webhook.outbox").await;
+    application.run(insert).await;
+    application.administer("ROLLBACK").await;
+    assert_eq!((application.missed().await, application.queued().await.len()), (100, 0));
+    // Where the mark cannot be left either, it is tried no longer.
+    application
+        .administer("BEGIN; LOCK TABLE lead_webhook.outbox; ALTER SEQUENCE lead_webhook.missed OWNED BY NONE")
+        .await;
+    application.run(insert).await;
+    application.administer("ROLLBACK").await;
+    assert_eq!((application.missed().await, application.queued().await.len()), (100, 0));
+}
+
+#[tokio::test]
 async fn what_was_planned_beside_empty_tables_serves_a_burst_as_well() {
     const EVENTS: i64 = 8_000;
     let application = Application::installed().await;

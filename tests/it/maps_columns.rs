@@ -167,6 +167,22 @@ async fn every_fault_of_a_mapping_is_told_at_once_and_nothing_is_installed() {
 }
 
 #[tokio::test]
+async fn an_id_that_sessions_spell_variously_or_that_names_no_lead_is_refused() {
+    let application = Application::alone(Database::create(&Cluster::shared()).await).await;
+    for (expression, fault) in [
+        ("convert_to(lead.id::text, 'UTF8')", "is bytea, whose text depends on a session's settings"),
+        ("lead.created_at", "is timestamp with time zone, whose text depends on a session's settings"),
+        ("to_json(lead.id)", "is json, and two of them cannot be compared"),
+        ("ARRAY[lead.id]", "is uuid[], and two of them cannot be compared"),
+    ] {
+        application.setup.edit_config(&[("leads.columns.id", json!(format!("sql: {expression}")))]);
+        let output = application.setup.run(&["migrate"]).await;
+        assert_eq!(output.code, Some(1), "{expression}");
+        assert!(output.stderr.contains("leads.columns.id = ") && output.stderr.contains(fault), "{}", output.stderr);
+    }
+}
+
+#[tokio::test]
 async fn a_column_that_a_trigger_does_not_see_is_refused_where_it_would_lose_leads_and_noticed_where_it_comes_later() {
     let db = Database::create_with(&Cluster::shared(), "").await;
     if !db.has("virtual generated columns", 18).await {

@@ -190,7 +190,7 @@ FROM pg_attribute AS a
 JOIN pg_class AS c ON c.oid = a.attrelid AND c.relnamespace IS DISTINCT FROM to_regnamespace('lead_webhook')
 CROSS JOIN LATERAL aclexplode(a.attacl) AS acl
 JOIN pg_roles AS r ON r.oid = acl.grantee
-WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'SELECT'
+WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'SELECT' AND NOT a.attisdropped
 GROUP BY r.rolname, a.attrelid
 UNION ALL
 SELECT r.rolname, format('REVOKE USAGE ON SCHEMA %I FROM %I;', n.nspname, r.rolname)

@@ -178,7 +178,9 @@ pub(super) fn id_is_indexed(config: &Config, mapped: &MappedSql) -> Finding {
     match id {
         Mapping::Column(_) if mapped.id_is_indexed => Finding::fine(subject, "the id has an index"),
         Mapping::Column(_) => {
-            let remedy = format!("CREATE UNIQUE INDEX CONCURRENTLY ON {} ({});", table(&config.leads), column(id));
+            // On a partitioned table the server refuses both words.
+            let kind = if mapped.partitioned_by.is_none() { "UNIQUE INDEX CONCURRENTLY" } else { "INDEX" };
+            let remedy = format!("CREATE {kind} ON {} ({});", table(&config.leads), column(id));
             Finding::warning(subject, "the id has no index: every claim reads the whole table", remedy)
         }
         Mapping::Sql(_) => {

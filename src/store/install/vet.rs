@@ -54,13 +54,43 @@ pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Prob
             }
             Mapping::Sql(_) => look_into(&probes, name, mapping, leads, &mut of_one).await?,
         };
-        match fault.or_else(|| unseen(name, &of_one.columns, &uncomputed)) {
+        let fault = fault.or_else(|| unseen(name, &of_one.columns, &uncomputed));
+        let fault = if fault.is_none() && name == "id" { unfit_id(&probes, mapping, leads).await? } else { fault };
+        match fault {
             Some(text) => known.push(problem(name, mapping, text)),
             None => needed.extend(of_one),
         }
     }
     probes.rollback().await?;
     Ok(needed)
+}
+
+/// Types whose text depends on settings of the session: a lead that one session has queued, another one would not find.
+const SPELLED_VARIOUSLY: &str = "-- vet::id_type
+SELECT format_type(t.oid, NULL), t.oid = ANY ('{bytea, date, timestamp, timestamptz, timetz, interval, real, float8}'::regtype[]),
+       t.typcategory = 'A' OR t.oid = ANY ('{json, xml, point, line, lseg, box, path, polygon, circle}'::regtype[])
+FROM pg_attribute AS a
+JOIN pg_type AS d ON d.oid = a.atttypid
+JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
+WHERE a.attrelid = 'pg_temp.lead_webhook_id_type'::regclass";
+
+/// Whether leads cannot be told apart by their id, or not in every session.
+async fn unfit_id(probes: &Transaction<'_>, mapping: &Mapping, leads: &Leads) -> Result<Option<String>, InstallError> {
+    let view = format!(
+        "CREATE TEMP VIEW lead_webhook_id_type AS SELECT {} AS value FROM {} AS lead",
+        raw(mapping),
+        table(leads)
+    );
+    probes.batch_execute(&view).await?;
+    let row = probes.query_one(SPELLED_VARIOUSLY, &[]).await?;
+    let name: String = row.try_get(0)?;
+    if row.try_get(1)? {
+        let remedy = "map an expression that is spelled alike in all of them";
+        return Ok(Some(format!("is {name}, whose text depends on a session's settings: {remedy}")));
+    }
+    let text =
+        format!("is {name}, and two of them cannot be compared: map a column or an expression that names the lead");
+    Ok(row.try_get::<_, bool>(2)?.then_some(text))
 }
 
 /// What a mapped column has against it that became virtual after the install. Expressions are not looked into: that
