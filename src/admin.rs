@@ -35,7 +35,7 @@ use api::Api;
 use work::Work;
 
 /// Connections at once, the probes' among them.
-const CONNECTIONS: usize = 64;
+const CLIENTS: usize = 64;
 
 /// Where it listens.
 pub enum Bound {
@@ -112,9 +112,9 @@ impl Admin {
         let served = async {
             let stopped = stopped(stop.clone());
             match bound {
-                Bound::Tcp(listener) => http_server::serve(listener, CONNECTIONS, routes, ready_at_once, stopped).await,
+                Bound::Tcp(listener) => http_server::serve(listener, CLIENTS, routes, ready_at_once, stopped).await,
                 Bound::Unix(listener) => {
-                    http_server::serve(listener, CONNECTIONS, routes, ready_at_once, stopped).await
+                    http_server::serve(listener, CLIENTS, routes, ready_at_once, stopped).await;
                 }
             }
             work.end().await;

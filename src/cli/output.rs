@@ -2,6 +2,8 @@
 
 use std::io::{self, Write};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
 use super::{
     Failure,
     fields::{printable, printable_json},
@@ -33,6 +35,14 @@ pub(super) fn taken(written: io::Result<()>) -> Result<(), Failure> {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(Failure::Operation(format!("stdout: {error}"))),
         _ => Ok(()),
     }
+}
+
+/// Whether anybody still reads what goes to stdout: a command that has no end by itself ends with them.
+pub(super) fn is_read() -> bool {
+    let stdout = io::stdout();
+    // A pipe that nobody reads has an error to tell, whatever is asked of it.
+    let mut asked = [PollFd::new(&stdout, PollFlags::empty())];
+    !matches!(poll(&mut asked, Some(&Timespec::default())), Ok(1..))
 }
 
 /// A line, or several, for the person at the terminal.

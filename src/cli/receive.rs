@@ -36,7 +36,7 @@ use super::{Failure, output, verify};
 use crate::{http_server, secret::SigningSecret, shutdown};
 
 /// Connections at once: what two daemons have under their defaults.
-const CONNECTIONS: usize = 512;
+const CLIENTS: usize = 512;
 
 /// The command line's options.
 pub(super) struct Options {
@@ -66,7 +66,7 @@ pub(super) async fn receive(options: Options) -> Result<(), Failure> {
     };
     // Whoever stops it waits for nobody's answer.
     tokio::select! {
-        () = http_server::serve(listener, CONNECTIONS, routes, open, pending()) => {}
+        () = http_server::serve(listener, CLIENTS, routes, open, pending()) => {}
         _ = signals.next() => {}
     }
     let count = desk.count.load(Ordering::Relaxed);

@@ -1,6 +1,6 @@
 //! What each kind of value may be. Pure: a setting in; a value, or what is wrong with it and the remedy, out.
 
-use std::{ops::RangeInclusive, time::Duration};
+use std::{net::IpAddr, ops::RangeInclusive, time::Duration};
 
 use ipnet::IpNet;
 use url::Url;
@@ -127,14 +127,19 @@ pub(super) fn origin(setting: &Setting) -> Result<Option<Origin>, String> {
 
 /// A network in CIDR notation, without bits beyond its prefix.
 pub(super) fn network(text: &str) -> Result<IpNet, String> {
-    let network: IpNet = text.parse().map_err(|_| match text.parse::<std::net::IpAddr>() {
+    let network: IpNet = text.parse().map_err(|_| match text.parse::<IpAddr>() {
         Ok(address) => format!("{text:?} is an address: write \"{}\"", IpNet::from(address)),
         Err(_) => format!("{text:?} is not a network: write 10.0.0.0/8 or fd00::/8"),
     })?;
-    if network.trunc() == network {
-        Ok(network)
-    } else {
-        Err(format!("{text:?} has bits beyond its prefix: write \"{}\"", network.trunc()))
+    if network.trunc() != network {
+        return Err(format!("{text:?} has bits beyond its prefix: write \"{}\"", network.trunc()));
+    }
+    match network.network().to_canonical() {
+        // What lies in it is judged as IPv4, and would never be found in it.
+        IpAddr::V4(address) if network.prefix_len() >= 96 && network.addr().is_ipv6() => {
+            Err(format!("{text:?} is IPv4 in IPv6's form: write \"{address}/{}\"", network.prefix_len() - 96))
+        }
+        _ => Ok(network),
     }
 }
 

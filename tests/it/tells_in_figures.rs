@@ -1,10 +1,18 @@
 //! `deliveries stats` and `follow`: what arrives, what fails and how long it takes, of nobody but leads, and as it happens.
 
-use std::collections::HashSet;
+use std::{
+    collections::HashSet,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use serde_json::{Value, json};
+use tokio::time::{sleep, timeout};
 
-use crate::harness::{Answer, Setup, patiently};
+use crate::harness::{Answer, Setup, patiently, program};
+
+/// Between two looks at what was printed.
+const LOOK: Duration = Duration::from_millis(20);
 
 /// Two tenants with an outcome of every kind, and a Test that is nobody's lead.
 async fn some_of_everything() -> Setup {
@@ -71,15 +79,30 @@ async fn each_delivery_is_shown_once_as_it_ends_also_after_the_connection_was_lo
     setup.db.wait_for_log(3).await;
     let follow = setup.start(&["deliveries", "follow", "--json", "--limit", "2"], &[], "");
     let shown = || follow.log().iter().filter(|line| line.starts_with('{')).count();
-    patiently("the latest", async { while shown() < 2 {} }).await;
+    patiently("the latest", async {
+        while shown() < 2 {
+            sleep(LOOK).await
+        }
+    })
+    .await;
     setup.db.insert_leads("acme", 5).await;
-    patiently("what ended since", async { while shown() < 7 {} }).await;
+    patiently("what ended since", async {
+        while shown() < 7 {
+            sleep(LOOK).await
+        }
+    })
+    .await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND query LIKE '-- delivery_list%'";
     setup.db.admin().await.batch_execute(end).await.unwrap();
     follow.wait_for_log(|line| line.contains("the connection is lost, trying again")).await;
     setup.db.insert_leads("acme", 4).await;
-    patiently("what ended meanwhile", async { while shown() < 11 {} }).await;
+    patiently("what ended meanwhile", async {
+        while shown() < 11 {
+            sleep(LOOK).await
+        }
+    })
+    .await;
     let ids: HashSet<Value> = follow
         .log()
         .iter()
@@ -87,4 +110,46 @@ async fn each_delivery_is_shown_once_as_it_ends_also_after_the_connection_was_lo
         .map(|delivery| delivery["delivery_id"].clone())
         .collect();
     assert_eq!((ids.len(), shown()), (11, 11));
+}
+
+#[tokio::test]
+async fn a_clock_that_is_ahead_hides_nothing_of_what_ends_afterwards() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    let ahead = "UPDATE lead_webhook.deliveries SET finished_at = finished_at + interval '3 hours'";
+    setup.db.admin().await.batch_execute(ahead).await.unwrap();
+    let follow = setup.start(&["deliveries", "follow", "--json"], &[], "");
+    let shown = || follow.log().iter().filter(|line| line.starts_with('{')).count();
+    patiently("the one that is ahead", async {
+        while shown() < 1 {
+            sleep(LOOK).await
+        }
+    })
+    .await;
+    setup.db.insert_leads("acme", 2).await;
+    patiently("what ended since", async {
+        while shown() < 3 {
+            sleep(LOOK).await
+        }
+    })
+    .await;
+}
+
+#[tokio::test]
+async fn following_ends_with_its_reader() {
+    let setup = Setup::new().await;
+    let mut follow = Command::new(program())
+        .args(["deliveries", "follow", "--config"])
+        .arg(setup.config_file())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    drop(follow.stdout.take());
+    let ended = tokio::task::spawn_blocking(move || follow.wait().unwrap());
+    let status = timeout(Duration::from_secs(30), ended).await.expect("it goes on for nobody").unwrap();
+    assert!(status.success(), "{status}");
 }

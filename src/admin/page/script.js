@@ -1,5 +1,5 @@
-// Everything works without it; with it a token comes by the address, placeholders go in at the cursor, the preview follows, and a secret
-// is copied.
+// Everything that changes something works without it; with it a token comes by the address, placeholders go in at the cursor, the preview
+// follows, a secret is copied, and a double click is one.
 'use strict';
 
 const signIn = document.getElementById('sign-in');
@@ -37,6 +37,14 @@ if (signIn) {
   take();
   addEventListener('hashchange', () => location.hash && take());
 }
+
+// A double click is one: the second request would take the place of the first one's answer, with a secret in it perhaps.
+addEventListener('submit', (event) => {
+  if (event.target.dataset.sent) event.preventDefault();
+  else if (!event.defaultPrevented) event.target.dataset.sent = 'yes';
+});
+// Who goes back to the page may send again.
+addEventListener('pageshow', () => document.querySelectorAll('[data-sent]').forEach((sent) => delete sent.dataset.sent));
 
 for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;

@@ -29,7 +29,8 @@ const OVERLAP: SignedDuration = SignedDuration::from_secs(10);
 /// Of one look. What is more than that comes with the next.
 const MOST: i64 = 10_000;
 
-/// Shows the latest deliveries, then each that ends. Ends with an error only; a database that is away is waited for.
+/// Shows the latest deliveries, then each that ends. Ends with its reader (`| head`) or an error; a database that is away
+/// is waited for.
 pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) -> Result<(), Failure> {
     let filter = super::read_filter(words).map_err(|problems| Failure::Arguments(problems.join("\n")))?;
     let mut session = context.session().await?;
@@ -37,11 +38,13 @@ pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) 
     latest.reverse();
     let lines = Lines::new(terminal_width(), json);
     lines.header()?;
-    // What ended before those that are shown first is not shown, and where there is none, what ended before now.
-    let from = latest.first().map_or_else(Timestamp::now, |first| first.finished_at);
+    // What ended before those that are shown first is not shown, and where there is none, what ended before now. A daemon's
+    // clock that is ahead must not hide what others write.
+    let now = Timestamp::now();
+    let from = latest.first().map_or(now, |first| first.finished_at.min(now));
     let mut seen = Seen { latest: from, shown: HashSet::new(), order: VecDeque::new() };
     lines.show(&seen.new_of(latest))?;
-    loop {
+    while output::is_read() {
         sleep(EVERY).await;
         let since = seen.latest.checked_sub(OVERLAP).unwrap_or(seen.latest).max(from);
         let look = Filter { since: Some(since), limit: MOST, ..filter.clone() };
@@ -51,6 +54,7 @@ pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) 
             Err(error) => return Err(failed(context)(error)),
         }
     }
+    Ok(())
 }
 
 /// Another session, as soon as there is one.
@@ -77,8 +81,9 @@ impl Seen {
     fn new_of(&mut self, deliveries: Vec<Delivery>) -> Vec<Delivery> {
         let new =
             deliveries.into_iter().filter(|d| self.shown.insert((d.delivery_id, d.status.clone()))).collect::<Vec<_>>();
+        let now = Timestamp::now();
         for delivery in &new {
-            self.latest = self.latest.max(delivery.finished_at);
+            self.latest = self.latest.max(delivery.finished_at.min(now));
             self.order.push_back((delivery.finished_at, (delivery.delivery_id, delivery.status.clone())));
         }
         // Twice the overlap: by then no look finds it again.

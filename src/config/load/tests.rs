@@ -110,7 +110,7 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
         [leads]
         columns = { email = '', phone = '' }
         [egress]
-        deny_networks = ['10.0.0.1/8', '10.0.0.1', 'x']
+        deny_networks = ['10.0.0.1/8', '10.0.0.1', 'x', '::ffff:10.0.0.0/104']
         [retention]
         failed = '1d'
         [admin]
@@ -133,7 +133,8 @@ fn every_problem_is_told_at_once_with_its_key_its_origin_and_a_remedy() {
         "egress.deny_networks (/srv/lead-webhook.toml): \"10.0.0.1/8\" has bits beyond its \
          prefix: write \"10.0.0.0/8\"; \
          \"10.0.0.1\" is an address: write \"10.0.0.1/32\"; \
-         \"x\" is not a network: write 10.0.0.0/8 or fd00::/8",
+         \"x\" is not a network: write 10.0.0.0/8 or fd00::/8; \
+         \"::ffff:10.0.0.0/104\" is IPv4 in IPv6's form: write \"10.0.0.0/8\"",
         "retention.failed (/srv/lead-webhook.toml): \"1d\" is out of range: at least 2days, at most 10years, \
          or 0 for no limit",
         "admin.listen (/srv/lead-webhook.toml): \"x\" is no address with a port: write 127.0.0.1:9464, \
