@@ -65,7 +65,14 @@ pub fn judge(destination_host: &str, status: u16, location: Option<&str>) -> (St
 
 fn judge_apps_script(location: Option<&str>) -> (Status, Option<String>) {
     let location = location.and_then(|location| Url::parse(location).ok());
-    let is_at = |host| location.as_ref().is_some_and(|url| url.scheme() == "https" && url.host_str() == Some(host));
+    let is_at = |host| {
+        location.as_ref().is_some_and(|url| {
+            url.scheme() == "https"
+                && url.host_str() == Some(host)
+                && url.username().is_empty()
+                && url.password().is_none()
+        })
+    };
     let is_output = location.as_ref().is_some_and(|url| url.path() == APPS_SCRIPT_OUTPUT_PATH && url.port().is_none());
     if is_output && is_at(APPS_SCRIPT_OUTPUT) {
         return (Status::Delivered, None);
@@ -226,6 +233,7 @@ mod tests {
             "https://script.googleusercontent.com/macros/echo/",
             "https://script.googleusercontent.com/macros/echoes",
             "https://script.googleusercontent.com@example.com/macros/echo",
+            "https://ann@script.googleusercontent.com/macros/echo",
             "//script.googleusercontent.com/macros/echo",
             "/macros/echo",
             "",

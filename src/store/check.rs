@@ -26,6 +26,8 @@ pub struct Server {
     pub version: String,
     /// Whether it only follows another one.
     pub is_standby: bool,
+    /// Whether transactions of this login write nothing, whatever the server is.
+    pub is_read_only: bool,
     /// The TLS version of this session, where it has TLS.
     pub tls: Option<String>,
     /// The server's end of the connection; `None` on a Unix socket.
@@ -39,7 +41,7 @@ pub struct Server {
 const SERVER: &str = "\
 -- check::server
 SELECT current_setting('server_version_num')::integer AS version_number, current_setting('server_version') AS version,
-       pg_is_in_recovery() AS is_standby,
+       pg_is_in_recovery() AS is_standby, current_setting('default_transaction_read_only')::boolean AS is_read_only,
        (SELECT s.version FROM pg_stat_ssl s WHERE s.pid = pg_backend_pid() AND s.ssl) AS tls,
        inet_server_addr() AS address,
        current_setting('max_prepared_transactions')::integer AS max_prepared_transactions,
@@ -55,6 +57,7 @@ pub async fn server(session: &mut Session) -> Result<Server, Error> {
         version_number: row.try_get("version_number")?,
         version: row.try_get("version")?,
         is_standby: row.try_get("is_standby")?,
+        is_read_only: row.try_get("is_read_only")?,
         tls: row.try_get("tls")?,
         address: row.try_get("address")?,
         max_prepared_transactions: row.try_get("max_prepared_transactions")?,

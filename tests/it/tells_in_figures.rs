@@ -9,10 +9,24 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Answer, Setup, patiently, program};
+use crate::harness::{Answer, Process, Setup, patiently, program};
 
 /// Between two looks at what was printed.
 const LOOK: Duration = Duration::from_millis(20);
+
+/// How many deliveries were shown.
+fn shown(follow: &Process) -> usize {
+    follow.log().iter().filter(|line| line.starts_with('{')).count()
+}
+
+async fn until_shown(follow: &Process, deliveries: usize, what: &str) {
+    let enough = async {
+        while shown(follow) < deliveries {
+            sleep(LOOK).await;
+        }
+    };
+    patiently(what, enough).await;
+}
 
 /// Two tenants with an outcome of every kind, and a Test that is nobody's lead.
 async fn some_of_everything() -> Setup {
@@ -78,38 +92,22 @@ async fn each_delivery_is_shown_once_as_it_ends_also_after_the_connection_was_lo
     setup.db.insert_leads("acme", 3).await;
     setup.db.wait_for_log(3).await;
     let follow = setup.start(&["deliveries", "follow", "--json", "--limit", "2"], &[], "");
-    let shown = || follow.log().iter().filter(|line| line.starts_with('{')).count();
-    patiently("the latest", async {
-        while shown() < 2 {
-            sleep(LOOK).await
-        }
-    })
-    .await;
+    until_shown(&follow, 2, "the latest").await;
     setup.db.insert_leads("acme", 5).await;
-    patiently("what ended since", async {
-        while shown() < 7 {
-            sleep(LOOK).await
-        }
-    })
-    .await;
+    until_shown(&follow, 7, "what ended since").await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND query LIKE '-- delivery_list%'";
     setup.db.admin().await.batch_execute(end).await.unwrap();
     follow.wait_for_log(|line| line.contains("the connection is lost, trying again")).await;
     setup.db.insert_leads("acme", 4).await;
-    patiently("what ended meanwhile", async {
-        while shown() < 11 {
-            sleep(LOOK).await
-        }
-    })
-    .await;
+    until_shown(&follow, 11, "what ended meanwhile").await;
     let ids: HashSet<Value> = follow
         .log()
         .iter()
         .filter_map(|line| serde_json::from_str::<Value>(line).ok())
         .map(|delivery| delivery["delivery_id"].clone())
         .collect();
-    assert_eq!((ids.len(), shown()), (11, 11));
+    assert_eq!((ids.len(), shown(&follow)), (11, 11));
 }
 
 #[tokio::test]
@@ -122,20 +120,9 @@ async fn a_clock_that_is_ahead_hides_nothing_of_what_ends_afterwards() {
     let ahead = "UPDATE lead_webhook.deliveries SET finished_at = finished_at + interval '3 hours'";
     setup.db.admin().await.batch_execute(ahead).await.unwrap();
     let follow = setup.start(&["deliveries", "follow", "--json"], &[], "");
-    let shown = || follow.log().iter().filter(|line| line.starts_with('{')).count();
-    patiently("the one that is ahead", async {
-        while shown() < 1 {
-            sleep(LOOK).await
-        }
-    })
-    .await;
+    until_shown(&follow, 1, "the one that is ahead").await;
     setup.db.insert_leads("acme", 2).await;
-    patiently("what ended since", async {
-        while shown() < 3 {
-            sleep(LOOK).await
-        }
-    })
-    .await;
+    until_shown(&follow, 3, "what ended since").await;
 }
 
 #[tokio::test]

@@ -39,12 +39,11 @@ if (signIn) {
 }
 
 // A double click is one: the second request would take the place of the first one's answer, with a secret in it perhaps.
+let sentAt = -Infinity;
 addEventListener('submit', (event) => {
-  if (event.target.dataset.sent) event.preventDefault();
-  else if (!event.defaultPrevented) event.target.dataset.sent = 'yes';
+  if (event.timeStamp - sentAt < 2000) event.preventDefault();
+  else if (!event.defaultPrevented) sentAt = event.timeStamp;
 });
-// Who goes back to the page may send again.
-addEventListener('pageshow', () => document.querySelectorAll('[data-sent]').forEach((sent) => delete sent.dataset.sent));
 
 for (const button of document.querySelectorAll('[data-copy]')) {
   button.hidden = false;

@@ -66,6 +66,10 @@ pub(super) fn primary(server: &Server) -> Line {
     if server.is_standby {
         let remedy = "let database.url name the primary, or add target_session_attrs=read-write";
         Line::fail("server", "is a standby, which takes no writes", remedy)
+    } else if server.is_read_only {
+        let remedy =
+            "take default_transaction_read_only back, from ALTER DATABASE, ALTER ROLE or the server's configuration";
+        Line::fail("server", "is a primary, but takes no writes of this login: its transactions are read-only", remedy)
     } else {
         Line::ok("server", "is a primary")
     }
@@ -344,6 +348,7 @@ mod tests {
             version_number: 150_004,
             version: "15.4".to_owned(),
             is_standby: false,
+            is_read_only: false,
             tls: None,
             address: None,
             max_prepared_transactions: 0,

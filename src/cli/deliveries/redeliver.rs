@@ -70,7 +70,8 @@ pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) 
         } else {
             output::data(&table::of(&first))?;
         }
-        output::message(&format!("{} would be sent again", count(first.len())));
+        let what = count(first.len());
+        output::message(&format!("{what} would be sent again, if lead and endpoint are still there"));
         return Ok(());
     }
     let mapped = MappedSql::resolve(session.client(), &context.config.leads).await.map_err(Failure::operation)?;
