@@ -43,7 +43,10 @@ pub fn excerpt(body: &[u8], sent: &[&str]) -> Option<String> {
     let mut reading: Vec<Unit> = text.iter().enumerate().map(|(at, c)| Unit { c: *c, from: at..at + 1 }).collect();
     for _ in 0..LAYERS {
         needles.blank(&reading, &mut blanked);
-        needles.blank(&readings::unquoted(&reading), &mut blanked);
+        let unquoted = readings::unquoted(&reading);
+        if unquoted.len() < reading.len() {
+            needles.blank(&unquoted, &mut blanked);
+        }
         for run in readings::encoded(&reading) {
             let says = |reading: &[Unit]| needles.are_in(reading, text.len());
             if run.decoded().any(|reading| says(&reading) || says(&readings::unescaped(&reading))) {

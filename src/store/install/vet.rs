@@ -72,17 +72,15 @@ SELECT format_type(t.oid, NULL), t.oid = ANY ('{bytea, date, timestamp, timestam
 FROM pg_attribute AS a
 JOIN pg_type AS d ON d.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
-WHERE a.attrelid = 'pg_temp.lead_webhook_id_type'::regclass";
+WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text";
 
-/// Whether leads cannot be told apart by their id, or not in every session.
+/// Whether leads cannot be told apart by their id, or not in every session. An expression has been looked into.
 async fn unfit_id(probes: &Transaction<'_>, mapping: &Mapping, leads: &Leads) -> Result<Option<String>, InstallError> {
-    let view = format!(
-        "CREATE TEMP VIEW lead_webhook_id_type AS SELECT {} AS value FROM {} AS lead",
-        raw(mapping),
-        table(leads)
-    );
-    probes.batch_execute(&view).await?;
-    let row = probes.query_one(SPELLED_VARIOUSLY, &[]).await?;
+    let (of, column) = match mapping {
+        Mapping::Column(column) => (table(leads), column.as_str()),
+        Mapping::Sql(_) => ("pg_temp.lead_webhook_id".to_owned(), "value"),
+    };
+    let row = probes.query_one(SPELLED_VARIOUSLY, &[&of, &column]).await?;
     let name: String = row.try_get(0)?;
     if row.try_get(1)? {
         let remedy = "map an expression that is spelled alike in all of them";
