@@ -6,7 +6,7 @@ use aho_corasick::{AhoCorasick, AhoCorasickKind};
 use base64::{Engine as _, engine::general_purpose::STANDARD_NO_PAD};
 use unicode_normalization::{UnicodeNormalization as _, char::is_combining_mark};
 
-use super::{Unit, is_invisible};
+use super::{MAX_BODY, Unit, is_invisible};
 
 /// Shorter values, in characters, are blanked only where they stand alone: an `a` is in every word.
 const SHORT: usize = 3;
@@ -16,6 +16,10 @@ const PHONE_DIGITS: usize = 6;
 
 /// The longest country code of a phone number, in digits (ITU-T E.164): receivers drop or replace it.
 const COUNTRY_CODE: usize = 3;
+
+/// Where more is found in one reading, all of it is blanked: a tenant who owns the values and the answer could keep the
+/// daemon busy. It is four times as many as an answer has characters.
+const MOST_FOUND: usize = 4 * MAX_BODY;
 
 /// What must not be kept of an answer.
 pub(super) struct Needles {
@@ -52,7 +56,11 @@ impl Needles {
     /// Marks the part of the answer behind each of them in `reading`.
     pub(super) fn blank(&self, reading: &[Unit], blanked: &mut [bool]) {
         for (finder, hay) in self.hays(reading, blanked.len()) {
-            for found in finder.find_in(&hay) {
+            for (before, found) in finder.find_in(&hay).enumerate() {
+                if before == MOST_FOUND {
+                    blanked.fill(true);
+                    return;
+                }
                 let unit = |byte: usize| hay.units.get(byte).and_then(|at| reading.get(*at));
                 let (first, last) = (unit(found.start), unit(found.end - 1));
                 let from = first.map_or(0, |unit| unit.from.start)..last.map_or(0, |unit| unit.from.end);
@@ -114,8 +122,9 @@ impl Finder {
         values.retain(|value| !value.trim().is_empty());
         values.sort_unstable();
         values.dedup();
-        // The quickest to make: it is used for one short text.
-        let kind = Some(AhoCorasickKind::NoncontiguousNFA);
+        // Soon made, because it serves one short text; and, unlike the one that is made soonest, not slower the more values
+        // end at the same place.
+        let kind = Some(AhoCorasickKind::ContiguousNFA);
         let automaton = AhoCorasick::builder().kind(kind).build(&values).ok()?;
         Some(Self { values, automaton, counts })
     }

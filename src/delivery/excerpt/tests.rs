@@ -136,3 +136,10 @@ fn broken_escapes_are_text() {
         assert_eq!(excerpt(text.as_bytes(), &["nothing"]).as_deref(), Some(text));
     }
 }
+
+#[test]
+fn what_holds_values_without_end_is_blanked_as_a_whole() {
+    let steps: String = (3..125).map(|length| "a".repeat(length)).collect::<Vec<_>>().join(" ");
+    let body = format!("{} and more", "a".repeat(2000));
+    assert_eq!(excerpt(body.as_bytes(), &[&steps]).unwrap(), BLANK);
+}
