@@ -1,5 +1,5 @@
 -- A lock that a row has just waited for in vain is tried, and not waited for again.
-IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
+IF @has_waited@ THEN
     LOCK TABLE lead_webhook.outbox, lead_webhook.muted IN ROW EXCLUSIVE MODE NOWAIT;
     LOCK TABLE lead_webhook.endpoints IN ACCESS SHARE MODE NOWAIT;
 END IF;

@@ -1,6 +1,7 @@
 -- The mark takes no lock that anybody waits for, and a roll-back does not take it back.
 BEGIN
-    IF extract(epoch FROM clock_timestamp()) < nullif(current_setting('lead_webhook.locked_until', true), '')::numeric THEN
+    -- But its own definition may be locked: that is waited for once, as the tables are.
+    IF @has_waited@ THEN
         PERFORM set_config('lock_timeout', '1ms', true);
     END IF;
     PERFORM nextval('lead_webhook.missed');

@@ -17,6 +17,10 @@ const MISSED: &str = include_str!("../../../migrations/triggers/missed.sql");
 const LOCKED: &str = include_str!("../../../migrations/triggers/locked.sql");
 const RING: &str = include_str!("../../../migrations/triggers/ring.sql");
 
+/// Whether a lock was waited for in vain just now, in the same transaction.
+const HAS_WAITED: &str = "extract(epoch FROM clock_timestamp()) < \
+                          nullif(current_setting('lead_webhook.locked_until', true), '')::numeric";
+
 /// Encloses the functions' bodies; no expression may contain it.
 pub(super) const QUOTE: &str = "$lead_webhook$";
 
@@ -159,6 +163,7 @@ fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> St
     };
     let MappedSql { id, tenant_id, has_contact, .. } = mapped;
     let values = |of: &[&str]| literal(&format!("SELECT {} FROM (SELECT ($1).*) AS lead", of.join(", ")));
+    let has_waited = |_: &str, _| HAS_WAITED.to_owned();
     fill(template, |name, indent| match name {
         "id" => id.clone(),
         "tenant" => tenant_id.clone(),
@@ -171,8 +176,8 @@ fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> St
         "new_values" => values(&[has_contact, &latest, id, tenant_id]),
         "is_same" => is_same(&leads.columns),
         "ring" => indented(&ring(notify), indent),
-        "missed" => indented(MISSED, indent),
-        "locked" => indented(LOCKED, indent),
+        "missed" => indented(&fill(MISSED, has_waited), indent),
+        "locked" => indented(&fill(LOCKED, has_waited), indent),
         _ => String::new(),
     })
 }

@@ -65,8 +65,9 @@ pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Prob
     Ok(needed)
 }
 
-/// Types whose text depends on settings of the session: a lead that one session has queued, another one would not find.
-const SPELLED_VARIOUSLY: &str = "-- vet::id_type
+/// A type, whether its text depends on settings of the session, so that another session would not find a lead that one has
+/// queued, and whether two of it cannot be compared.
+const ID_TYPE: &str = "-- vet::id_type
 SELECT format_type(t.oid, NULL), t.oid = ANY ('{bytea, date, timestamp, timestamptz, timetz, interval, real, float8}'::regtype[]),
        t.typcategory = 'A' OR t.oid = ANY ('{json, xml, point, line, lseg, box, path, polygon, circle}'::regtype[])
 FROM pg_attribute AS a
@@ -80,7 +81,7 @@ async fn unfit_id(probes: &Transaction<'_>, mapping: &Mapping, leads: &Leads) ->
         Mapping::Column(column) => (table(leads), column.as_str()),
         Mapping::Sql(_) => ("pg_temp.lead_webhook_id".to_owned(), "value"),
     };
-    let row = probes.query_one(SPELLED_VARIOUSLY, &[&of, &column]).await?;
+    let row = probes.query_one(ID_TYPE, &[&of, &column]).await?;
     let name: String = row.try_get(0)?;
     if row.try_get(1)? {
         let remedy = "map an expression that is spelled alike in all of them";
