@@ -110,12 +110,10 @@ impl Admin {
             let _ = stop.wait_for(|stop| *stop).await;
         };
         let served = async {
-            let stopped = stopped(stop.clone());
+            let stop = stopped(stop.clone());
             match bound {
-                Bound::Tcp(listener) => http_server::serve(listener, CLIENTS, routes, ready_at_once, stopped).await,
-                Bound::Unix(listener) => {
-                    http_server::serve(listener, CLIENTS, routes, ready_at_once, stopped).await;
-                }
+                Bound::Tcp(listener) => http_server::serve(listener, CLIENTS, routes, ready_at_once, stop).await,
+                Bound::Unix(listener) => http_server::serve(listener, CLIENTS, routes, ready_at_once, stop).await,
             }
             work.end().await;
         };
