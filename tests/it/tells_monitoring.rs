@@ -107,18 +107,22 @@ async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
 #[tokio::test]
 async fn it_is_not_ready_while_no_event_can_be_claimed() {
     let (setup, port) = listening(&Cluster::shared()).await;
+    setup.endpoint("acme").await;
     let daemon = setup.daemon();
     daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    until("ready", || get(port, "/readyz").0 == 200).await;
     let admin = setup.db.admin().await;
-    admin.batch_execute("ALTER TABLE leads RENAME phone TO telephone").await.unwrap();
+    let role = &setup.db.daemon_role;
+    admin.batch_execute(&format!("REVOKE SELECT (phone) ON leads FROM {role}")).await.unwrap();
     setup.db.insert_lead("acme", "ann@example.com").await;
     until("not ready", || get(port, "/readyz").0 == 503).await;
     let (_, told) = get(port, "/readyz");
     assert!(told.contains("no event can be claimed"), "{told}");
     assert_eq!(value(&get(port, "/metrics").1, "lead_webhook_claims_up"), 0.0);
-    admin.batch_execute("ALTER TABLE leads RENAME telephone TO phone").await.unwrap();
+    admin.batch_execute(&format!("GRANT SELECT (phone) ON leads TO {role}")).await.unwrap();
     until("ready", || get(port, "/readyz").0 == 200).await;
     daemon.wait_for_log(|line| line.contains("claiming again")).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
 }
 
 #[tokio::test]
