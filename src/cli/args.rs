@@ -69,7 +69,7 @@ Safe to run again, and while the daemon runs.
 
 A lead that stands in the outbox, or that a trigger has missed, is left to the daemon; one whose values cannot be read \
 is counted and named. \
-Uses database.owner_url, whose login must see every lead.")]
+Uses database.url: the daemon's login has what it needs from `migrate`.")]
     Seed,
     /// Confirm a database that was upgraded, moved or copied: until then nothing is sent from it
     #[command(after_help = "\

@@ -53,7 +53,7 @@ impl Context {
         self.connect(&self.config.database.url).await
     }
 
-    /// A session as the user that may create triggers and read every lead.
+    /// A session as the user that may create triggers.
     pub(super) async fn owner_session(&self) -> Result<Session, Failure> {
         self.connect(&self.config.database.owner_url).await
     }

@@ -7,7 +7,7 @@ use jiff::Timestamp;
 use super::{
     Failure,
     context::Context,
-    database::{failed_as_owner, installed, other_keys},
+    database::{failed, installed, other_keys},
     output,
     progress::Progress,
 };
@@ -57,16 +57,17 @@ impl Counts {
     }
 }
 
-/// Reads all leads and writes their keys. The owner's login does both: the daemon's may not see every lead yet.
+/// Reads all leads and writes their keys. By the daemon's login, because the mapping may run code of whoever owns the
+/// table, which is to have no more rights than it has in a claim.
 pub(super) async fn seed(context: &Context) -> Result<(), Failure> {
     let keyring = context.keyring()?;
-    let mut reading = context.owner_session().await?;
-    let mut writing = context.owner_session().await?;
-    let installation = installed(&mut writing, failed_as_owner(context)).await?;
+    let mut reading = context.session().await?;
+    let mut writing = context.session().await?;
+    let installation = installed(&mut writing, failed(context)).await?;
     let key = guard::open_key(&installation, &keyring)
         .map_err(|error| other_keys(context, error, ": put the installation's own there"))?;
     let mapped = MappedSql::resolve(reading.client(), &context.config.leads).await.map_err(Failure::operation)?;
-    let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed_as_owner(context))?;
+    let mut pages = Pages::new(&mut reading, &mapped).await.map_err(failed(context))?;
     let seeding = Seeding { key, installation };
     let mut counts = Counts::default();
     let progress = Progress::new();
@@ -151,10 +152,10 @@ impl Seeding {
                 }
             }
         }
-        let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed_as_owner(context))?;
+        let daemons = lead_pages::daemons(session, mapped, &found).await.map_err(failed(context))?;
         let daemons = daemons.into_iter().map(|lead| ((lead.tenant_id, lead.lead_id), lead.is_queued)).collect();
         let rows = self.keys(found.into_iter(), &daemons, counts);
-        counts.written += uniqueness::seed(session, &rows).await.map_err(failed_as_owner(context))?;
+        counts.written += uniqueness::seed(session, &rows).await.map_err(failed(context))?;
         Ok(())
     }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 use tokio_postgres::Client;
 
-use crate::harness::Setup;
+use crate::harness::{Cluster, Database, Receiver, Setup};
 
 /// Relations of ours, and what may be done to them as a whole.
 const OURS: [(&str, &str); 27] = [
@@ -166,5 +166,36 @@ async fn the_servers_first_superuser_and_the_tables_owner_are_told_to_make_way_f
         let (verdict, finding, remedy) = &said[0];
         assert!(verdict == "warn" && finding.contains(found), "{said:?}");
         assert!(remedy.contains(&format!("GRANT \"{}\" TO lead_webhook;", setup.db.daemon_role)), "{remedy}");
+    }
+}
+
+#[tokio::test]
+async fn nothing_that_the_leads_tables_owner_has_written_runs_by_the_administrators_rights() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    setup
+        .db
+        .app()
+        .await
+        .batch_execute(
+            "CREATE FUNCTION public.watched(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
+         BEGIN
+             IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'by a superuser'; END IF;
+             RETURN value;
+         END $$;
+         INSERT INTO leads (tenant_id, email) VALUES ('acme', 'ann@example.com')",
+        )
+        .await
+        .unwrap();
+    let admin = setup.db.admin().await;
+    assert!(admin.execute("SELECT public.watched('')", &[]).await.is_err(), "it does watch");
+    setup.edit_config(&[
+        ("leads.columns.email", json!("sql: public.watched(lead.email)")),
+        ("leads.columns.first_name", json!("sql: public.watched('Ann')")),
+    ]);
+    setup.run(&["migrate"]).await.ok();
+    let seeded = setup.run(&["seed"]).await.ok().stderr;
+    assert!(seeded.contains("1 leads read, 1 keys written"), "{seeded}");
+    for args in [&["migrate"][..], &["adopt", "--keep-queue"], &["key", "rotate"], &["uninstall"]] {
+        setup.run(args).await.ok();
     }
 }
