@@ -209,11 +209,42 @@ impl Ids {
     }
 }
 
-/// Both conditions have an index: that over events leaves redeliveries out, as this does.
+/// The day that the index over events begins with.
+macro_rules! day {
+    ($row:literal) => {
+        concat!("date_bin('1 day', ", $row, ".queued_at, '2000-01-01Z')")
+    };
+}
+
+/// The index over events leaves redeliveries out, as this does, and is asked a day at a time, by a loose scan.
 const FIND: &str = concat!(
-    "-- delivery_list::find\n",
+    "\
+-- delivery_list::find
+WITH RECURSIVE day AS (
+    (SELECT ",
+    day!("d"),
+    " AS begin FROM lead_webhook.deliveries d WHERE d.redelivery_of IS NULL ORDER BY 1 LIMIT 1)
+    UNION ALL
+    SELECT (SELECT ",
+    day!("d"),
+    " FROM lead_webhook.deliveries d
+            WHERE ",
+    day!("d"),
+    " > day.begin AND d.redelivery_of IS NULL ORDER BY 1 LIMIT 1)
+    FROM day WHERE day.begin IS NOT NULL
+), named AS (
+    SELECT d.delivery_id FROM lead_webhook.deliveries d WHERE d.delivery_id BETWEEN $1 AND $2
+    UNION ALL
+    SELECT e.delivery_id FROM day CROSS JOIN LATERAL (
+        SELECT d.delivery_id FROM lead_webhook.deliveries d
+        WHERE ",
+    day!("d"),
+    " = day.begin AND d.event_id BETWEEN $1 AND $2 AND d.redelivery_of IS NULL
+        OFFSET 0) e
+)
+",
     select!(),
-    "WHERE delivery_id BETWEEN $1 AND $2 OR (event_id BETWEEN $1 AND $2 AND redelivery_of IS NULL)
+    "WHERE delivery_id = ANY (ARRAY(SELECT n.delivery_id FROM named n))
 ORDER BY finished_at, delivery_id
 LIMIT $3"
 );

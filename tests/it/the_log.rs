@@ -1,5 +1,7 @@
 //! The log is for people: every table and column says what it is, and contradictory rows are impossible.
 
+use serde_json::{Value, json};
+
 use crate::harness::{Answer, Setup};
 
 #[tokio::test]
@@ -81,13 +83,36 @@ async fn an_event_has_one_row_and_a_redelivery_one_of_its_own() {
             "INSERT INTO lead_webhook.deliveries
                  (delivery_id, event_id, tenant_id, lead_id, event, status, queued_at, finished_at, redelivery_of)
              VALUES (gen_random_uuid(), '00000000-0000-4000-8000-000000000001', 't', 'l', 'lead.created', 'interrupted',
-                     now(), now(), {redelivery_of})"
+                     '2026-04-22Z', now(), {redelivery_of})"
         )
     };
     admin.batch_execute(&insert("NULL")).await.unwrap();
     let refused = admin.batch_execute(&insert("NULL")).await.unwrap_err();
     assert_eq!(refused.code().map(|code| code.code()), Some("23505"));
     admin.batch_execute(&insert("gen_random_uuid()")).await.unwrap();
+}
+
+#[tokio::test]
+async fn an_event_is_found_by_its_id_whichever_day_it_was_queued() {
+    let setup = Setup::new().await;
+    let days = ["0001-01-01T00:00:00Z", "1999-12-31T23:59:59Z", "2000-01-01T00:00:00Z", "2026-04-22T00:00:00Z"];
+    let admin = setup.db.admin().await;
+    for (n, day) in days.iter().enumerate() {
+        for event in 2 * n..2 * n + 2 {
+            let row = format!(
+                "INSERT INTO lead_webhook.deliveries
+                     (delivery_id, event_id, tenant_id, lead_id, event, status, queued_at, finished_at)
+                 VALUES (gen_random_uuid(), '{event:08}-0000-4000-8000-000000000000', 't', '{event}', 'lead.created',
+                         'interrupted', '{day}', now())"
+            );
+            admin.batch_execute(&row).await.unwrap();
+        }
+    }
+    for event in 0..2 * days.len() {
+        let shown = setup.run(&["deliveries", "show", &format!("{event:08}"), "--json"]).await.ok().stdout;
+        let shown: Value = serde_json::from_str(&shown).unwrap();
+        assert_eq!((&shown["lead_id"], &shown["queued_at"]), (&json!(event.to_string()), &json!(days[event / 2])));
+    }
 }
 
 #[tokio::test]
