@@ -3,7 +3,7 @@
 
 use std::{sync::atomic::AtomicU64, time::Duration};
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use prometheus_client::{
     encoding::{EncodeLabelSet, text::encode},
     metrics::{counter::Counter, family::Family, gauge::Gauge, histogram::Histogram},
@@ -62,6 +62,7 @@ struct Gauges {
     round_trip: Gauge<f64, AtomicU64>,
     unaccounted: Gauge<f64, AtomicU64>,
     reconciled_at: Gauge<f64, AtomicU64>,
+    clock_ahead: Gauge<f64, AtomicU64>,
 }
 
 /// How things stand at the moment of asking.
@@ -120,8 +121,14 @@ impl Gauges {
             Unit::Seconds,
             self.reconciled_at.clone(),
         );
+        registry.register_with_unit(
+            "clock_ahead",
+            "How far this host's clock is ahead of the database server's",
+            Unit::Seconds,
+            self.clock_ahead.clone(),
+        );
         self.claims_up.set(1);
-        for unknown in [&self.round_trip, &self.unaccounted] {
+        for unknown in [&self.round_trip, &self.unaccounted, &self.clock_ahead] {
             unknown.set(f64::NAN);
         }
     }
@@ -204,6 +211,11 @@ impl Metrics {
     /// A notification to itself came back after so long; `None`: it did not.
     pub fn notified(&self, after: Option<Duration>) {
         self.gauges.round_trip.set(after.map_or(f64::NAN, |after| after.as_secs_f64()));
+    }
+
+    /// This host's clock is so far ahead of the server's.
+    pub fn clock_ahead(&self, by: SignedDuration) {
+        self.gauges.clock_ahead.set(by.as_secs_f64());
     }
 
     /// How many leads are unaccounted, and when that was known; `None`: it cannot be told.

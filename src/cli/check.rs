@@ -118,8 +118,8 @@ impl Report<'_> {
                 self.notifications(session, &server).await;
             }
         }
-        let skew = server::clock_skew(session).await.map(judge::clock).map_err(failed(self.context));
-        self.say_found("clock", skew);
+        let clocks = server::clocks(session).await.map(judge::clock).map_err(failed(self.context));
+        self.say_found("clock", clocks);
         if self.installed_findings(session).await {
             self.a_lead(session).await;
             self.installation(session, keyring).await;

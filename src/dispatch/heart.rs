@@ -18,6 +18,7 @@ use crate::{
     pipeline::Pipeline,
     store::{
         Error,
+        clocks::Ahead,
         instances::{self, Instance, Interrupted, Mark, Renewed},
         outbox,
         session::Session,
@@ -95,6 +96,14 @@ impl Pulse {
     }
 }
 
+/// What came of a beat.
+pub struct Beaten {
+    /// Claims of dead daemons, which are logged as interrupted now.
+    pub interrupted: Vec<Interrupted>,
+    /// This host's clock beside the server's.
+    pub ahead: Ahead,
+}
+
 /// This daemon's heartbeat.
 pub struct Heart {
     instance: Instance,
@@ -135,8 +144,7 @@ impl Heart {
     }
 
     /// Renews the heartbeat where the guard lets it, reads the claims again where it was stale, and logs the claims of dead
-    /// daemons as interrupted; which those were. `pipeline` has the key file as it was last read. `None`: the guard forbids
-    /// it.
+    /// daemons as interrupted. `pipeline` has the key file as it was last read. `None`: the guard forbids it.
     ///
     /// # Errors
     /// What the database says, or that the connection is lost.
@@ -145,7 +153,7 @@ impl Heart {
         session: &mut Session,
         pipeline: &Arc<Pipeline>,
         pulse: &mut Pulse,
-    ) -> Result<Option<Vec<Interrupted>>, Error> {
+    ) -> Result<Option<Beaten>, Error> {
         let at = Instant::now();
         let Some(renewed) = self.renew(session, pipeline, pulse).await? else { return Ok(None) };
         let before = self.beat.borrow().clone();
@@ -157,10 +165,9 @@ impl Heart {
         };
         self.beat.send_replace(Beat { at: Some(at), resumed });
         self.mark.send_replace(Some(renewed.mark));
-        if renewed.is_to_reap || self.searches(session, pulse).await? {
-            return instances::reap(session, self.instance_id()).await.map(Some);
-        }
-        Ok(Some(Vec::new()))
+        let is_to_reap = renewed.is_to_reap || self.searches(session, pulse).await?;
+        let interrupted = if is_to_reap { instances::reap(session, self.instance_id()).await? } else { Vec::new() };
+        Ok(Some(Beaten { interrupted, ahead: renewed.ahead }))
     }
 
     /// Searches for claims that nobody owns, where that is due; whether there are any.

@@ -29,6 +29,7 @@ mod answer;
 pub mod backoff;
 mod bell;
 pub mod claim;
+mod clock;
 pub mod decide;
 pub mod dispatcher;
 pub mod endpoints;

@@ -29,9 +29,10 @@ use crate::{
 use super::{
     answer::{self, PROMPT},
     backoff::Backoff,
+    clock::Clock,
     flight::{Flight, Seat},
     guard,
-    heart::{self, Heart, Pulse},
+    heart::{self, Beaten, Heart, Pulse},
     memory::Memory,
 };
 
@@ -74,6 +75,7 @@ pub struct Recorder {
     status: watch::Sender<Standing>,
     session: Option<Session>,
     pulse: Pulse,
+    clock: Clock,
     backoff: Backoff,
     next_beat: Instant,
 }
@@ -90,7 +92,8 @@ impl Recorder {
         status: watch::Sender<Standing>,
     ) -> Self {
         let (session, pulse, backoff, next_beat) = (None, Pulse::default(), Backoff::default(), Instant::now());
-        Self { database, heart, flight, memory, metrics, pipeline, status, session, pulse, backoff, next_beat }
+        let clock = Clock::default();
+        Self { database, heart, flight, memory, metrics, pipeline, status, session, pulse, clock, backoff, next_beat }
     }
 
     /// Writes what comes until `ended` closes, then signs off.
@@ -158,7 +161,8 @@ impl Recorder {
         let Self { session: Some(session), pulse, heart, database, .. } = self else { return false };
         let beaten = heart.beat(session, &pipeline, pulse);
         match answer::explained(PROMPT, &database.daemon_role, beaten).await {
-            Ok(Some(interrupted)) => {
+            Ok(Some(Beaten { interrupted, ahead })) => {
+                self.clock.compared(ahead, &self.metrics);
                 self.metrics.interrupted(u64::try_from(interrupted.len()).unwrap_or_default());
                 interrupted.iter().for_each(log_interrupted);
                 return true;

@@ -3,11 +3,12 @@
 
 use std::{net::IpAddr, time::Duration};
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use tokio::sync::mpsc;
 use tokio_postgres::{Error, Row};
 
 use super::{
+    clocks::Ahead,
     connect::{self, ConnectError},
     instances::seen_at,
     leads,
@@ -69,17 +70,15 @@ const CLOCK: &str = "\
 -- check::clock
 SELECT clock_timestamp()";
 
-/// How far this host's clock is ahead of the server's; exact to half a round trip.
+/// How far this host's clock is ahead of the server's.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn clock_skew(session: &mut Session) -> Result<SignedDuration, Error> {
+pub async fn clocks(session: &mut Session) -> Result<Ahead, Error> {
     let statement = session.statement(CLOCK).await?;
     let asked_at = Timestamp::now();
     let row = session.client().query_one(&statement, &[]).await?;
-    let round_trip = Timestamp::now().duration_since(asked_at);
-    let servers: Timestamp = row.try_get(0)?;
-    Ok(asked_at.duration_since(servers) + round_trip / 2)
+    Ok(Ahead::by_answer(asked_at, row.try_get(0)?))
 }
 
 /// Whether a notification came through.

@@ -2,10 +2,12 @@
 //! statement: it is written only where the installation's row is the one that the clone guard let pass, and it brings along
 //! the mark of failing triggers and whether there is anybody to reap.
 
+use jiff::Timestamp;
 use tokio_postgres::Error;
 use uuid::Uuid;
 
 use super::{
+    clocks::Ahead,
     row_version,
     session::{Param, Session},
 };
@@ -71,7 +73,8 @@ RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_w
     is_dead!(),
     " OR ",
     is_ahead!(),
-    ") AS is_to_reap"
+    ") AS is_to_reap,
+          clock_timestamp() AS now"
 );
 
 /// What a heartbeat saw of the failing triggers.
@@ -101,6 +104,8 @@ pub struct Renewed {
     pub mark: Mark,
     /// That there is something for [`reap`] to do.
     pub is_to_reap: bool,
+    /// This host's clock beside the server's.
+    pub ahead: Ahead,
 }
 
 /// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. `None`:
@@ -119,9 +124,13 @@ pub async fn renew(
     let version = env!("CARGO_PKG_VERSION");
     let params: [Param<'_>; 6] =
         [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &installation];
+    let asked_at = Timestamp::now();
     let Some(row) = session.query_opt(RENEW, &params).await? else { return Ok(None) };
-    let mark = Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? };
-    Ok(Some(Renewed { mark, is_to_reap: row.try_get("is_to_reap")? }))
+    Ok(Some(Renewed {
+        mark: Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? },
+        is_to_reap: row.try_get("is_to_reap")?,
+        ahead: Ahead::by_answer(asked_at, row.try_get("now")?),
+    }))
 }
 
 const HAS_ORPHANS: &str = concat!(

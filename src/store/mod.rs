@@ -15,6 +15,7 @@ pub mod capture_clock;
 pub mod capture_index;
 pub mod check;
 pub mod client;
+pub mod clocks;
 pub mod connect;
 pub mod delivery_list;
 pub mod delivery_log;

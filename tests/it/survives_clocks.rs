@@ -2,7 +2,7 @@
 
 use std::{fs, path::PathBuf};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::{
     audit::Audit,
@@ -57,7 +57,7 @@ async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it() {
     let Some(clock) = Clock::new(&setup) else { return };
     setup.edit_config(&[("delivery.max_age", json!("1h"))]);
     setup.endpoint("acme").await;
-    let _daemon = setup.daemon_with(&clock.environment());
+    let daemon = setup.daemon_with(&clock.environment());
     let mut leads = 0;
     for hours in [0, 30, -30, 0] {
         clock.put(hours * HOURS);
@@ -68,6 +68,16 @@ async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it() {
         let signed = setup.receiver.requests().last().unwrap().header("webhook-timestamp").unwrap().to_owned();
         let ahead = signed.parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
         assert!((ahead - hours * HOURS).abs() < 100, "it does go by that clock: {ahead} s");
+        if hours != 0 {
+            let says_so = |line: &str| {
+                let ahead = serde_json::from_str::<Value>(line).unwrap()["ahead_s"].as_i64();
+                line.contains("server's are apart") && ahead.is_some_and(|ahead| (ahead - hours * HOURS).abs() < 100)
+            };
+            daemon.wait_for_log(says_so).await;
+            // So that the next is told as well.
+            clock.put(0);
+            daemon.wait_for_log(|line| line.contains("agree again")).await;
+        }
     }
     Audit::of(&setup).await.assert_sound();
 }

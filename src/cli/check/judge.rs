@@ -16,6 +16,7 @@ use crate::{
     secret::Secret,
     store::{
         check::{Daemon, RoundTrip, Server},
+        clocks::Ahead,
         connect::ConnectError,
         installation::Identity,
         outbox::Backlog,
@@ -25,10 +26,6 @@ use crate::{
 
 /// The server versions that are tested.
 const VERSIONS: std::ops::RangeInclusive<i32> = 14..=18;
-
-/// Receivers refuse a signature whose time is minutes away from theirs (Standard Webhooks names five), so a clock that
-/// is seconds off is not kept by anybody.
-const MOST_SKEW: SignedDuration = SignedDuration::from_secs(5);
 
 /// A daemon that keeps up claims within seconds.
 const OLDEST: f64 = 5.0 * 60.0;
@@ -169,10 +166,10 @@ pub(super) fn round_trip(trip: &RoundTrip, poll_interval: Duration) -> Line {
     }
 }
 
-pub(super) fn clock(skew: SignedDuration) -> Line {
-    let way = if skew.is_negative() { "behind" } else { "ahead of" };
-    let text = format!("this host's is {} {way} the server's", span(skew.abs()));
-    if skew.abs() > MOST_SKEW {
+pub(super) fn clock(ahead: Ahead) -> Line {
+    let way = if ahead.by.is_negative() { "behind" } else { "ahead of" };
+    let text = format!("this host's is {} {way} the server's", span(ahead.by.abs()));
+    if ahead.is_apart() == Some(true) {
         let remedy = "synchronise both (NTP): receivers refuse signatures of another time";
         Line::warn("clock", text, remedy)
     } else {
@@ -411,8 +408,9 @@ mod tests {
         assert_eq!(notification_queue(0.1).verdict, Verdict::Ok);
         assert_eq!(notification_queue(0.11).verdict, Verdict::Warn);
         for seconds in [-5, 5] {
-            assert_eq!(clock(SignedDuration::from_secs(seconds)).verdict, Verdict::Ok);
-            assert_eq!(clock(SignedDuration::from_millis(seconds * 1001)).verdict, Verdict::Warn);
+            let ahead = |by| Ahead { by, round_trip: SignedDuration::from_millis(1) };
+            assert_eq!(clock(ahead(SignedDuration::from_secs(seconds))).verdict, Verdict::Ok);
+            assert_eq!(clock(ahead(SignedDuration::from_millis(seconds * 1001))).verdict, Verdict::Warn);
         }
         let waiting = |oldest_s| backlog(Backlog { pending: 1, in_flight: 0, oldest_s: Some(oldest_s) });
         assert_eq!(waiting(300.0).verdict, Verdict::Ok);
