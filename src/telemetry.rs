@@ -56,7 +56,9 @@ pub fn begin(log: &Log) -> Result<LevelSwitch, LogError> {
             .with_writer(io::stderr)
             .boxed(),
         Format::Text | Format::Auto => {
-            tracing_subscriber::fmt::layer().with_target(false).with_ansi(is_terminal).with_writer(io::stderr).boxed()
+            let lines = tracing_subscriber::fmt::layer().with_target(false).with_writer(io::stderr);
+            // By itself it asks NO_COLOR, but not whether it is a terminal.
+            if is_terminal { lines.boxed() } else { lines.with_ansi(false).boxed() }
         }
     };
     tracing_subscriber::registry().with(filter).with(lines).try_init().map_err(LogError::Twice)?;

@@ -2,6 +2,7 @@
 
 use std::{
     collections::HashSet,
+    io::{BufRead as _, BufReader},
     process::{Command, Stdio},
     time::Duration,
 };
@@ -9,7 +10,7 @@ use std::{
 use serde_json::{Value, json};
 use tokio::time::{sleep, timeout};
 
-use crate::harness::{Answer, Process, Setup, patiently, program};
+use crate::harness::{Answer, Process, Setup, patiently, program, until_true};
 
 /// Between two looks at what was printed.
 const LOOK: Duration = Duration::from_millis(20);
@@ -128,15 +129,34 @@ async fn a_clock_that_is_ahead_hides_nothing_of_what_ends_afterwards() {
 #[tokio::test]
 async fn following_ends_with_its_reader() {
     let setup = Setup::new().await;
-    let mut follow = Command::new(program())
-        .args(["deliveries", "follow", "--config"])
-        .arg(setup.config_file())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    drop(follow.stdout.take());
-    let ended = tokio::task::spawn_blocking(move || follow.wait().unwrap());
-    let status = timeout(Duration::from_secs(30), ended).await.expect("it goes on for nobody").unwrap();
-    assert!(status.success(), "{status}");
+    let server = setup.db.server().await;
+    let database: String =
+        setup.db.admin().await.query_one("SELECT current_database()::text", &[]).await.unwrap().get(0);
+    for is_away in [false, true] {
+        let mut follow = Command::new(program())
+            .args(["deliveries", "follow", "--config"])
+            .arg(setup.config_file())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut told = BufReader::new(follow.stderr.take().unwrap());
+        if is_away {
+            let looks = format!("datname = '{database}' AND query LIKE '-- delivery_list%'");
+            until_true(&server, "a look", &format!("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE {looks})")).await;
+            let take_away = format!(
+                "ALTER DATABASE {database} ALLOW_CONNECTIONS false;
+                 SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {looks}"
+            );
+            server.batch_execute(&take_away).await.unwrap();
+            let mut line = String::new();
+            told.read_line(&mut line).unwrap();
+            assert!(line.contains("trying again"), "{line}");
+        }
+        drop(follow.stdout.take());
+        let ended = tokio::task::spawn_blocking(move || follow.wait().unwrap());
+        let status = timeout(Duration::from_secs(30), ended).await.expect("it goes on for nobody").unwrap();
+        assert!(status.success(), "{status}");
+    }
+    server.batch_execute(&format!("ALTER DATABASE {database} ALLOW_CONNECTIONS true")).await.unwrap();
 }

@@ -50,23 +50,27 @@ pub(super) async fn follow(context: &Context, words: &args::Filter, json: bool) 
         let look = Filter { since: Some(since), limit: MOST, ..filter.clone() };
         match delivery_list::list_from(&mut session, &look).await {
             Ok(deliveries) => lines.show(&seen.new_of(deliveries))?,
-            Err(_) if session.is_closed() => session = again(context).await?,
+            Err(_) if session.is_closed() => {
+                let Some(another) = again(context).await? else { break };
+                session = another;
+            }
             Err(error) => return Err(failed(context)(error)),
         }
     }
     Ok(())
 }
 
-/// Another session, as soon as there is one.
-async fn again(context: &Context) -> Result<Session, Failure> {
+/// Another session, as soon as there is one. `None`: nobody waits for it.
+async fn again(context: &Context) -> Result<Option<Session>, Failure> {
     output::message("the connection is lost, trying again");
-    loop {
+    while output::is_read() {
         sleep(EVERY).await;
         match context.session().await {
             Err(Failure::Operation(_)) => {}
-            session => return session,
+            session => return session.map(Some),
         }
     }
+    Ok(None)
 }
 
 /// What was shown of late.
