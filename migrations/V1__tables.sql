@@ -232,8 +232,9 @@ CREATE TABLE lead_webhook.deliveries (
     CONSTRAINT only_who_came_back_talked_before CHECK (event = 'lead.re_engaged'
         OR event = 'lead.created' AND last_conversation_at IS NULL)
 );
--- One log row an event, ever: the last guard behind the claim. Event ids are chance: without the day before them each row
--- would touch a page of its own once the log is long, which is written whole after each checkpoint.
+-- One log row an event, ever: the last guard behind the claim. An event keeps its queued_at, whoever logs it. Event ids are
+-- chance: without the day before them each row would touch a page of its own once the log is long, which is written whole
+-- after each checkpoint.
 CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries (date_bin('1 day', queued_at, '2000-01-01Z'), event_id)
     WHERE redelivery_of IS NULL;
 CREATE INDEX deliveries_finished ON lead_webhook.deliveries (finished_at, delivery_id);

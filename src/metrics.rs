@@ -230,10 +230,15 @@ impl Metrics {
     /// Everything, as text.
     pub fn text(&self, now: &Snapshot) -> String {
         let count = |n: usize| i64::try_from(n).unwrap_or(i64::MAX);
-        let Gauges { in_flight, unwritten, database_up, notified, pending, oldest_pending, .. } = &self.gauges;
+        let Gauges { in_flight, unwritten, database_up, notified, pending, oldest_pending, clock_ahead, .. } =
+            &self.gauges;
         in_flight.set(count(now.in_flight));
         unwritten.set(count(now.unwritten));
         database_up.set(now.database_up.into());
+        if !now.database_up {
+            // Until the next heartbeat compares them.
+            clock_ahead.set(f64::NAN);
+        }
         notified.set(now.notified.into());
         #[expect(clippy::cast_precision_loss, reason = "an outbox has less than 2^52 rows")]
         pending.set(now.pending.map_or(f64::NAN, |pending| pending as f64));

@@ -15,8 +15,7 @@ use crate::{
         adoption::{self, Discarded},
         capture_clock,
         installation::{self, Identity, Installation},
-        mapping::MappedSql,
-        outbox, said,
+        outbox,
         session::Session,
     },
 };
@@ -47,7 +46,7 @@ async fn settle(
 ) -> Result<(), Failure> {
     let discards = queue.discard_queue;
     let queue = match discards {
-        true => adoption::Queue::Discard { newest: newest(context, session).await },
+        true => adoption::Queue::Discard { newest: newest(context).await },
         false => adoption::Queue::Keep,
     };
     let adopted = adoption::adopt(session, installation, now, queue).await.map_err(failed(context))?;
@@ -71,13 +70,8 @@ async fn settle(
 }
 
 /// The newest captured time, where that is ahead of the clock. That it cannot be had is no reason to adopt nothing.
-async fn newest(context: &Context, session: &mut Session) -> Option<Timestamp> {
-    let client = session.client();
-    let newest = match MappedSql::resolve(client, &context.config.leads).await {
-        Ok(mapped) => capture_clock::newest(client, &mapped).await.map_err(|error| said(&error)),
-        Err(error) => Err(error.to_string()),
-    };
-    newest.unwrap_or_else(|error| {
+async fn newest(context: &Context) -> Option<Timestamp> {
+    capture_clock::newest_by_the_daemon(&context.config).await.unwrap_or_else(|error| {
         output::message(&format!(
             "note: leads that are captured ahead of the server's clock cannot be looked for, and the sweep may take them \
              for new ones: {error}"

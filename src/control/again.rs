@@ -135,7 +135,7 @@ impl Prepared {
 /// # Errors
 /// What the database says, or that the connection is lost. Then it stands in the log as interrupted.
 pub async fn record(session: &mut Session, entry: &Entry, first: &Delivery) -> Result<Option<Delivery>, Error> {
-    delivery_log::record_redelivery(session, entry).await?;
+    delivery_log::record_redelivery(session, entry, first.delivery_id).await?;
     let all = delivery_list::of_event(session, first).await?;
     Ok(all.into_iter().find(|delivery| delivery.delivery_id == entry.delivery_id))
 }

@@ -7,9 +7,12 @@ use tokio_postgres::Error;
 
 use super::{
     client::Client,
-    identifier,
+    connect,
     mapping::{MappedSql, MappedTime},
+    said,
+    session::Session,
 };
+use crate::config::Config;
 
 /// No time zone is further ahead, and no day longer. What lies beyond says nothing of when a lead was captured.
 pub(super) const MOST_AHEAD: &str = "interval '26 hours'";
@@ -39,16 +42,24 @@ pub async fn newest(client: &mut Client, mapped: &MappedSql) -> Result<Option<Ti
     transaction.query_one(&sql, &[]).await?.try_get(0)
 }
 
-/// Notes in the installation's row from which captured time on leads came after the install. `None`: no captured time
-/// is mapped.
-pub(super) fn note_sql(mapped: &MappedSql, owner_role: &str) -> Option<String> {
-    let newest = newest_sql(mapped, mapped.captured_at.as_ref()?);
-    Some(format!(
-        "{WITHIN}
-SELECT set_config('lead_webhook.newest', coalesce(({newest})::text, ''), true);
-SET LOCAL ROLE {owner};
-UPDATE lead_webhook.installation SET leads_since =
-    greatest(installed_at, nullif(current_setting('lead_webhook.newest'), '')::timestamptz + interval '1 microsecond');",
-        owner = identifier(owner_role)
-    ))
+/// As [`newest`], in a session of the daemon's login, whoever asks: the captured time may be code of whoever owns the
+/// leads table, which is to have no more rights than it has in a claim.
+///
+/// # Errors
+/// Why it cannot be had, in words.
+pub async fn newest_by_the_daemon(config: &Config) -> Result<Option<Timestamp>, String> {
+    let connected =
+        connect::connect(&config.database.url, &config.database).await.map_err(|error| error.to_string())?;
+    let mut session = Session::new(connected);
+    let mapped = MappedSql::resolve(session.client(), &config.leads).await.map_err(|error| error.to_string())?;
+    newest(session.client(), &mapped).await.map_err(|error| said(&error))
 }
+
+/// What [`newest`] asks, for reading. `None`: no captured time is mapped.
+pub(super) fn printed(mapped: &MappedSql) -> Option<String> {
+    mapped.captured_at.as_ref().map(|captured| newest_sql(mapped, captured))
+}
+
+/// Notes in the installation's row from which captured time on leads came after the install, given the [`newest`].
+pub(super) const NOTE: &str = "\
+UPDATE lead_webhook.installation SET leads_since = greatest(installed_at, $1::timestamptz + interval '1 microsecond')";

@@ -4,7 +4,7 @@ use jiff::{SignedDuration, Timestamp};
 
 /// Receivers refuse a signature whose time is minutes away from theirs (Standard Webhooks names five), so a clock that
 /// is seconds off is not kept by anybody.
-pub const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
+const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
 
 /// How far this host's clock is ahead of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,7 +24,14 @@ impl Ahead {
 
     /// Whether the clocks are apart. `None`: it took so long to ask that nobody can say.
     pub fn is_apart(&self) -> Option<bool> {
-        (self.round_trip.abs() < MOST_APART).then(|| self.by.abs() > MOST_APART)
+        let (by, uncertain) = (self.by.abs(), self.round_trip.abs() / 2);
+        if by > MOST_APART + uncertain {
+            Some(true)
+        } else if by + uncertain <= MOST_APART {
+            Some(false)
+        } else {
+            None
+        }
     }
 }
 
@@ -38,12 +45,17 @@ mod tests {
             by: SignedDuration::from_millis(by),
             round_trip: SignedDuration::from_millis(round_trip),
         };
-        for by in [-5_000, 0, 5_000] {
-            assert_eq!(ahead(by, 3).is_apart(), Some(false));
-        }
-        for by in [-5_001, 5_001] {
-            assert_eq!(ahead(by, 3).is_apart(), Some(true));
-            assert_eq!(ahead(by, 5_000).is_apart(), None);
+        for (by, round_trip, is_apart) in [
+            (0, 10_000, Some(false)),
+            (0, 10_001, None),
+            (4_990, 20, Some(false)),
+            (4_991, 20, None),
+            (5_010, 20, None),
+            (5_011, 20, Some(true)),
+            (600_000, 10_000, Some(true)),
+        ] {
+            assert_eq!(ahead(by, round_trip).is_apart(), is_apart, "{by} {round_trip}");
+            assert_eq!(ahead(-by, round_trip).is_apart(), is_apart, "{by} {round_trip}");
         }
         let asked_at = Timestamp::now() - SignedDuration::from_secs(2);
         let found = Ahead::by_answer(asked_at, asked_at - SignedDuration::from_secs(60));

@@ -258,6 +258,16 @@ pub async fn find(session: &mut Session, ids: &Ids, limit: i64) -> Result<Vec<De
     rows.iter().map(Delivery::from_row).collect()
 }
 
+const ONE: &str = concat!("-- delivery_list::one\n", select!(), "WHERE delivery_id = $1");
+
+/// The delivery of this id.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn one(session: &mut Session, delivery_id: Uuid) -> Result<Option<Delivery>, Error> {
+    session.client().query_opt(ONE, &[&delivery_id]).await?.as_ref().map(Delivery::from_row).transpose()
+}
+
 /// Redeliveries have no index by event; they are of the same lead.
 const OF_EVENT: &str = concat!(
     "-- delivery_list::of_event\n",

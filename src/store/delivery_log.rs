@@ -53,11 +53,11 @@ WITH done AS (
 INSERT INTO lead_webhook.deliveries AS d
     (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
      response_length, response_error_code, response_excerpt, host, port, address, captured_at, queued_at, sent_at, finished_at,
-     dns_us, connect_us, first_byte_us, total_us, instance_id, is_test, last_conversation_at)
+     dns_us, connect_us, first_byte_us, total_us, instance_id, is_test, redelivery_of, last_conversation_at)
 SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
      u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, u.instance_id,
-     u.is_test, u.last_conversation_at
+     u.is_test, u.redelivery_of, u.last_conversation_at
 FROM unnest($1::lead_webhook.deliveries[]) u"
 );
 
@@ -82,7 +82,7 @@ static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLAC
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
-    let batch = Batch::of(entries, Some(instance_id), false);
+    let batch = Batch::of(entries, &By::Daemon(instance_id));
     let record = prepared(session, RECORD).await?;
     match batch.write(session.shared(), &record).await {
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
@@ -100,16 +100,16 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
 /// What the database says, or that the connection is lost.
 pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
     let record = record_statement(session).await?;
-    Batch::of(&[entry], None, true).write(session.shared(), &record).await
+    Batch::of(&[entry], &By::Test).write(session.shared(), &record).await
 }
 
-/// The same for a redelivery, whose row [`redelivery::begin`](super::redelivery::begin) wrote.
+/// The same for a redelivery of the delivery `first`, whose row [`redelivery::begin`](super::redelivery::begin) wrote.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn record_redelivery(session: &mut Session, entry: &Entry) -> Result<(), Error> {
+pub async fn record_redelivery(session: &mut Session, entry: &Entry, first: Uuid) -> Result<(), Error> {
     let record = record_statement(session).await?;
-    Batch::of(&[entry], None, false).write(session.shared(), &record).await
+    Batch::of(&[entry], &By::Redelivery { of: first }).write(session.shared(), &record).await
 }
 
 /// The statement that [`record_within`] runs.
@@ -135,7 +135,17 @@ pub async fn record_within(
     instance_id: Uuid,
     entries: &[&Entry],
 ) -> Result<(), Error> {
-    Batch::of(entries, Some(instance_id), false).write(client, statement).await
+    Batch::of(entries, &By::Daemon(instance_id)).write(client, statement).await
+}
+
+/// Whose attempts were made.
+enum By {
+    /// This daemon's: events out of the outbox.
+    Daemon(Uuid),
+    /// A Test.
+    Test,
+    /// An operator's second send of that delivery.
+    Redelivery { of: Uuid },
 }
 
 row! {
@@ -168,12 +178,19 @@ row! {
         total_us: Option<i32>,
         instance_id: Option<Uuid>,
         is_test: bool,
+        redelivery_of: Option<Uuid>,
         last_conversation_at: Option<Timestamp>,
     }
 }
 
+impl By {
+    fn instance_id(&self) -> Option<Uuid> {
+        if let Self::Daemon(instance_id) = self { Some(*instance_id) } else { None }
+    }
+}
+
 impl<'a> LogRow<'a> {
-    fn of(entry: &'a Entry, instance_id: Option<Uuid>, is_test: bool) -> Self {
+    fn of(entry: &'a Entry, by: &By) -> Self {
         let Outcome { status, answer, error, destination, address, sent_at, finished_at, timing } = &entry.outcome;
         let answer = answer.as_ref();
         Self {
@@ -202,8 +219,9 @@ impl<'a> LogRow<'a> {
             connect_us: timing.connect.map(micros),
             first_byte_us: timing.first_byte.map(micros),
             total_us: timing.total.map(micros),
-            instance_id,
-            is_test,
+            instance_id: by.instance_id(),
+            is_test: matches!(by, By::Test),
+            redelivery_of: if let By::Redelivery { of } = by { Some(*of) } else { None },
             last_conversation_at: entry.last_conversation_at,
         }
     }
@@ -219,10 +237,10 @@ struct Batch<'a> {
 }
 
 impl<'a> Batch<'a> {
-    fn of(entries: &[&'a Entry], instance_id: Option<Uuid>, is_test: bool) -> Self {
-        let rows = Rows(entries.iter().map(|entry| LogRow::of(entry, instance_id, is_test)).collect());
+    fn of(entries: &[&'a Entry], by: &By) -> Self {
+        let rows = Rows(entries.iter().map(|entry| LogRow::of(entry, by)).collect());
         let (tenants, queued, events) = columns(entries.iter().map(|entry| &entry.place));
-        Self { rows, tenants, queued, events, instance_id }
+        Self { rows, tenants, queued, events, instance_id: by.instance_id() }
     }
 
     async fn write(&self, client: &Client, statement: &Statement) -> Result<(), Error> {

@@ -124,8 +124,9 @@ pub async fn renew(
     let version = env!("CARGO_PKG_VERSION");
     let params: [Param<'_>; 6] =
         [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &installation];
+    let statement = session.statement(RENEW).await?;
     let asked_at = Timestamp::now();
-    let Some(row) = session.query_opt(RENEW, &params).await? else { return Ok(None) };
+    let Some(row) = session.client().query_opt(&statement, &params).await? else { return Ok(None) };
     Ok(Some(Renewed {
         mark: Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? },
         is_to_reap: row.try_get("is_to_reap")?,

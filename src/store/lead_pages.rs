@@ -22,7 +22,7 @@ const PAGE: i64 = 1_000;
 #[derive(Debug, thiserror::Error)]
 pub enum PageError {
     /// The mapped id fails for some lead, or the table cannot be read: the operator must act.
-    #[error("the leads' ids cannot be read: {}", leads::describe(.0))]
+    #[error("the leads' ids cannot be read: {}; `lead-webhook check` tells the remedy", leads::describe(.0))]
     Ids(#[source] Error),
     /// The leads of a page cannot be read at all.
     #[error(transparent)]

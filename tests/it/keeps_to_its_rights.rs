@@ -177,25 +177,35 @@ async fn nothing_that_the_leads_tables_owner_has_written_runs_by_the_administrat
         .app()
         .await
         .batch_execute(
-            "CREATE FUNCTION public.watched(value text) RETURNS text LANGUAGE plpgsql IMMUTABLE AS $$
-         BEGIN
-             IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'by a superuser'; END IF;
-             RETURN value;
-         END $$;
-         INSERT INTO leads (tenant_id, email) VALUES ('acme', 'ann@example.com')",
+            "CREATE FUNCTION public.watched(value anyelement) RETURNS anyelement LANGUAGE plpgsql IMMUTABLE AS $$
+             BEGIN
+                 IF (SELECT rolsuper FROM pg_roles WHERE rolname = current_user) THEN RAISE 'by a superuser'; END IF;
+                 RETURN value;
+             END $$;
+             INSERT INTO leads (tenant_id, email, created_at) VALUES ('acme', 'ann@example.com', now() + interval '2 hours')",
         )
         .await
         .unwrap();
     let admin = setup.db.admin().await;
-    assert!(admin.execute("SELECT public.watched('')", &[]).await.is_err(), "it does watch");
+    assert!(admin.execute("SELECT public.watched(''::text)", &[]).await.is_err(), "it does watch");
     setup.edit_config(&[
         ("leads.columns.email", json!("sql: public.watched(lead.email)")),
-        ("leads.columns.first_name", json!("sql: public.watched('Ann')")),
+        ("leads.columns.first_name", json!("sql: public.watched('Ann'::text)")),
+        ("leads.columns.captured_at", json!("sql: public.watched(lead.created_at)")),
     ]);
-    setup.run(&["migrate"]).await.ok();
-    let seeded = setup.run(&["seed"]).await.ok().stderr;
+    let runs = async |args: &[&str]| {
+        let said = setup.run(args).await.ok().stderr;
+        assert!(!said.contains("not possible") && !said.contains("cannot be looked for"), "{said}");
+        said
+    };
+    runs(&["migrate"]).await;
+    let is_noted = "SELECT leads_since > now() + interval '1 hour' FROM lead_webhook.installation";
+    assert!(admin.query_one(is_noted, &[]).await.unwrap().get::<_, bool>(0), "the leads were looked at");
+    let seeded = runs(&["seed"]).await;
     assert!(seeded.contains("1 leads read, 1 keys written"), "{seeded}");
-    for args in [&["migrate"][..], &["adopt", "--keep-queue"], &["key", "rotate"], &["uninstall"]] {
-        setup.run(args).await.ok();
+    runs(&["migrate"]).await;
+    admin.batch_execute("UPDATE lead_webhook.installation SET database_name = 'another'").await.unwrap();
+    for args in [&["adopt", "--discard-queue"][..], &["key", "rotate"], &["uninstall"]] {
+        runs(args).await;
     }
 }

@@ -66,6 +66,30 @@ async fn what_failed_is_sent_again_as_the_same_event_with_the_lead_as_it_is_now(
 }
 
 #[tokio::test]
+async fn a_redelivery_whose_row_was_lost_meanwhile_is_logged_as_one_all_the_same() {
+    let setup = installation().await;
+    setup.receiver.queue([Answer::status(503)]);
+    let _daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let first = setup.db.wait_for_log(1).await.remove(0);
+    let admin = setup.db.admin().await;
+    // Another day's, so that nothing but what is written tells them apart.
+    admin.batch_execute("UPDATE lead_webhook.deliveries SET queued_at = queued_at - interval '2 days'").await.unwrap();
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let lose = async {
+        setup.receiver.wait_for(2).await;
+        admin.batch_execute("DELETE FROM lead_webhook.deliveries WHERE redelivery_of IS NOT NULL").await.unwrap();
+        gate.open();
+    };
+    let (again, ()) = tokio::join!(redeliver(&setup, &["--tenant", "acme"]), lose);
+    again.ok();
+    let rows = setup.db.log_rows().await;
+    let redelivery = rows.iter().find(|row| row.delivery_id != first.delivery_id).unwrap();
+    assert_eq!((redelivery.redelivery_of, redelivery.status.as_str()), (Some(first.delivery_id), "delivered"));
+}
+
+#[tokio::test]
 async fn one_who_came_back_is_sent_again_with_the_last_conversation_before_the_silence() {
     let setup = installation().await;
     setup.receiver.queue([Answer::status(200), Answer::status(500)]);

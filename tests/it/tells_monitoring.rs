@@ -64,6 +64,10 @@ async fn what_happens_is_counted_and_what_waits_is_told() {
     assert_eq!(value(&text, "lead_webhook_attempt_duration_seconds_count"), 2.0);
     let round_trip = value(&text, "lead_webhook_notify_round_trip_seconds");
     assert!(round_trip.is_nan() || round_trip > 0.0, "{round_trip}");
+    assert!(
+        value(&text, "lead_webhook_clock_ahead_seconds").abs() < 60.0,
+        "the server's clock is this machine's: {text}"
+    );
     let up =
         ["database_up", "claims_up", "notifications_up", "pending_events", "oldest_pending_age_seconds", "in_flight"]
             .map(|name| value(&text, &format!("lead_webhook_{name}")));
@@ -96,6 +100,7 @@ async fn it_is_ready_while_the_database_can_be_written_to_and_says_why_not() {
     assert!(told["why"].as_str().unwrap().contains("events and outcomes wait"), "{told}");
     let (_, text) = get(port, "/metrics");
     assert_eq!(value(&text, "lead_webhook_database_up"), 0.0);
+    assert!(value(&text, "lead_webhook_clock_ahead_seconds").is_nan());
     assert!(
         value(&text, "lead_webhook_pending_events").is_nan() && value(&text, "lead_webhook_write_failures_total") > 0.0
     );

@@ -34,7 +34,7 @@ const FEW: u64 = 1_000;
 const LOG: &str = "
 INSERT INTO lead_webhook.deliveries (delivery_id, event_id, tenant_id, lead_id, event, status, http_status, host, port,
                                      captured_at, queued_at, sent_at, finished_at, first_byte_us, total_us)
-SELECT (substr(to_hex(256 + (extract(epoch FROM at) / 3600)::bigint % 256), 2) || substr(gen_random_uuid()::text, 3))::uuid,
+SELECT (substr(to_hex(256 + (floor(extract(epoch FROM at) / 3600)::bigint & 255)), 2) || substr(gen_random_uuid()::text, 3))::uuid,
        gen_random_uuid(), 't-' || n % 100, 'old-' || n, 'lead.created', 'delivered', 200,
        'localhost', 443, at, at, at, at, 1000, 1000
 FROM generate_series($1::bigint, 1, -1) AS n, LATERAL (SELECT now() - interval '2 days' - n * interval '1 second') t (at)";

@@ -37,7 +37,7 @@ use crate::{
     outcome::Failure,
     store::{
         Error,
-        delivery_list::{self, Delivery, Filter, Ids},
+        delivery_list::{self, Delivery, Filter},
         delivery_log::Entry,
         mapping::MappedSql,
         session::Session,
@@ -316,9 +316,8 @@ async fn found(session: &mut Session, tenant: &str, id: Uuid) -> Result<Delivery
 
 /// The delivery of this id, of the tenant's or of anybody's.
 async fn find(session: &mut Session, tenant: Option<&str>, id: Uuid) -> Result<Option<Delivery>, Error> {
-    let rows = delivery_list::find(session, &Ids { first: id, last: id }, 2).await?;
-    let is_meant = |row: &Delivery| row.delivery_id == id && tenant.is_none_or(|tenant| tenant == row.tenant_id);
-    Ok(rows.into_iter().find(is_meant))
+    let is_meant = |row: &Delivery| tenant.is_none_or(|tenant| tenant == row.tenant_id);
+    Ok(delivery_list::one(session, id).await?.filter(is_meant))
 }
 
 fn read_id(text: &str) -> Result<Uuid, Problem> {

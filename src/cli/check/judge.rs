@@ -169,11 +169,13 @@ pub(super) fn round_trip(trip: &RoundTrip, poll_interval: Duration) -> Line {
 pub(super) fn clock(ahead: Ahead) -> Line {
     let way = if ahead.by.is_negative() { "behind" } else { "ahead of" };
     let text = format!("this host's is {} {way} the server's", span(ahead.by.abs()));
-    if ahead.is_apart() == Some(true) {
-        let remedy = "synchronise both (NTP): receivers refuse signatures of another time";
-        Line::warn("clock", text, remedy)
-    } else {
-        Line::ok("clock", text)
+    match ahead.is_apart() {
+        Some(false) => Line::ok("clock", text),
+        Some(true) => Line::warn("clock", text, "synchronise both (NTP): receivers refuse signatures of another time"),
+        None => {
+            let text = format!("{text}, more or less: the answer took {}", span(ahead.round_trip));
+            Line::warn("clock", text, "run check again when the server answers sooner")
+        }
     }
 }
 
@@ -408,9 +410,13 @@ mod tests {
         assert_eq!(notification_queue(0.1).verdict, Verdict::Ok);
         assert_eq!(notification_queue(0.11).verdict, Verdict::Warn);
         for seconds in [-5, 5] {
-            let ahead = |by| Ahead { by, round_trip: SignedDuration::from_millis(1) };
-            assert_eq!(clock(ahead(SignedDuration::from_secs(seconds))).verdict, Verdict::Ok);
-            assert_eq!(clock(ahead(SignedDuration::from_millis(seconds * 1001))).verdict, Verdict::Warn);
+            let ahead = |millis, round_trip| Ahead {
+                by: SignedDuration::from_millis(millis),
+                round_trip: SignedDuration::from_secs(round_trip),
+            };
+            assert_eq!(clock(ahead(seconds * 1000, 0)).verdict, Verdict::Ok);
+            assert_eq!(clock(ahead(seconds * 1001, 0)).verdict, Verdict::Warn);
+            assert_eq!(clock(ahead(seconds * 1000, 1)).verdict, Verdict::Warn, "nobody can say");
         }
         let waiting = |oldest_s| backlog(Backlog { pending: 1, in_flight: 0, oldest_s: Some(oldest_s) });
         assert_eq!(waiting(300.0).verdict, Verdict::Ok);

@@ -14,7 +14,8 @@ use crate::{
     store::delivery_list::Delivery,
 };
 
-/// Digits of a shortened id: two of a million deliveries agree in them once in 8,600 logs, and `show` says so then.
+/// Digits of a shortened id. Two of them tell the hour (see `outbox::pick`): of a million deliveries of one hour one in
+/// seventeen agrees in them with another, and `show` says so then.
 pub(super) const SHORT_ID: usize = 8;
 
 /// Blanks between two columns.

@@ -55,8 +55,8 @@ pub enum InstallError {
     },
     /// The schema was migrated by another version. The operator must act.
     #[error(
-        "migration {0} is recorded in lead_webhook.migrations but is not this program's: a newer version was here; \
-         install that version or a newer one"
+        "migration {0} is recorded in lead_webhook.migrations but is not this program's: another version was here; \
+         install that one or a newer one"
     )]
     ForeignMigration(String),
     /// Objects of the application's depend on what is to be removed. The operator must act.

@@ -1,10 +1,12 @@
 //! The numbered migrations, the installation's row, and a log that an earlier `uninstall --keep-log` left.
 
+use jiff::Timestamp;
 use refinery::{Migration, Runner};
 use uuid::Uuid;
 
 use super::{error::InstallError, step::Step};
 use crate::store::{
+    capture_clock,
     client::Client,
     identifier,
     installation::{Identity, identity},
@@ -134,6 +136,19 @@ pub(super) async fn run(client: &mut Client, owner: &str) -> Result<(), InstallE
     let done = runner().run_async(client.driver()).await;
     client.batch_execute("RESET ROLE").await?;
     done?;
+    Ok(())
+}
+
+/// Notes in the installation's row from which captured time on leads are new.
+pub(super) async fn note_leads(
+    client: &mut Client,
+    owner: &str,
+    newest: Option<Timestamp>,
+) -> Result<(), InstallError> {
+    let transaction = client.transaction().await?;
+    transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
+    transaction.execute(capture_clock::NOTE, &[&newest]).await?;
+    transaction.commit().await?;
     Ok(())
 }
 

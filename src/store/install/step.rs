@@ -12,7 +12,7 @@ use super::{
     error::InstallError,
     history::{self, HISTORY},
 };
-use crate::store::{client::Client, identifier};
+use crate::store::{capture_clock::NOTE, client::Client, identifier};
 
 /// For a lock on the application's table. Nobody notices a fifth of a second.
 const PATIENCE_WITH_LEADS: &str = "200ms";
@@ -47,6 +47,8 @@ pub(super) enum Action {
     Migrate(Vec<Migration>),
     /// By writing the installation's row.
     Install,
+    /// By noting in it what this query finds, asked by the daemon's login.
+    NoteLeads(String),
 }
 
 /// Statements of one transaction.
@@ -105,6 +107,10 @@ impl Step {
                 "{heading}BEGIN;\nSET LOCAL ROLE {owner};\n-- $1: a new id; $2: the server's system identifier; $4, $5: \
                  made with the key file\n{}\nCOMMIT;\n",
                 history::INSTALL
+            ),
+            Action::NoteLeads(newest) => format!(
+                "{heading}-- in a session of database.url's login, because what is mapped may run code:\n{newest};\nBEGIN;\n\
+                 SET LOCAL ROLE {owner};\n-- $1: what that found\n{NOTE};\nCOMMIT;\n"
             ),
         }
     }

@@ -120,7 +120,7 @@ WITH RECURSIVE behind AS (
 )
 UPDATE lead_webhook.outbox o
 SET claimed_by = $7, claimed_at = clock_timestamp(),
-    delivery_id = ((SELECT substr(to_hex(256 + (extract(epoch FROM statement_timestamp()) / 3600)::bigint % 256), 2))
+    delivery_id = ((SELECT substr(to_hex(256 + (floor(extract(epoch FROM statement_timestamp()) / 3600)::bigint & 255)), 2))
                    || substr(gen_random_uuid()::text, 3))::uuid,
     event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
     last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
