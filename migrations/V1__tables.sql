@@ -9,6 +9,7 @@ CREATE TABLE lead_webhook.installation (
     leads_since           timestamptz,
     system_identifier     bigint,
     database_name         text        NOT NULL,
+    table_oid             oid         NOT NULL,
     key_check_sealed      bytea       NOT NULL,
     uniqueness_key_sealed bytea       NOT NULL
 );
@@ -19,6 +20,7 @@ COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers w
 COMMENT ON COLUMN lead_webhook.installation.leads_since IS 'Leads captured from then on came after the install: its time, or later where captured times were ahead of the server''s clock. Others are not looked for. NULL: not noted, the install''s time counts.';
 COMMENT ON COLUMN lead_webhook.installation.system_identifier IS 'The server''s system identifier at the install; NULL where the server refuses to tell.';
 COMMENT ON COLUMN lead_webhook.installation.database_name IS 'The database''s name at the install.';
+COMMENT ON COLUMN lead_webhook.installation.table_oid IS 'This table''s own oid at the install: another one where it was restored from a dump.';
 COMMENT ON COLUMN lead_webhook.installation.key_check_sealed IS 'A known text, sealed: opens only with the key file that this installation was made with.';
 COMMENT ON COLUMN lead_webhook.installation.uniqueness_key_sealed IS 'The HMAC key of lead_webhook.uniqueness, sealed by the key file.';
 

@@ -81,7 +81,7 @@ async fn newest(context: &Context) -> Option<Timestamp> {
 }
 
 fn named(identity: &Identity) -> String {
-    let Identity { system_identifier, database_name } = identity;
+    let Identity { system_identifier, database_name, .. } = identity;
     match system_identifier {
         Some(identifier) => format!("database {database_name:?} on the server with system identifier {identifier}"),
         None => format!("database {database_name:?}; the server refuses to tell its system identifier"),

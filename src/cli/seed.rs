@@ -226,7 +226,7 @@ mod tests {
                 installation_id: Uuid::from_u128(1),
                 installed_at: at(100),
                 leads_since: at(100),
-                identity: Identity { system_identifier: None, database_name: "app".to_owned() },
+                identity: Identity { system_identifier: None, database_name: "app".to_owned(), table_oid: None },
                 key_check_sealed: Vec::new(),
                 uniqueness_key_sealed: Vec::new(),
             },

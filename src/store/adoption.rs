@@ -11,8 +11,8 @@ use super::{
 
 const REMEMBER: &str = "\
 -- adoption::remember
-UPDATE lead_webhook.installation SET system_identifier = $1, database_name = $2
-WHERE installation_id = $3 AND system_identifier IS NOT DISTINCT FROM $4 AND database_name = $5";
+UPDATE lead_webhook.installation SET system_identifier = $1, database_name = $2, table_oid = tableoid
+WHERE installation_id = $3 AND system_identifier IS NOT DISTINCT FROM $4 AND database_name = $5 AND table_oid = $6";
 
 /// What the original's triggers missed is the original's: neither sweep nor `reconcile` looks further back than this.
 const BEGIN_ANEW: &str = "\
@@ -71,12 +71,13 @@ pub async fn adopt(
 ) -> Result<Option<Discarded>, Error> {
     let transaction = session.begin().await?;
     let Installation { installation_id, identity: remembered, .. } = installation;
-    let remembered: [super::session::Param<'_>; 5] = [
+    let remembered: [super::session::Param<'_>; 6] = [
         &now.system_identifier,
         &now.database_name,
         installation_id,
         &remembered.system_identifier,
         &remembered.database_name,
+        &remembered.table_oid,
     ];
     if transaction.execute(REMEMBER, &remembered).await? == 0 {
         return Ok(None);

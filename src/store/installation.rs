@@ -30,6 +30,8 @@ pub struct Identity {
     pub system_identifier: Option<i64>,
     /// The database's name.
     pub database_name: String,
+    /// The installation's table, which every restore of a dump makes anew; `None`: there is none.
+    pub table_oid: Option<u32>,
 }
 
 /// One thing that is not as it is remembered.
@@ -51,6 +53,14 @@ pub enum Difference {
         /// As it is.
         now: String,
     },
+    /// A dump that was restored, in place of the original perhaps: what was pending then may have been sent since.
+    #[error("the tables were restored from a dump: lead_webhook.installation has the oid {now}, not {remembered}")]
+    Table {
+        /// As it was noted.
+        remembered: u32,
+        /// As it is.
+        now: u32,
+    },
 }
 
 impl Identity {
@@ -62,7 +72,11 @@ impl Identity {
         };
         let (remembered, name) = (&self.database_name, &now.database_name);
         let name = (remembered != name).then(|| Difference::Name { remembered: remembered.clone(), now: name.clone() });
-        server.into_iter().chain(name).collect()
+        let table = match (self.table_oid, now.table_oid) {
+            (Some(remembered), Some(now)) if remembered != now => Some(Difference::Table { remembered, now }),
+            _ => None,
+        };
+        server.into_iter().chain(name).chain(table).collect()
     }
 }
 
@@ -70,7 +84,7 @@ impl Identity {
 macro_rules! columns {
     () => {
         "i.installation_id, i.installed_at, coalesce(i.leads_since, i.installed_at) AS leads_since, i.system_identifier, \
-         i.database_name, i.key_check_sealed, i.uniqueness_key_sealed"
+         i.database_name, i.table_oid, i.key_check_sealed, i.uniqueness_key_sealed"
     };
 }
 
@@ -98,6 +112,7 @@ fn from_row(row: &Row) -> Result<Installation, Error> {
         identity: Identity {
             system_identifier: row.try_get("system_identifier")?,
             database_name: row.try_get("database_name")?,
+            table_oid: row.try_get("table_oid")?,
         },
         key_check_sealed: row.try_get("key_check_sealed")?,
         uniqueness_key_sealed: row.try_get("uniqueness_key_sealed")?,
@@ -107,7 +122,7 @@ fn from_row(row: &Row) -> Result<Installation, Error> {
 const COMPARE: &str = concat!(
     "\
 -- installation::compare
-SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, ",
+SELECT s.system_identifier AS identifier_now, current_database()::text AS name_now, i.tableoid AS table_now, ",
     row_version!("i"),
     " AS version, ",
     columns!(),
@@ -117,7 +132,7 @@ SELECT s.system_identifier AS identifier_now, current_database()::text AS name_n
 const COMPARE_NAME_ALONE: &str = concat!(
     "\
 -- installation::compare_name_alone
-SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, ",
+SELECT NULL::bigint AS identifier_now, current_database()::text AS name_now, i.tableoid AS table_now, ",
     row_version!("i"),
     " AS version, ",
     columns!(),
@@ -146,8 +161,11 @@ pub async fn compare(session: &mut Session) -> Result<Option<Compared>, Error> {
         row => row,
     }?;
     row.map(|row| {
-        let (system_identifier, database_name) = (row.try_get("identifier_now")?, row.try_get("name_now")?);
-        let now = Identity { system_identifier, database_name };
+        let now = Identity {
+            system_identifier: row.try_get("identifier_now")?,
+            database_name: row.try_get("name_now")?,
+            table_oid: row.try_get("table_now")?,
+        };
         Ok(Compared { installation: from_row(&row)?, now, version: row.try_get("version")? })
     })
     .transpose()
@@ -155,11 +173,14 @@ pub async fn compare(session: &mut Session) -> Result<Option<Compared>, Error> {
 
 const IDENTITY: &str = "\
 -- installation::identity
-SELECT current_database()::text AS database_name, s.system_identifier FROM pg_control_system() s";
+SELECT current_database()::text AS database_name, s.system_identifier,
+       to_regclass('lead_webhook.installation')::oid AS table_oid
+FROM pg_control_system() s";
 
 const NAME_ALONE: &str = "\
 -- installation::name_alone
-SELECT current_database()::text AS database_name, NULL::bigint AS system_identifier";
+SELECT current_database()::text AS database_name, NULL::bigint AS system_identifier,
+       to_regclass('lead_webhook.installation')::oid AS table_oid";
 
 /// What this database is.
 ///
@@ -170,7 +191,11 @@ pub async fn identity(client: &Client) -> Result<Identity, Error> {
         Err(error) if is_refusal(&error) => client.query_one(NAME_ALONE, &[]).await,
         row => row,
     }?;
-    Ok(Identity { system_identifier: row.try_get("system_identifier")?, database_name: row.try_get("database_name")? })
+    Ok(Identity {
+        system_identifier: row.try_get("system_identifier")?,
+        database_name: row.try_get("database_name")?,
+        table_oid: row.try_get("table_oid")?,
+    })
 }
 
 #[cfg(test)]
@@ -178,7 +203,7 @@ mod tests {
     use super::*;
 
     fn identity(system_identifier: Option<i64>, database_name: &str) -> Identity {
-        Identity { system_identifier, database_name: database_name.to_owned() }
+        Identity { system_identifier, database_name: database_name.to_owned(), table_oid: Some(7) }
     }
 
     #[test]
@@ -191,5 +216,7 @@ mod tests {
         assert_eq!(remembered.differences(&identity(Some(2), "app")), [Difference::Server { remembered: 1, now: 2 }]);
         assert_eq!(remembered.differences(&identity(None, "App")).len(), 1);
         assert_eq!(remembered.differences(&identity(Some(2), "copy")).len(), 2);
+        let restored = Identity { table_oid: Some(8), ..remembered.clone() };
+        assert_eq!(remembered.differences(&restored), [Difference::Table { remembered: 7, now: 8 }]);
     }
 }

@@ -24,28 +24,33 @@ pub async fn read(session: &mut Session) -> Result<Option<String>, Error> {
 
 const WHERE: &str = "\
 -- timeline::where
-SELECT current_database()::text AS name, s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline
+SELECT current_database()::text AS name, s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+       to_regclass('lead_webhook.installation')::oid AS table_oid
 FROM pg_control_system() s";
 
 const WITHOUT_IDENTIFIER: &str = "\
 -- timeline::where_without_identifier
 SELECT current_database()::text AS name, NULL::bigint AS system_identifier,
-       left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline";
+       left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
+       to_regclass('lead_webhook.installation')::oid AS table_oid";
 
 const WITHOUT_TIMELINE: &str = "\
 -- timeline::where_without_timeline
-SELECT current_database()::text AS name, s.system_identifier, NULL::text AS timeline FROM pg_control_system() s";
+SELECT current_database()::text AS name, s.system_identifier, NULL::text AS timeline,
+       to_regclass('lead_webhook.installation')::oid AS table_oid
+FROM pg_control_system() s";
 
 const NAME_ALONE: &str = "\
 -- timeline::name_alone
-SELECT current_database()::text AS name, NULL::bigint AS system_identifier, NULL::text AS timeline";
+SELECT current_database()::text AS name, NULL::bigint AS system_identifier, NULL::text AS timeline,
+       to_regclass('lead_webhook.installation')::oid AS table_oid";
 
-/// Database, server and timeline, as far as the server tells them.
+/// Database, server, timeline and the installation's table, as far as the server tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Place {
     /// What asks for no more than the server tells: a refusal would end a transaction.
     sql: &'static str,
-    found: (String, Option<i64>, Option<String>),
+    found: Found,
 }
 
 impl Place {
@@ -75,7 +80,9 @@ impl Place {
     }
 }
 
-async fn found(client: &Client, sql: &str) -> Result<(String, Option<i64>, Option<String>), Error> {
+type Found = (String, Option<i64>, Option<String>, Option<u32>);
+
+async fn found(client: &Client, sql: &str) -> Result<Found, Error> {
     let row = client.query_one(sql, &[]).await?;
-    Ok((row.try_get("name")?, row.try_get("system_identifier")?, row.try_get("timeline")?))
+    Ok((row.try_get("name")?, row.try_get("system_identifier")?, row.try_get("timeline")?, row.try_get("table_oid")?))
 }

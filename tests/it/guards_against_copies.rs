@@ -143,6 +143,39 @@ async fn a_dump_that_was_restored_on_another_server_is_told_by_the_servers_ident
 }
 
 #[tokio::test]
+async fn a_dump_that_was_restored_in_place_sends_nothing_again() {
+    let setup = with_pending(1).await;
+    let db = &setup.db;
+    if !db.cluster.has_programs(&["pg_dump", "psql"]) {
+        return;
+    }
+    let (port, dump) = (db.cluster.port().to_string(), setup.path("night.sql"));
+    let run = |program: &str, arguments: &[&str]| {
+        let to = ["-h", "127.0.0.1", "-p", &port, "-U", "postgres", "-d", &db.name, "-f", dump.to_str().unwrap()];
+        let done = Command::new(db.cluster.binary(program)).args(to).args(arguments).output().unwrap();
+        assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    };
+    run("pg_dump", &[]);
+    let mut daemon = setup.daemon();
+    db.wait_for_log(1).await;
+    daemon.signal("TERM");
+    daemon.wait().await;
+    let server = db.server().await;
+    for sql in [format!("DROP DATABASE {} WITH (FORCE)", db.name), format!("CREATE DATABASE {}", db.name)] {
+        server.batch_execute(&sql).await.unwrap();
+    }
+    run("psql", &["-q", "-v", "ON_ERROR_STOP=1"]);
+    let said = guarded(&setup.daemon()).await;
+    assert!(said.contains("restored from a dump") && !said.contains("system identifier is"), "{said}");
+    let _daemon = setup.daemon();
+    let adopted = setup.run(&["adopt", "--discard-queue"]).await.ok().stderr;
+    assert!(adopted.contains("restored from a dump") && adopted.contains("(1 pending, 0 in flight"), "{adopted}");
+    db.insert_lead("acme", "after@example.com").await;
+    db.wait_for_log(2).await;
+    assert_eq!(setup.receiver.requests().len(), 2, "the one of before, and the one of after");
+}
+
+#[tokio::test]
 async fn a_dump_that_was_restored_without_owners_and_rights_is_put_right_by_a_migrate() {
     let mut setup = with_pending(1).await;
     let Some(elsewhere) = restored_elsewhere(&setup.db, "--no-owner --no-privileges") else { return };

@@ -119,9 +119,9 @@ async fn the_plan_that_is_printed_changes_nothing_and_its_statements_make_an_ins
     // Three things are the program's alone and stand in for here: the sealed keys, its record of the migrations, and what its
     // daemon's login has found.
     let rights = "GRANT SELECT ON lead_webhook.migrations";
-    assert!(plan.contains("($1, $2, $3, $4, $5)") && plan.contains(rights), "{plan}");
+    assert!(plan.contains("($1, $2, $3, $4, $5, ") && plan.contains(rights), "{plan}");
     let by_hand = plan
-        .replace("($1, $2, $3, $4, $5)", "(gen_random_uuid(), NULL, current_database(), '', '')")
+        .replace("($1, $2, $3, $4, $5, ", "(gen_random_uuid(), NULL, current_database(), '', '', ")
         .replace(rights, &format!("CREATE TABLE lead_webhook.migrations (); {rights}"))
         .replace("$1::timestamptz", "NULL::timestamptz");
     application.administer(&by_hand).await;

@@ -256,8 +256,8 @@ pub(super) fn identity(remembered: &Identity, now: &Identity) -> Line {
     }
     let text = match (remembered.system_identifier, now.system_identifier) {
         (Some(_), Some(_)) => "server and database are those of the installation",
-        (_, None) => "the server does not tell its system identifier: only the name and the key file tell a copy",
-        (None, _) => "no system identifier is remembered: only the name and the key file tell a copy",
+        (_, None) => "the server does not tell its system identifier: only name, tables and key file tell a copy",
+        (None, _) => "no system identifier is remembered: only name, tables and key file tell a copy",
     };
     Line::ok("clone guard", text)
 }

@@ -56,8 +56,8 @@ SELECT leads_since IS NOT NULL FROM lead_webhook.installation";
 /// Writes the installation's row.
 pub(super) const INSTALL: &str = "-- history::install
 INSERT INTO lead_webhook.installation
-    (installation_id, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed)
-VALUES ($1, $2, $3, $4, $5);";
+    (installation_id, system_identifier, database_name, key_check_sealed, uniqueness_key_sealed, table_oid)
+VALUES ($1, $2, $3, $4, $5, 'lead_webhook.installation'::regclass);";
 
 impl History {
     /// Reads how far the schema is.
@@ -154,7 +154,7 @@ pub(super) async fn note_leads(
 
 /// Writes the installation's row.
 pub(super) async fn install(client: &mut Client, owner: &str, new: NewInstallation) -> Result<(), InstallError> {
-    let Identity { system_identifier, database_name } = identity(client).await?;
+    let Identity { system_identifier, database_name, .. } = identity(client).await?;
     let NewInstallation { installation_id, key_check_sealed, uniqueness_key_sealed } = new;
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
