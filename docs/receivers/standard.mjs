@@ -12,7 +12,7 @@ function verifyStandard(rawBody, headers, secrets, now = Date.now() / 1000) {
   return secrets.some((secret) => {
     const key = Buffer.from(secret.replace(/^whsec_/, ''), 'base64');
     const tag = createHmac('sha256', key).update(signed).digest();
-    return given.some((one) => one.length === tag.length && timingSafeEqual(one, tag));
+    return key.length === 32 && given.some((one) => one.length === tag.length && timingSafeEqual(one, tag));
   });
 }
 // verify: end

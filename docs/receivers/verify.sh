@@ -9,7 +9,7 @@ verify() { # SECRET_FILE BODY_FILE SIGNATURE
     [ "${#3}" -eq 71 ] || return 1
     while IFS= read -r line || [ -n "$line" ]; do
         secret=$(printf '%s' "$line" | tr -d '[:space:]')
-        [ -n "$secret" ] || continue
+        [ "${#secret}" -eq 50 ] || continue
         tag=$(openssl dgst -sha256 -hmac "$secret" -r <"$2" | cut -d ' ' -f 1)
         # An openssl that is missing or fails must verify nothing.
         [ "${#tag}" -eq 64 ] || continue

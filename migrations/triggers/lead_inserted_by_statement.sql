@@ -4,7 +4,7 @@ BEGIN
     -- Asked at once: an expression is set up anew in each transaction that asks it.
     IF concat(current_setting('lead_webhook.mute', true), current_setting('lead_webhook.locked_until', true)) <> '' THEN
         @locked@
-        IF current_setting('lead_webhook.mute', true) = 'on' THEN
+        IF @is_muted@ THEN
             INSERT INTO lead_webhook.muted (lead_id, tenant_id)
             SELECT @id@, @tenant@
             FROM new_leads AS lead

@@ -58,7 +58,7 @@ BEGIN
                 END;
             END IF;
             @locked@
-            IF current_setting('lead_webhook.mute', true) = 'on' THEN
+            IF @is_muted@ THEN
                 -- Only a lead that was not one before can be looked for as missing.
                 INSERT INTO lead_webhook.muted (lead_id, tenant_id)
                 SELECT this_id, this_tenant

@@ -75,7 +75,7 @@ Uses database.url: the daemon's login has what it needs from `migrate`.")]
     #[command(after_help = "\
 `migrate` remembers the server's system identifier and the database's name. Where they are others, daemons claim, send \
 and write nothing, and `check` fails. This command notes the present ones; daemons that run go on by themselves. What \
-was discarded is never sent. Where nothing differs it changes nothing.
+was discarded is sent only where `deliveries redeliver` names it by its id. Where nothing differs it changes nothing.
 
 It needs the installation's key file, and a database user who is a member of the owner role (database.owner_url). A copy \
 that is to have a key file of its own is installed anew: `uninstall`, then `migrate`.")]

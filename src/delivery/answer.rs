@@ -89,7 +89,9 @@ fn judge_apps_script(location: Option<&str>) -> (Status, Option<String>) {
 fn remedy(host: &str, status: u16) -> &'static str {
     match status {
         409 if is_within(host, "hubapi.com") => ": the contact exists, use the upsert address to update it",
-        401 | 403 => ": refused, check the credentials in the custom headers or the address",
+        401 | 403 => {
+            ": refused, check the credentials in the custom headers, the address, and the secret that it verifies by"
+        }
         404 | 410 => ": nothing is there, check the address",
         405 => ": does not take POST, check the address",
         400 | 415 | 422 => ": the body was not accepted, check the template",

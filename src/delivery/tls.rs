@@ -69,6 +69,9 @@ pub(super) fn words(error: &Error) -> String {
         Error::AlertReceived(AlertDescription::CertificateRequired) => {
             "the receiver wants a certificate of its client's, and we have none".to_owned()
         }
+        Error::AlertReceived(AlertDescription::NoApplicationProtocol) | Error::NoApplicationProtocol => {
+            "the receiver does not speak HTTP/1.1 at this port, perhaps HTTP/2 alone".to_owned()
+        }
         Error::AlertReceived(alert) => {
             format!(
                 "the receiver broke the handshake off with the alert {}: it may want other versions or ciphers",
@@ -101,7 +104,8 @@ fn certificate_words(error: &CertificateError) -> &'static str {
         CertificateError::Revoked => "was revoked",
         CertificateError::InvalidPurpose | CertificateError::InvalidPurposeContext { .. } => "is not made for a server",
         _ => {
-            "cannot be verified: a certificate of a public authority, or one whose authority stands in `egress.ca_file`, can"
+            "cannot be verified: it may be too weak, too old, or an authority's own. A server's that a public authority has \
+             signed, or one in `egress.ca_file`, can"
         }
     }
 }

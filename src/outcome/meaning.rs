@@ -35,9 +35,11 @@ impl Failure {
         match self {
             Self::HttpStatus => "The receiver answered, but did not take it.",
             Self::Redirect => {
-                "The receiver answered with a redirect, which is never followed: configure the URL that it leads to."
+                "The receiver answered with a redirect, which is never followed: configure the URL that it leads to, if any."
             }
-            Self::Timeout => "A limit of time ran out before the receiver answered: it may have arrived all the same.",
+            Self::Timeout => {
+                "A limit of time ran out before the receiver answered: where there was a connection, it may have arrived all the same."
+            }
             Self::Dns => "The host's name did not resolve: nothing was sent.",
             Self::Connect => "No connection could be made: nothing was sent.",
             Self::Tls => "The TLS handshake failed, most often over the certificate: nothing was sent.",

@@ -180,10 +180,20 @@ async fn a_muted_session_queues_nothing_and_its_leads_are_noted() {
         }
         assert_eq!(application.queued().await, [""; 0]);
         assert_eq!(application.texts("SELECT lead_id FROM lead_webhook.muted ORDER BY 1").await, ["1", "2", "3", "9"]);
+        for (id, value) in (20..).zip(["ON", "true", "yes", "1", "onn"]) {
+            let insert = format!("INSERT INTO leads (id, tenant_id, email) VALUES ({id}, 'acme', 'a')");
+            application.run(&format!("SET lead_webhook.mute = '{value}'; {insert}")).await;
+            assert_eq!(application.queued().await, [""; 0], "{value}");
+        }
         application
             .run("RESET lead_webhook.mute; INSERT INTO leads (id, tenant_id, email) VALUES (5, 'acme', 'a')")
             .await;
         assert_eq!(application.queued().await, ["5 inserted"]);
+        for (id, value) in (30..).zip(["off", "OFF", "false", "no", "0"]) {
+            let insert = format!("INSERT INTO leads (id, tenant_id, email) VALUES ({id}, 'acme', 'a')");
+            application.run(&format!("SET lead_webhook.mute = '{value}'; {insert}")).await;
+            assert!(application.queued().await.contains(&format!("{id} inserted")), "{value}");
+        }
         assert_eq!(application.missed().await, 0);
     }
 }

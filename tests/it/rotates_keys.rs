@@ -407,6 +407,8 @@ async fn a_host_whose_copy_of_the_file_was_passed_by_seals_nothing_by_the_old_ke
     assert!(line.starts_with("warn") && line.contains(&format!("key rotate --reseal {new}")), "{line}");
     let keeping = setup.run_with(&["key", "rotate", "--drop-old"], &there, "").await;
     assert_eq!(keeping.code, Some(1), "there the key in use is not the first");
+    let said = &keeping.stderr;
+    assert!(said.contains(&format!("values are sealed by key {new}")) && !said.contains("delete its line"), "{said}");
     setup.run_with(&["key", "rotate", "--reseal", &new], &there, "").await.ok();
     assert_eq!(ids(&other_host), ids(&ours));
     for env in [&there[..], &[]] {

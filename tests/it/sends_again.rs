@@ -90,6 +90,30 @@ async fn a_redelivery_whose_row_was_lost_meanwhile_is_logged_as_one_all_the_same
 }
 
 #[tokio::test]
+async fn of_what_was_skipped_a_filter_takes_only_what_had_waited_too_long_and_an_id_whatever_it_names() {
+    let setup = installation().await;
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.db.insert_lead("acme", "bob@example.com").await;
+    {
+        setup.edit_config(&[("delivery.max_age", json!("1h"))]);
+        let age = "UPDATE lead_webhook.outbox SET queued_at = queued_at - interval '2 hours'
+                   WHERE lead_id = (SELECT id::text FROM leads WHERE email = 'bob@example.com')";
+        setup.db.admin().await.batch_execute(age).await.unwrap();
+        let _daemon = setup.daemon();
+        setup.db.wait_for_log(2).await;
+    }
+    let duplicate = "UPDATE lead_webhook.deliveries SET status = 'skipped', reason = 'duplicate', http_status = NULL, response_length = NULL, sent_at = NULL,
+                         first_byte_us = NULL, total_us = NULL, dns_us = NULL, connect_us = NULL
+                     WHERE status = 'delivered' RETURNING delivery_id::text";
+    let id: String = setup.db.admin().await.query_one(duplicate, &[]).await.unwrap().get(0);
+    let again = redeliver(&setup, &["--status", "skipped", "--since", "1h"]).await.ok();
+    assert!(again.stderr.contains("1 sent again: 1 delivered"), "{}", again.stderr);
+    assert_eq!(setup.receiver.requests().last().unwrap().json()["email"], "bob@example.com");
+    redeliver(&setup, &[&id]).await.ok();
+    assert_eq!(setup.receiver.requests().last().unwrap().json()["email"], "ann@example.com");
+}
+
+#[tokio::test]
 async fn one_who_came_back_is_sent_again_with_the_last_conversation_before_the_silence() {
     let setup = installation().await;
     setup.receiver.queue([Answer::status(200), Answer::status(500)]);

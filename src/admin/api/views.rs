@@ -198,7 +198,7 @@ impl DeliveryView {
     /// What its status, failure or reason means.
     pub(super) fn meaning(&self) -> Option<&'static str> {
         if self.is_veiled {
-            return Some("No answer came: most likely nothing was sent, but it may have arrived all the same.");
+            return Some("No answer came: it may have arrived all the same.");
         }
         if self.may_be_under_way {
             return Some("It is under way, or the daemon ended before the outcome was known: look again in a minute.");

@@ -17,6 +17,7 @@ use crate::{
     control::again::{self, Failed, Unsent},
     delivery::request::Endpoint,
     dispatch::guard,
+    outcome::SkipReason,
     pipeline::Pipeline,
     store::{
         delivery_list::{self, Delivery, Filter},
@@ -104,11 +105,13 @@ fn read(options: &Options<'_>) -> Result<Option<Filter>, Failure> {
 }
 
 /// First deliveries that the filter lets through, oldest first, without those that were sent again already. Where it says no
-/// status, those that failed or were interrupted.
+/// status, those that failed or were interrupted. Of those that were skipped only what had waited too long: of the others
+/// each was not to be sent, and is sent only where it is named.
 async fn of_filter(context: &Context, session: &mut Session, filter: &Filter) -> Result<Vec<Delivery>, Failure> {
     let wanted = |delivery: &Delivery| {
         let is_wanted = filter.status.is_some() || ["failed", "interrupted"].contains(&delivery.status.as_str());
-        is_wanted && !delivery.is_test && delivery.redelivery_of.is_none()
+        let is_due = delivery.reason.as_deref().is_none_or(|reason| reason == SkipReason::Expired.as_str());
+        is_wanted && is_due && !delivery.is_test && delivery.redelivery_of.is_none()
     };
     let mut first = Vec::new();
     let limit = usize::try_from(filter.limit).unwrap_or(usize::MAX);

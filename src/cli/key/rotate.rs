@@ -149,13 +149,6 @@ impl Rotation<'_> {
     async fn drop_old(&mut self) -> Result<(), Failure> {
         let (first, values) = (self.file.ring().sealing_id(), self.values().await?);
         let old: Vec<KeyId> = self.others().collect();
-        if let Some(new) = self.file.waiting().map_err(|error| Failure::Configuration(error.to_string()))?.first() {
-            return Err(Failure::Operation(format!(
-                "nothing is dropped: key {new} was added to {} and seals nothing yet; it would be dropped, and {first} stay. \
-                 `lead-webhook key rotate --reseal {new}` first; to give it up, delete its line and the comment above it",
-                self.path(),
-            )));
-        }
         let used: Vec<_> = old.iter().map(|id| (id, of(&values, *id))).filter(|(_, n)| *n > 0).collect();
         if !used.is_empty() {
             let used: Vec<_> = used.iter().map(|(id, n)| format!("{n} values are sealed by key {id}")).collect();
@@ -163,6 +156,13 @@ impl Rotation<'_> {
                 "nothing is dropped: {}. `lead-webhook key rotate --reseal KEY` first, with the key that is to stay; \
                  {first} is the first of the file",
                 used.join(", "),
+            )));
+        }
+        if let Some(new) = self.file.waiting().map_err(|error| Failure::Configuration(error.to_string()))?.first() {
+            return Err(Failure::Operation(format!(
+                "nothing is dropped: key {new} was added to {} and seals nothing yet; it would be dropped, and {first} stay. \
+                 `lead-webhook key rotate --reseal {new}` first; to give it up, delete its line and the comment above it",
+                self.path(),
             )));
         }
         if old.is_empty() {

@@ -21,6 +21,10 @@ const RING: &str = include_str!("../../../migrations/triggers/ring.sql");
 const HAS_WAITED: &str = "extract(epoch FROM clock_timestamp()) < \
                           nullif(current_setting('lead_webhook.locked_until', true), '')::numeric";
 
+/// Whether the session is muted. By whatever is no plain no: what was sent cannot be taken back.
+const IS_MUTED: &str =
+    "coalesce(lower(current_setting('lead_webhook.mute', true)) NOT IN ('', 'off', 'false', 'no', '0'), false)";
+
 /// Encloses the functions' bodies; no expression may contain it.
 pub(super) const QUOTE: &str = "$lead_webhook$";
 
@@ -177,6 +181,7 @@ fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> St
         "is_same" => is_same(&leads.columns),
         "ring" => indented(&ring(notify), indent),
         "missed" => indented(&fill(MISSED, has_waited), indent),
+        "is_muted" => IS_MUTED.to_owned(),
         "locked" => indented(&fill(LOCKED, has_waited), indent),
         _ => String::new(),
     })
