@@ -5,6 +5,7 @@ pub mod again;
 pub mod draft;
 pub mod endpoint;
 pub mod filter;
+pub mod hint;
 pub mod keys;
 pub mod preset;
 pub mod preview;

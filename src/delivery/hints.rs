@@ -45,7 +45,7 @@ pub fn hint(ended: &Ended<'_>) -> Option<&'static str> {
             Some("A script may take some seconds to start: `endpoint set --timeout 30s`. It may have run all the same.")
         }
         (Failure::HttpStatus, Some(429)) => Some(
-            "The receiver takes no more for now. Nothing is repeated by itself: `deliveries redeliver --rate` sends it later.",
+            "The receiver takes no more for now. Nothing is repeated by itself: send it again later (`deliveries redeliver --rate`).",
         ),
         _ => None,
     }

@@ -225,7 +225,11 @@ fn configure(url: &Secret<String>, database: &Database) -> Result<Config, Connec
         return Err(ConnectError::Url);
     }
     if let (None, Some(password)) = (config.get_password(), &database.password) {
-        config.password(password.expose());
+        // It is the daemon's login's: offered for another's it would only be told to be wrong.
+        let daemons = database.url.expose().parse::<Config>().map_err(|_| ConnectError::Url)?;
+        if config.get_user() == daemons.get_user() {
+            config.password(password.expose());
+        }
     }
     if config.get_application_name().is_none() {
         config.application_name(APPLICATION_NAME);
@@ -323,7 +327,7 @@ mod tests {
 
     fn database(tls: Tls) -> Database {
         Database {
-            url: String::new().into(),
+            url: "postgres://u@h/d".to_owned().into(),
             owner_url: String::new().into(),
             listen_url: String::new().into(),
             password: Some("from the file".to_owned().into()),
@@ -344,6 +348,7 @@ mod tests {
     fn the_file_s_password_stands_in_where_the_url_has_none() {
         assert_eq!(configured("postgres://u@h/d", Tls::Prefer).get_password(), Some(&b"from the file"[..]));
         assert_eq!(configured("postgres://u:p@h/d", Tls::Prefer).get_password(), Some(&b"p"[..]));
+        assert_eq!(configured("postgres://owner@h/d", Tls::Prefer).get_password(), None, "another's");
     }
 
     #[test]

@@ -342,6 +342,26 @@ async fn behind_a_proxy_the_configured_origin_is_the_only_name() {
 }
 
 #[tokio::test]
+async fn what_helps_is_told_to_the_tenant_where_it_tells_nothing_of_a_network() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.receiver.queue([Answer::status(401)]);
+    let admin = Admin::start(&setup).await;
+    let token = admin.token("acme");
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let refused = setup.db.wait_for_log(1).await.remove(0);
+    let delivery = format!("/v1/tenants/acme/deliveries/{}", refused.delivery_id);
+    let hint = |bearer: &str| admin.ask(bearer, "GET", &delivery, &[], None).with(200).body["hint"].clone();
+    assert!(hint(&token).as_str().unwrap().contains("verifies by that one"), "{}", hint(&token));
+    // As a script of Google's that took too long.
+    let slow = "UPDATE lead_webhook.deliveries SET host = 'script.google.com', failure = 'timeout', http_status = NULL,
+                    response_content_type = NULL, response_length = NULL";
+    setup.db.admin().await.batch_execute(slow).await.unwrap();
+    assert!(hint(OPERATOR).as_str().unwrap().contains("--timeout"), "{}", hint(OPERATOR));
+    assert_eq!(hint(&token), Value::Null);
+}
+
+#[tokio::test]
 async fn a_tenants_test_is_no_port_scanner() {
     let setup = Setup::new().await;
     // A name that no server knows, which may be asked for.

@@ -30,6 +30,7 @@ use crate::{
     control::{
         again::{self, Failed, Unsent},
         filter::{self, Words},
+        hint::hint,
         token::Bearer,
         trial,
     },
@@ -39,6 +40,7 @@ use crate::{
         Error,
         delivery_list::{self, Delivery, Filter},
         delivery_log::Entry,
+        endpoints,
         mapping::MappedSql,
         session::Session,
     },
@@ -68,6 +70,8 @@ pub(in crate::admin) struct Explained {
     pub(in crate::admin) delivery: DeliveryView,
     /// What its status, failure or reason means.
     pub(in crate::admin) meaning: Option<&'static str>,
+    /// What helps, where there is more to say than the error does.
+    pub(in crate::admin) hint: Option<String>,
     /// Others of the same event: what it was sent again by, or the first.
     pub(in crate::admin) same_event: Vec<DeliveryView>,
 }
@@ -219,14 +223,18 @@ pub(in crate::admin) async fn show(
     let read = async |session: &mut Session| {
         let one = found(session, &tenant.id, id).await?;
         let all = delivery_list::of_event(session, &one).await?;
-        Ok((one, all))
+        let endpoint = endpoints::find(session, &tenant.id).await?;
+        Ok((one, all, endpoint.and_then(|row| row.secret_set_at)))
     };
-    let (one, all) = api.sessions.within(&tenant.bearer, read).await?;
+    let (one, all, secret_set_at) = api.sessions.within(&tenant.bearer, read).await?;
     let is_operator = tenant.is_operator();
     let same_event = all.into_iter().filter(|other| other.delivery_id != id);
     let same_event = same_event.map(|other| DeliveryView::of(other, is_operator)).collect();
+    // Without a status a hint would tell of a network, as the error would.
+    let may_be_told = is_operator || one.http_status.is_some();
+    let hint = if may_be_told { hint(&one, secret_set_at) } else { None };
     let delivery = DeliveryView::of(one, is_operator);
-    Ok(Json(Explained { meaning: delivery.meaning(), delivery, same_event }))
+    Ok(Json(Explained { meaning: delivery.meaning(), hint, delivery, same_event }))
 }
 
 /// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Where it was sent

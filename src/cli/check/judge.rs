@@ -305,7 +305,8 @@ pub(super) fn missed(times: i64) -> Line {
     if times == 0 {
         return Line::ok("missed leads", "no trigger has failed since the install");
     }
-    let what = if times == 1 { "once".to_owned() } else { format!("{times} times") };
+    // A sequence: a crash of the server, or a failover, moves it on by up to 32.
+    let what = if times == 1 { "once".to_owned() } else { format!("at most {times} times") };
     let text = format!("a trigger could not queue what it saw, {what} since the install: leads may have been missed");
     let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; where the sweep is on it has \
                   queued what was new of the last 24 hours; `lead-webhook reconcile` names what it has not";

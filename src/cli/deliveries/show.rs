@@ -7,8 +7,7 @@ use uuid::Uuid;
 use super::table::SHORT_ID;
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output},
-    control::time::span,
-    delivery::hints::{self, Ended},
+    control::{hint::hint, time::span},
     outcome::Status,
     store::{
         delivery_list::{self, Delivery, Ids, Waiting},
@@ -92,28 +91,6 @@ fn show_deliveries(all: &[Delivery], ids: &Ids, secret_set_at: Option<Timestamp>
         output::data(&aligned(&lines))?;
     }
     Ok(())
-}
-
-/// After another secret was generated receivers refuse for so long, if at all.
-const NEW_SECRET: SignedDuration = SignedDuration::from_hours(7 * 24);
-
-/// What helps, where there is more to say than the error does.
-fn hint(delivery: &Delivery, secret_set_at: Option<Timestamp>) -> Option<String> {
-    let http_status = delivery.http_status.and_then(|status| u16::try_from(status).ok());
-    let Status::Failed(failure) = Status::parse(&delivery.status, delivery.failure.as_deref(), None)? else {
-        return None;
-    };
-    if let (Some(401 | 403), Some(sent_at), Some(secret_set_at)) = (http_status, delivery.sent_at, secret_set_at) {
-        let after = sent_at.duration_since(secret_set_at);
-        if (SignedDuration::ZERO..NEW_SECRET).contains(&after) {
-            let after = span(after);
-            return Some(format!(
-                "The secret was replaced {after} before: see whether the receiver verifies by the new one."
-            ));
-        }
-    }
-    let host = delivery.host.as_deref()?;
-    hints::hint(&Ended { host, failure, http_status }).map(str::to_owned)
 }
 
 /// A key and its value; a value that is absent is left out.
@@ -279,7 +256,7 @@ mod tests {
         let set_at = |text: &str| Some(text.parse::<Timestamp>().unwrap());
         let refused = Delivery { http_status: Some(401), ..delivery() };
         let said = hint(&refused, set_at("2026-04-22T10:10:00Z")).unwrap();
-        assert!(said.contains("replaced 5m 2s before"), "{said}");
+        assert!(said.contains("generated 5m 2s before"), "{said}");
         for (one, secret_set_at) in [
             (refused.clone(), set_at("2026-04-22T10:20:00Z")),
             (refused.clone(), set_at("2026-04-01T10:00:00Z")),
