@@ -171,7 +171,9 @@ impl Pieces {
     /// # Errors
     /// [`SliceError`].
     pub async fn next(&mut self, client: &Client) -> Result<Option<Piece>, SliceError> {
-        if let (true, Some(after)) = (self.waiting.is_empty(), self.paging.take()) {
+        if self.waiting.is_empty()
+            && let Some(after) = self.paging.take()
+        {
             let key = &self.id_key;
             let from = after.map_or_else(String::new, |id| format!(" AND {key} > {}::{}", literal(&id), self.id_type));
             let sql = format!("{}{from} GROUP BY {key} ORDER BY {key} LIMIT {PAGE}", self.ids_sql);

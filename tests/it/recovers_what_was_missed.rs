@@ -207,15 +207,26 @@ async fn one_lead_that_cannot_be_read_keeps_no_other_from_being_recovered() {
     application
         .run(
             "INSERT INTO leads (id, tenant_id, phone)
-             SELECT n, 'acme', CASE n WHEN 7 THEN 'secret' WHEN 8 THEN '\"no secret query\"' ELSE '{\"phone\": \"' || n || '\"}' END FROM generate_series(1, 20) n",
+             SELECT n, 'acme', CASE WHEN n IN (7, 1500) THEN 'secret' WHEN n = 8 THEN '\"no secret query\"' ELSE '{\"phone\": \"' || n || '\"}' END
+             FROM generate_series(1, 3020) n",
         )
         .await;
     assert_eq!((application.missed().await, application.queued().await.len()), (1, 0));
+    let counted = async || {
+        let counts = application.setup.run(&["reconcile", "--json"]).await.stdout;
+        let counts: Value = serde_json::from_str(counts.lines().next().unwrap()).unwrap();
+        ["unreadable", "unaccounted", "delivered"].map(|class| counts[class].as_u64().unwrap())
+    };
+    assert_eq!(counted().await, [3, 3017, 0]);
+    application.administer("DROP INDEX leads_created_at_idx").await;
+    assert_eq!(counted().await, [3, 3017, 0], "by their ids");
+    application.administer("CREATE INDEX ON leads (created_at)").await;
     let daemon = application.setup.daemon();
-    assert_eq!(a_sweep(&daemon).await, 18);
-    assert_eq!(application.setup.db.wait_for_log(18).await.len(), 18);
+    assert_eq!(a_sweep(&daemon).await, 3017);
+    assert_eq!(application.setup.db.wait_for_log(3017).await.len(), 3017);
+    assert_eq!(counted().await, [3, 0, 3017]);
     let log = daemon.log();
-    assert!(["lead 7: ", "lead 8: "].iter().all(|lead| log.iter().any(|line| line.contains(lead))));
+    assert!(["lead 7: ", "lead 8: ", "lead 1500: "].iter().all(|lead| log.iter().any(|line| line.contains(lead))));
     assert!(log.iter().all(|line| !line.contains("secret")), "{log:?}");
 }
 
