@@ -239,6 +239,8 @@ CREATE TABLE lead_webhook.deliveries (
 -- after each checkpoint.
 CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries (date_bin('1 day', queued_at, '2000-01-01Z'), event_id)
     WHERE redelivery_of IS NULL;
+-- Few: what was sent again.
+CREATE INDEX deliveries_again ON lead_webhook.deliveries (event_id) WHERE redelivery_of IS NOT NULL;
 CREATE INDEX deliveries_finished ON lead_webhook.deliveries (finished_at, delivery_id);
 CREATE INDEX deliveries_tenant ON lead_webhook.deliveries (tenant_id, finished_at, delivery_id);
 CREATE INDEX deliveries_lead ON lead_webhook.deliveries (lead_id, tenant_id);

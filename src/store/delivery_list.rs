@@ -216,7 +216,8 @@ macro_rules! day {
     };
 }
 
-/// The index over events leaves redeliveries out, as this does, and is asked a day at a time, by a loose scan.
+/// The index over events leaves redeliveries out, and is asked a day at a time, by a loose scan. Of an event whose first
+/// delivery is pruned already the first that is left is found.
 const FIND: &str = concat!(
     "\
 -- delivery_list::find
@@ -241,6 +242,11 @@ WITH RECURSIVE day AS (
     day!("d"),
     " = day.begin AND d.event_id BETWEEN $1 AND $2 AND d.redelivery_of IS NULL
         OFFSET 0) e
+    UNION ALL
+    (SELECT DISTINCT ON (d.event_id) d.delivery_id FROM lead_webhook.deliveries d
+     WHERE d.event_id BETWEEN $1 AND $2 AND d.redelivery_of IS NOT NULL
+       AND NOT EXISTS (SELECT FROM lead_webhook.deliveries f WHERE f.delivery_id = d.redelivery_of)
+     ORDER BY d.event_id, d.finished_at)
 )
 ",
     select!(),
@@ -249,7 +255,7 @@ ORDER BY finished_at, delivery_id
 LIMIT $3"
 );
 
-/// At most `limit` rows whose delivery's or event's id is among `ids`; of an event only its first delivery.
+/// At most `limit` rows whose delivery's or event's id is among `ids`; of an event only its first delivery that is there.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -268,7 +274,7 @@ pub async fn one(session: &mut Session, delivery_id: Uuid) -> Result<Option<Deli
     session.client().query_opt(ONE, &[&delivery_id]).await?.as_ref().map(Delivery::from_row).transpose()
 }
 
-/// Redeliveries have no index by event; they are of the same lead.
+/// All of them are of the same lead.
 const OF_EVENT: &str = concat!(
     "-- delivery_list::of_event\n",
     select!(),

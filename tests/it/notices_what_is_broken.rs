@@ -1,7 +1,7 @@
 //! What has become of the install is seen from the catalog alone: what no longer fits is named with its remedy, and the
 //! remedy puts it right.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::Application;
 
@@ -65,6 +65,36 @@ async fn a_table_that_is_no_longer_configured_is_let_go() {
     application.run(&INSERT.replace("leads", "prospects")).await;
     assert_eq!(application.queued().await.len(), 1);
     assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn an_index_of_ours_that_is_gone_or_unusable_is_noticed_and_made_anew_by_a_migrate() {
+    let application = Application::installed().await;
+    for (spoilt, name) in [
+        ("DROP INDEX lead_webhook.deliveries_event", "deliveries_event"),
+        (
+            "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'lead_webhook.uniqueness_lead'::regclass",
+            "uniqueness_lead",
+        ),
+    ] {
+        application.administer(spoilt).await;
+        let text = format!(r#"index lead_webhook."{name}" is missing, or not usable"#);
+        assert_eq!(broken(&application).await, [text]);
+        assert_eq!(application.migrate().await, [format!(r#"make index lead_webhook."{name}" anew"#)]);
+        assert_eq!(application.broken().await, []);
+    }
+    application
+        .administer(
+            "CREATE INDEX deliveries_lead_ccnew ON lead_webhook.deliveries (lead_id);
+             UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'lead_webhook.deliveries_lead_ccnew'::regclass",
+        )
+        .await;
+    let check = application.setup.run(&["check", "--json"]).await.stdout;
+    let lines = check.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let remedies: Vec<_> = lines.filter(|line| line["what"] == "tables").map(|line| line["remedy"].clone()).collect();
+    let [Value::Null, Value::String(remedy)] = &remedies[..] else { panic!("{remedies:?}") };
+    application.administer(remedy).await;
+    assert_eq!(application.migrate().await, [""; 0]);
 }
 
 #[tokio::test]

@@ -106,6 +106,26 @@ async fn a_lead_whose_row_was_pruned_is_neither_sent_again_nor_unaccounted() {
 }
 
 #[tokio::test]
+async fn an_event_whose_first_delivery_is_pruned_is_found_by_what_is_left_and_not_sent_again() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let (event, again) = ("00000001-0000-4000-8000-000000000000", "00000002-0000-4000-8000-000000000000");
+    let rows = format!(
+        "INSERT INTO lead_webhook.deliveries
+             (delivery_id, event_id, tenant_id, lead_id, event, status, queued_at, finished_at, redelivery_of)
+         VALUES ('{again}', '{event}', 'acme', 'l', 'lead.created', 'interrupted', now(), now(), gen_random_uuid()),
+                (gen_random_uuid(), '{event}', 'acme', 'l', 'lead.created', 'interrupted', now(), now(), gen_random_uuid())"
+    );
+    setup.db.admin().await.batch_execute(&rows).await.unwrap();
+    for id in [event, again] {
+        let shown = setup.run(&["deliveries", "show", id]).await.ok().stdout;
+        assert!(shown.contains(event), "{shown}");
+        let refused = setup.run(&["deliveries", "redeliver", id]).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains("no longer in the log"), "{}", refused.stderr);
+    }
+}
+
+#[tokio::test]
 async fn the_command_counts_first_and_refuses_what_is_new() {
     let setup = Setup::new().await;
     let admin = setup.db.admin().await;

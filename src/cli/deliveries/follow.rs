@@ -116,7 +116,7 @@ const WIDE: [Column; 8] = [
     ("status", Some(21)),
     ("http", Some(4)),
     ("ms", Some(7)),
-    ("delivery", Some(8)),
+    ("delivery", Some(table::SHORT_ID)),
     ("tenant", None),
     ("lead", None),
     ("host", None),
@@ -161,12 +161,12 @@ impl Lines {
             if self.json {
                 return output::json(delivery);
             }
-            let cells = self.columns().iter().map(|(heading, _)| self.cell(heading, delivery)).collect();
+            let cells = self.columns().iter().map(|column| self.cell(*column, delivery)).collect();
             output::data(&self.line(cells))
         })
     }
 
-    fn cell(&self, heading: &str, delivery: &Delivery) -> Cell {
+    fn cell(&self, (heading, width): Column, delivery: &Delivery) -> Cell {
         let id = delivery.delivery_id.to_string();
         match heading {
             "finished (UTC)" => Cell::new(to_the_second(delivery.finished_at)),
@@ -174,8 +174,10 @@ impl Lines {
             "status" => table::status(delivery),
             "http" => Cell::new(or_absent(delivery.http_status)),
             "ms" => Cell::new(or_absent(table::millis(delivery))).set_alignment(CellAlignment::Right),
-            "delivery" if self.width.is_some() => Cell::new(table::short_id(&id)),
-            "delivery" => Cell::new(id),
+            "delivery" => match (self.width, width) {
+                (Some(_), Some(width)) => Cell::new(table::cut_id(&id, width)),
+                _ => Cell::new(id),
+            },
             "tenant" => text(&delivery.tenant_id),
             "lead" => text(&delivery.lead_id),
             _ => text(delivery.host.as_deref().unwrap_or(table::ABSENT)),

@@ -155,8 +155,13 @@ async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Res
             [one] if one.is_test => problems.push(format!("{text} is a Test: `lead-webhook test` sends another one")),
             [one] => {
                 let all = delivery_list::of_event(session, one).await.map_err(failed(context))?;
-                let original = all.into_iter().find(|delivery| delivery.redelivery_of.is_none());
-                first.extend(original.filter(|one| first.iter().all(|known| known.delivery_id != one.delivery_id)));
+                match all.into_iter().find(|delivery| delivery.redelivery_of.is_none()) {
+                    Some(one) if first.iter().any(|known| known.delivery_id == one.delivery_id) => {}
+                    Some(one) => first.push(one),
+                    None => problems.push(format!(
+                        "{text}: the event's first delivery is no longer in the log, so it cannot be sent again"
+                    )),
+                }
             }
             _ => problems.push(format!("several ids begin with {text}: give more of it")),
         }

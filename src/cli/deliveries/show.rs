@@ -4,7 +4,6 @@
 use jiff::{SignedDuration, Timestamp};
 use uuid::Uuid;
 
-use super::table::SHORT_ID;
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output},
     control::{hint::hint, time::span},
@@ -14,6 +13,9 @@ use crate::{
         endpoints,
     },
 };
+
+/// Digits of an id that name it at least.
+const DIGITS: usize = 8;
 
 /// How many of those that begin alike are named.
 const NAMED: usize = 10;
@@ -50,13 +52,13 @@ pub(super) async fn show(context: &Context, text: &str, json: bool) -> Result<()
 
 /// What an id must be.
 pub(super) fn not_an_id(text: &str) -> String {
-    format!("{text:?} is no id: expected a UUID, or its first {SHORT_ID} digits or more")
+    format!("{text:?} is no id: expected a UUID, or its first {DIGITS} digits or more")
 }
 
 /// A UUID, or its first digits; where the hyphens stand is no matter.
 pub(super) fn parse(text: &str) -> Option<Ids> {
     let digits = text.trim().replace('-', "");
-    if !(SHORT_ID..=32).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
+    if !(DIGITS..=32).contains(&digits.len()) || !digits.bytes().all(|b| b.is_ascii_hexdigit()) {
         return None;
     }
     let whole = |digits: &str| u128::from_str_radix(digits, 16).ok().map(Uuid::from_u128);

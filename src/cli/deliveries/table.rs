@@ -14,9 +14,9 @@ use crate::{
     store::delivery_list::Delivery,
 };
 
-/// Digits of a shortened id. Two of them tell the hour (see `outbox::pick`): of a million deliveries of one hour one in
-/// seventeen agrees in them with another, and `show` says so then.
-pub(super) const SHORT_ID: usize = 8;
+/// Characters of a shortened id, ten digits. Two of them tell the hour (see `outbox::pick`): of a million deliveries of one
+/// hour one in 4,300 agrees in them with another, and `show` says so then.
+pub(super) const SHORT_ID: u16 = 11;
 
 /// Blanks between two columns.
 const GAP: u16 = 2;
@@ -36,7 +36,7 @@ pub(super) fn of(deliveries: &[Delivery]) -> String {
 
 fn fill(table: &mut Table, deliveries: &[Delivery], width: Option<u16>, now: Timestamp) {
     let whole = |d: &Delivery| d.delivery_id.to_string();
-    let short = |d: &Delivery| short_id(&whole(d));
+    let short = |d: &Delivery| cut_id(&whole(d), SHORT_ID);
     wide(table, deliveries, width.map(|_| now), &whole);
     if width.is_none_or(|width| widths(table).iter().sum::<u16>() <= width) {
         return;
@@ -177,8 +177,8 @@ pub(super) fn status(delivery: &Delivery) -> Cell {
 }
 
 /// As much of an id as tells it from others.
-pub(super) fn short_id(id: &str) -> String {
-    id.chars().take(SHORT_ID).collect()
+pub(super) fn cut_id(id: &str, characters: u16) -> String {
+    id.chars().take(characters.into()).collect()
 }
 
 #[cfg(test)]

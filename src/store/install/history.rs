@@ -124,6 +124,16 @@ BEGIN
     DROP TABLE lead_webhook.deliveries_kept;
 END $$;";
 
+/// What the migrations consist of, a statement each, without the comments before it. (Bodies of functions fall apart.)
+pub(super) fn statements() -> Vec<String> {
+    let code =
+        |sql: &str| sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
+    let mut migrations = runner().get_migrations().clone();
+    migrations.sort();
+    let each = migrations.iter().map(|migration| code(migration.sql().unwrap_or_default()));
+    each.flat_map(|sql| sql.split(";\n").map(|one| one.trim().to_owned()).collect::<Vec<_>>()).collect()
+}
+
 fn runner() -> Runner {
     let mut runner = embedded::migrations::runner();
     runner.set_migration_table_name(HISTORY);

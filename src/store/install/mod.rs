@@ -21,6 +21,7 @@
 mod error;
 mod grants;
 mod history;
+mod indexes;
 mod installed;
 mod privileges;
 mod remove;
@@ -168,6 +169,9 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.push(Step { heading, action: Action::Migrate(history.pending.clone()) });
         }
         steps.extend(history.after(owner));
+        if history.pending.is_empty() {
+            steps.extend(indexes::look(client).await?.steps(owner));
+        }
         steps.extend(grants::steps(client, owner, daemon, !history.is_installed).await?);
         steps.extend(functions(&installed, &wanted, owner));
         if !history.is_installed {

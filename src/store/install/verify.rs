@@ -6,6 +6,7 @@ use super::{
     error::InstallError,
     grants,
     history::History,
+    indexes::{self, Found},
     installed::Installed,
     privileges,
     triggers::{self, Trigger},
@@ -70,6 +71,9 @@ impl Finding {
 /// [`InstallError::Database`] when the database cannot be asked. What is wrong is a [`Finding`].
 pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
     let mut findings = vec![tables(client).await?];
+    if findings.iter().all(|finding| finding.verdict == Verdict::Fine) {
+        findings.extend(unindexed(client).await?);
+    }
     findings.push(own_rights(client, config).await?);
     findings.extend(privileges::beyond(client, config).await?);
     let mapped = match MappedSql::resolve(client, &config.leads).await {
@@ -107,6 +111,21 @@ SELECT n.oid IS NOT NULL, coalesce(has_schema_privilege(n.oid, 'USAGE'), false),
 FROM (SELECT) AS one
 LEFT JOIN pg_namespace AS n ON n.nspname = 'lead_webhook'
 LEFT JOIN pg_class AS c ON c.relnamespace = n.oid AND c.relname = 'migrations'";
+
+/// Our tables' indexes that are lacking, and what an interrupted REINDEX has left.
+async fn unindexed(client: &Client) -> Result<Vec<Finding>, InstallError> {
+    let Found { lacking, left_over } = indexes::look(client).await?;
+    let lacking = lacking.iter().map(|index| {
+        let text = format!("index {} is missing, or not usable", index.qualified());
+        Finding::broken("tables", text, format!("{MIGRATE}: outcomes wait while it is made"))
+    });
+    let left_over = left_over.iter().map(|name| {
+        let name = indexes::qualified(name);
+        let text = format!("index {name} is of no use and is written to: an interrupted REINDEX has left it");
+        Finding::warning("tables", text, format!("DROP INDEX {name};"))
+    });
+    Ok(lacking.chain(left_over).collect())
+}
 
 async fn tables(client: &Client) -> Result<Finding, InstallError> {
     let row = client.query_one(HAS_HISTORY, &[]).await?;
