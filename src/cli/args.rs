@@ -97,6 +97,7 @@ fails. It reads only, and is safe at any time.")]
     #[command(after_help = "\
 Each lead with a contact counts once, by the best that happened to it. Unaccounted are those that were captured while \
 the tenant's endpoint was on and of which neither outbox, log nor mute knows anything: exit code 1 where there are any. \
+Unreadable are those of which a mapped expression fails; they are named, and whatever became of them is not counted. \
 It reads only, in short statements, and is safe at any time.
 
 Without an index on the captured time the whole table is read. Without a captured time all leads are looked at, and \

@@ -87,6 +87,11 @@ impl Draft {
         self.changes.warnings()
     }
 
+    /// Whether headers are given, dropped or cleared.
+    pub(super) fn names_headers(&self) -> bool {
+        self.changes.named().contains(&"headers")
+    }
+
     /// The refusal where there is one: the arguments can be put right without a database. Else `failure`.
     pub(super) fn or(&self, failure: Failure) -> Failure {
         if self.is_refused() { self.options.refusal(&self.changes.faults()) } else { failure }

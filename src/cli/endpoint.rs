@@ -55,6 +55,7 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
     let (warnings, preset) = (changes.warnings().to_vec(), changes.preset());
     let transaction = session.begin().await.map_err(&failed)?;
     let (row, _) = endpoints::lock(&transaction, tenant).await.map_err(&failed)?;
+    let (host, names_headers) = (row.sealed.host.clone(), changes.names_headers());
     let sealed = changes.apply(&keyring, tenant, prefix, Stored::open(&pipeline, Some(row)))?;
     let row = endpoints::save(&transaction, tenant, &sealed.endpoint, &sealed.header_names).await.map_err(&failed)?;
     transaction.commit().await.map_err(&failed)?;
@@ -62,6 +63,13 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
         output::message(&format!("warning: {warning}"));
     }
     show_row(context, &row, json)?;
+    if host.is_some() && host != row.sealed.host && !names_headers && !row.header_names.is_empty() {
+        output::message(&format!(
+            "note: the host is another one, and the headers stored for the one before go there too ({}): `--header` and \
+             `--clear-headers` change that",
+            row.header_names.join(", ")
+        ));
+    }
     if let Some(preset) = preset {
         for note in endpoint::notes(preset, row.sealed.host.as_deref(), &row.header_names) {
             output::message(&format!("{}: {note}", preset.name));

@@ -84,6 +84,10 @@ fn tell(counts: &Counts) {
     for line in &counts.named {
         output::message(line);
     }
+    let unnamed = counts.broken + counts.too_long - counts.named.len() as u64;
+    if unnamed > 0 {
+        output::message(&format!("and {unnamed} more"));
+    }
     output::message(&summary(counts));
 }
 

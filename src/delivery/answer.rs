@@ -1,12 +1,11 @@
 //! What a receiver's answer means, and what of it is kept.
 //!
 //! The status decides; the body is never inspected for that. Of the body only a code word of a destination that we
-//! know is kept, and the [`excerpt`] where the operator asked for it.
+//! know is kept, and an excerpt where the operator asked for it.
 
 use serde_json::Value;
 use url::Url;
 
-pub use super::excerpt::excerpt;
 use crate::outcome::{Failure, Status};
 
 /// Where Google's Apps Script web apps are posted to.

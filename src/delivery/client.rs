@@ -16,7 +16,7 @@ use std::{
 use jiff::Timestamp;
 use reqwest::{
     dns::{Addrs, Name, Resolve, Resolving},
-    header::{CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
+    header::{CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, LOCATION},
     redirect, retry,
 };
 use rustls::ClientConfig;
@@ -30,7 +30,7 @@ use crate::{
 };
 
 use super::{
-    answer,
+    answer, excerpt,
     kept::{KEPT_FOR, Kept},
     reach::Reach,
     request::Request,
@@ -190,14 +190,19 @@ impl Client {
         let content_type =
             response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).and_then(answer::content_type);
         let announced = announced(&response);
+        // In what is compressed nothing that was sent could be found.
+        let is_plain = text(&response, CONTENT_ENCODING).is_none();
         let body = read_beginning(response, deadline).await;
-        let is_kept = self.keep_excerpt && !(200..300).contains(&http_status);
         let answer = Answer {
             http_status,
             content_type,
             length: announced.or(u64::try_from(body.len()).ok()),
             error_code: answer::error_code(&attempt.destination.host, http_status, &body),
-            excerpt: if is_kept { excerpt(&body, request) } else { None },
+            excerpt: if self.keep_excerpt && is_plain && !(200..300).contains(&http_status) {
+                excerpt::of(&body, request)
+            } else {
+                None
+            },
         };
         attempt.ended(status, error, Some(answer))
     }
@@ -279,34 +284,6 @@ fn header_map(request: &Request) -> Option<HeaderMap> {
         headers.append(HeaderName::from_bytes(name.as_bytes()).ok()?, value);
     }
     Some(headers)
-}
-
-/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts; and
-/// without the secret, whose forms a receiver's error may show.
-fn excerpt(answer: &[u8], request: &Request) -> Option<String> {
-    fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
-        match value {
-            serde_json::Value::String(text) => into.push(text.clone()),
-            serde_json::Value::Array(items) => items.iter().for_each(|item| strings(item, into)),
-            serde_json::Value::Object(members) => members.values().for_each(|member| strings(member, into)),
-            _ => {}
-        }
-    }
-    let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
-    if let Ok(body) = serde_json::from_slice(&request.body) {
-        strings(&body, &mut values);
-    }
-    let url = request.url.url();
-    values.push(request.url.as_str().to_owned());
-    values.push(url.path().to_owned());
-    values.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
-    values.extend(url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]));
-    let secret = request.secret.text().expose();
-    values.extend(secret.split('_').map(str::to_owned));
-    values.push(request.secret.bytes().expose().iter().map(|byte| format!("{byte:02x}")).collect());
-    values.retain(|value| !value.is_empty());
-    let sent: Vec<&str> = values.iter().map(String::as_str).collect();
-    answer::excerpt(answer, &sent)
 }
 
 /// At most [`ANSWER_BYTES`] of the body, as far as they come before the deadline.

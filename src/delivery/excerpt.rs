@@ -10,6 +10,7 @@ mod readings;
 use std::ops::Range;
 
 use self::needles::Needles;
+use super::request::Request;
 
 /// The longest excerpt in bytes: enough for any error message, little enough for a column of the log.
 const MAX_BYTES: usize = 1024;
@@ -26,6 +27,34 @@ const LAYERS: usize = 4;
 /// What stands in the place of a value.
 const BLANK: &str = "[…]";
 
+/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts; and
+/// without the secret, whose forms a receiver's error may show.
+pub(super) fn of(answer: &[u8], request: &Request) -> Option<String> {
+    fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
+        match value {
+            serde_json::Value::String(text) => into.push(text.clone()),
+            serde_json::Value::Array(items) => items.iter().for_each(|item| strings(item, into)),
+            serde_json::Value::Object(members) => members.values().for_each(|member| strings(member, into)),
+            _ => {}
+        }
+    }
+    let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
+    if let Ok(body) = serde_json::from_slice(&request.body) {
+        strings(&body, &mut values);
+    }
+    let url = request.url.url();
+    values.push(request.url.as_str().to_owned());
+    values.push(url.path().to_owned());
+    values.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
+    values.extend(url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]));
+    let secret = request.secret.text().expose();
+    values.extend(secret.split('_').map(str::to_owned));
+    values.push(request.secret.bytes().expose().iter().map(|byte| format!("{byte:02x}")).collect());
+    values.retain(|value| !value.is_empty());
+    let sent: Vec<&str> = values.iter().map(String::as_str).collect();
+    excerpt(answer, &sent)
+}
+
 /// The beginning of `body`, at most 1 KiB of printable text, in which every value of `sent` is blanked out, also where
 /// it is in other case, without its accents, JSON, percent or HTML escaped, or in base64 or hexadecimal digits. `None`
 /// where nothing printable is left, or where more was sent than is looked for (8 KiB).
@@ -33,7 +62,7 @@ const BLANK: &str = "[…]";
 /// `sent` is everything that must not be kept: the lead's values, the tenant's secret and header values, the URL's path
 /// and query. Parts of a value at a white space or `@` count as values of their own, as far as they have three
 /// characters. Only for answers that are not 2xx, and only where the operator asked for it.
-pub fn excerpt(body: &[u8], sent: &[&str]) -> Option<String> {
+fn excerpt(body: &[u8], sent: &[&str]) -> Option<String> {
     if sent.iter().map(|value| value.len()).sum::<usize>() > MAX_SENT {
         return None;
     }

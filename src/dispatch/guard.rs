@@ -22,7 +22,7 @@ use crate::{
 
 /// The two ways on for a database that is another one.
 pub const ADOPT: &str = "`lead-webhook adopt --keep-queue` where this is the same installation, upgraded or moved, \
-                         `lead-webhook adopt --discard-queue` where it is a copy";
+                         `lead-webhook adopt --discard-queue` where it is a copy, or was restored from a backup";
 
 /// The two ways on for another key file.
 pub const KEYS: &str = "put the installation's key file back; a copy that is to have a key file of its own is installed \

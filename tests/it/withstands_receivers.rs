@@ -113,15 +113,19 @@ async fn an_answer_is_never_decompressed() {
     const END: &[u8] = b"\xaf\x06\x9e\xcby\x12@B\x0f\0";
     let bomb = [BOMB, &[0; 968], END].concat();
     let setup = Setup::new().await;
+    setup.edit_config(&[("log.response_excerpt", json!(true))]);
     setup.endpoint("acme").await;
-    let head = "HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n";
-    setup.receiver.answer(Answer::raw([head.as_bytes(), &bomb].concat()));
     let _daemon = setup.daemon();
-    setup.db.insert_lead("acme", "ann@example.com").await;
-    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
-    let read = "SELECT response_length FROM lead_webhook.deliveries";
-    let read: i64 = setup.db.admin().await.query_one(read, &[]).await.unwrap().get(0);
-    assert_eq!(usize::try_from(read).unwrap(), bomb.len());
+    for (n, status) in [(1, 200), (2, 400)] {
+        let head = format!("HTTP/1.1 {status} Whatever\r\nContent-Encoding: gzip\r\n\r\n");
+        setup.receiver.answer(Answer::raw([head.as_bytes(), &bomb].concat()));
+        setup.db.insert_lead("acme", &format!("ann{n}@example.com")).await;
+        assert_eq!(setup.db.wait_for_log(n).await[n - 1].http_status, Some(status));
+    }
+    let read = "SELECT bool_and(response_length = $1), count(response_excerpt) FROM lead_webhook.deliveries";
+    let length = i64::try_from(bomb.len()).unwrap();
+    let read = setup.db.admin().await.query_one(read, &[&length]).await.unwrap();
+    assert_eq!((read.get::<_, bool>(0), read.get::<_, i64>(1)), (true, 0));
     assert!(setup.receiver.requests()[0].header("accept-encoding").is_none());
 }
 
