@@ -38,6 +38,20 @@ async fn every_fault_of_an_endpoint_is_reported_at_once_and_nothing_is_saved() {
 }
 
 #[tokio::test]
+async fn where_stored_headers_go_to_another_host_is_said() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let set = async |options: &[&str]| setup.run(&[&["endpoint", "set", "acme"], options].concat()).await.ok().stderr;
+    let (one, other) = ("https://1.1.1.1/a", "https://8.8.8.8/b");
+    assert!(!set(&["--url", one]).await.contains("another"), "nothing is stored");
+    set(&["--header", "Authorization: Bearer t0ken"]).await;
+    assert!(!set(&["--url", "https://1.1.1.1/b"]).await.contains("another"), "the same host");
+    let said = set(&["--url", other]).await;
+    assert!(said.contains("the headers stored for the one before go there too (Authorization)"), "{said}");
+    assert!(!set(&["--url", one, "--clear-headers"]).await.contains("another"));
+}
+
+#[tokio::test]
 async fn every_fault_of_the_configuration_is_reported_at_once_with_exit_code_78() {
     let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
     setup.edit_config(&[
