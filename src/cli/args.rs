@@ -71,10 +71,10 @@ A lead that stands in the outbox, or that a trigger has missed, is left to the d
 is counted and named. \
 Uses database.url: the daemon's login has what it needs from `migrate`.")]
     Seed,
-    /// Confirm a database that was upgraded, moved or copied: until then nothing is sent from it
+    /// Confirm a database that was upgraded, moved, copied or restored: until then nothing is sent from it
     #[command(after_help = "\
-`migrate` remembers the server's system identifier and the database's name. Where they are others, daemons claim, send \
-and write nothing, and `check` fails. This command notes the present ones; daemons that run go on by themselves. What \
+`migrate` remembers the server's system identifier, the database's name and the oid of its own table, which a restore \
+makes anew. Where they are others, daemons claim, send and write nothing, and `check` fails. This command notes the present ones; daemons that run go on by themselves. What \
 was discarded is sent only where `deliveries redeliver` names it by its id. Where nothing differs it changes nothing.
 
 It needs the installation's key file, and a database user who is a member of the owner role (database.owner_url). A copy \

@@ -72,7 +72,8 @@ whole attempt: half of all, 95 and 99 of 100 took no longer. Tests are left out.
     #[command(after_help = "\
 Each is made from the lead as it is now, and goes to the endpoint as it is now; webhook-id is the event's, so that a receiver \
 that dedupes takes it once. A new log row names the first. With a filter: what failed or was interrupted, if --status says \
-nothing else, the oldest first, and nothing that was sent again already, unless that failed too. By id also that. \
+nothing else, the oldest first, and nothing that was sent again already, unless that failed too; of what was skipped \
+only what had waited too long. By id also that. \
 Exit code 1 unless all were delivered.
 
   lead-webhook deliveries redeliver --tenant acme --since 2h --dry-run
