@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::{client::Client, is_refusal, row_version, session::Session};
+use super::{client::Client, is_refusal, row_version, session::Session, table_oid};
 
 /// The row of `lead_webhook.installation`.
 #[derive(Debug, Clone)]
@@ -171,16 +171,23 @@ pub async fn compare(session: &mut Session) -> Result<Option<Compared>, Error> {
     .transpose()
 }
 
-const IDENTITY: &str = "\
+const IDENTITY: &str = concat!(
+    "\
 -- installation::identity
 SELECT current_database()::text AS database_name, s.system_identifier,
-       to_regclass('lead_webhook.installation')::oid AS table_oid
-FROM pg_control_system() s";
+       ",
+    table_oid!(),
+    "
+FROM pg_control_system() s"
+);
 
-const NAME_ALONE: &str = "\
+const NAME_ALONE: &str = concat!(
+    "\
 -- installation::name_alone
 SELECT current_database()::text AS database_name, NULL::bigint AS system_identifier,
-       to_regclass('lead_webhook.installation')::oid AS table_oid";
+       ",
+    table_oid!(),
+);
 
 /// What this database is.
 ///

@@ -52,6 +52,15 @@ macro_rules! row_version {
 }
 use row_version;
 
+/// The oid of the installation's table, from the catalog: a login that may not use our schema yet may ask for it.
+macro_rules! table_oid {
+    () => {
+        "(SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE n.nspname = 'lead_webhook' AND c.relname = 'installation') AS table_oid"
+    };
+}
+use table_oid;
+
 /// The driver's own word: only this folder knows the driver.
 pub use tokio_postgres::Error;
 

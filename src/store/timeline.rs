@@ -3,7 +3,7 @@
 
 use tokio_postgres::Error;
 
-use super::{client::Client, installation, is_refusal, session::Session};
+use super::{client::Client, installation, is_refusal, session::Session, table_oid};
 
 /// The first eight hexadecimal digits of a WAL file's name. Every role may ask, on a server that is no standby.
 const READ: &str = "\
@@ -22,28 +22,42 @@ pub async fn read(session: &mut Session) -> Result<Option<String>, Error> {
     }
 }
 
-const WHERE: &str = "\
+const WHERE: &str = concat!(
+    "\
 -- timeline::where
 SELECT current_database()::text AS name, s.system_identifier, left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
-       to_regclass('lead_webhook.installation')::oid AS table_oid
-FROM pg_control_system() s";
+       ",
+    table_oid!(),
+    "
+FROM pg_control_system() s"
+);
 
-const WITHOUT_IDENTIFIER: &str = "\
+const WITHOUT_IDENTIFIER: &str = concat!(
+    "\
 -- timeline::where_without_identifier
 SELECT current_database()::text AS name, NULL::bigint AS system_identifier,
        left(pg_walfile_name(pg_current_wal_lsn()), 8) AS timeline,
-       to_regclass('lead_webhook.installation')::oid AS table_oid";
+       ",
+    table_oid!(),
+);
 
-const WITHOUT_TIMELINE: &str = "\
+const WITHOUT_TIMELINE: &str = concat!(
+    "\
 -- timeline::where_without_timeline
 SELECT current_database()::text AS name, s.system_identifier, NULL::text AS timeline,
-       to_regclass('lead_webhook.installation')::oid AS table_oid
-FROM pg_control_system() s";
+       ",
+    table_oid!(),
+    "
+FROM pg_control_system() s"
+);
 
-const NAME_ALONE: &str = "\
+const NAME_ALONE: &str = concat!(
+    "\
 -- timeline::name_alone
 SELECT current_database()::text AS name, NULL::bigint AS system_identifier, NULL::text AS timeline,
-       to_regclass('lead_webhook.installation')::oid AS table_oid";
+       ",
+    table_oid!(),
+);
 
 /// Database, server, timeline and the installation's table, as far as the server tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]

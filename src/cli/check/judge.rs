@@ -271,7 +271,11 @@ pub(super) fn backlog(backlog: Backlog) -> Line {
     }
     let text = format!("{counts}, the oldest waits {}", seconds(oldest));
     if oldest > OLDEST {
-        Line::warn("queue", text, "see that a daemon runs, and what it logs")
+        Line::warn(
+            "queue",
+            text,
+            "see that a daemon runs and what it logs, and whose leads wait: SELECT * FROM lead_webhook.backlog",
+        )
     } else {
         Line::ok("queue", text)
     }

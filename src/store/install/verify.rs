@@ -160,7 +160,11 @@ async fn own_rights(client: &Client, config: &Config) -> Result<Finding, Install
     Ok(if is_member {
         Finding::fine("rights", format!("{role} has what it needs of our tables, and this user is a member"))
     } else {
-        Finding::broken("rights", format!("this user has not the rights of {role}"), MIGRATE)
+        Finding::broken(
+            "rights",
+            format!("this user has not the rights of {role}"),
+            format!("{MIGRATE} and do what it notes"),
+        )
     })
 }
 
