@@ -112,3 +112,8 @@ async fn place_of(context: &Context, session: &mut Session, ids: &Ids) -> Result
         _ => Err(Failure::Operation("--after: several deliveries' ids begin so: give more digits".to_owned())),
     }
 }
+
+/// So many deliveries, in words.
+fn counted(deliveries: i64) -> String {
+    if deliveries == 1 { "1 delivery".to_owned() } else { format!("{deliveries} deliveries") }
+}

@@ -209,10 +209,10 @@ impl Ids {
     }
 }
 
-/// The day that the index over events begins with.
+/// The day of row `d` that the index over events begins with. A macro because `concat!` takes literals only.
 macro_rules! day {
-    ($row:literal) => {
-        concat!("date_bin('1 day', ", $row, ".queued_at, '2000-01-01Z')")
+    () => {
+        "date_bin('1 day', d.queued_at, '2000-01-01Z')"
     };
 }
 
@@ -223,14 +223,14 @@ const FIND: &str = concat!(
 -- delivery_list::find
 WITH RECURSIVE day AS (
     (SELECT ",
-    day!("d"),
+    day!(),
     " AS begin FROM lead_webhook.deliveries d WHERE d.redelivery_of IS NULL ORDER BY 1 LIMIT 1)
     UNION ALL
     SELECT (SELECT ",
-    day!("d"),
+    day!(),
     " FROM lead_webhook.deliveries d
             WHERE ",
-    day!("d"),
+    day!(),
     " > day.begin AND d.redelivery_of IS NULL ORDER BY 1 LIMIT 1)
     FROM day WHERE day.begin IS NOT NULL
 ), named AS (
@@ -239,7 +239,7 @@ WITH RECURSIVE day AS (
     SELECT e.delivery_id FROM day CROSS JOIN LATERAL (
         SELECT d.delivery_id FROM lead_webhook.deliveries d
         WHERE ",
-    day!("d"),
+    day!(),
     " = day.begin AND d.event_id BETWEEN $1 AND $2 AND d.redelivery_of IS NULL
         OFFSET 0) e
     UNION ALL

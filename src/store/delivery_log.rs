@@ -148,6 +148,12 @@ enum By {
     Redelivery { of: Uuid },
 }
 
+impl By {
+    fn instance_id(&self) -> Option<Uuid> {
+        if let Self::Daemon(instance_id) = self { Some(*instance_id) } else { None }
+    }
+}
+
 row! {
     /// A log row as it is written at first.
     struct LogRow<'a> {
@@ -180,12 +186,6 @@ row! {
         is_test: bool,
         redelivery_of: Option<Uuid>,
         last_conversation_at: Option<Timestamp>,
-    }
-}
-
-impl By {
-    fn instance_id(&self) -> Option<Uuid> {
-        if let Self::Daemon(instance_id) = self { Some(*instance_id) } else { None }
     }
 }
 

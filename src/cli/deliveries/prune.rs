@@ -53,12 +53,12 @@ pub(super) async fn prune(context: &Context, before: Option<&str>, dry_run: bool
     } else {
         output::data(&table(&edges, [delivered, skipped, failed_, interrupted]))?;
     }
-    output::message(&match (all, dry_run) {
-        (1, true) => "1 delivery would be removed".to_owned(),
-        (1, false) => "1 delivery is removed".to_owned(),
-        (_, true) => format!("{all} deliveries would be removed"),
-        (_, false) => format!("{all} deliveries are removed"),
-    });
+    let become_of_them = match (dry_run, all) {
+        (true, _) => "would be",
+        (false, 1) => "is",
+        (false, _) => "are",
+    };
+    output::message(&format!("{} {become_of_them} removed", super::counted(all)));
     Ok(())
 }
 

@@ -5,7 +5,7 @@ use std::{collections::HashMap, time::Duration};
 
 use tokio::time::{Instant, sleep_until};
 
-use super::{read_filter, show, table};
+use super::{counted, read_filter, show, table};
 use crate::{
     cli::{
         Failure, args,
@@ -71,7 +71,7 @@ pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) 
         } else {
             output::data(&table::of(&first))?;
         }
-        let what = count(first.len());
+        let what = counted(i64::try_from(first.len()).unwrap_or(i64::MAX));
         output::message(&format!("{what} would be sent again, if lead and endpoint are still there"));
         return Ok(());
     }
@@ -248,8 +248,4 @@ fn line(sent: &Delivery) -> String {
     let http = sent.http_status.map_or_else(String::new, |status| format!(" {status}"));
     let (tenant, lead) = (quoted(&sent.tenant_id), quoted(&sent.lead_id));
     format!("{}{detail}{http}: tenant {tenant}, lead {lead}, delivery {}", sent.status, sent.delivery_id)
-}
-
-fn count(deliveries: usize) -> String {
-    if deliveries == 1 { "1 delivery".to_owned() } else { format!("{deliveries} deliveries") }
 }

@@ -10,6 +10,7 @@ use crate::store::{
     client::Client,
     identifier,
     installation::{Identity, identity},
+    session::Param,
 };
 
 /// Where migrations are noted.
@@ -65,8 +66,7 @@ impl History {
         let row = client.query_one(TABLES, &[]).await?;
         let (has_history, has_installation): (bool, bool) = (row.try_get(0)?, row.try_get(1)?);
         let (has_log, log_is_aside): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
-        let mut pending = runner().get_migrations().clone();
-        pending.sort();
+        let mut pending = migrations();
         let applied = if has_history { client.query(APPLIED, &[]).await? } else { Vec::new() };
         let log_is_kept = has_log && applied.is_empty();
         for row in applied {
@@ -128,10 +128,16 @@ END $$;";
 pub(super) fn statements() -> Vec<String> {
     let code =
         |sql: &str| sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect::<Vec<_>>().join("\n");
-    let mut migrations = runner().get_migrations().clone();
-    migrations.sort();
+    let migrations = migrations();
     let each = migrations.iter().map(|migration| code(migration.sql().unwrap_or_default()));
     each.flat_map(|sql| sql.split(";\n").map(|one| one.trim().to_owned()).collect::<Vec<_>>()).collect()
+}
+
+/// All of them, in their order.
+fn migrations() -> Vec<Migration> {
+    let mut migrations = runner().get_migrations().clone();
+    migrations.sort();
+    migrations
 }
 
 fn runner() -> Runner {
@@ -155,25 +161,23 @@ pub(super) async fn note_leads(
     owner: &str,
     newest: Option<Timestamp>,
 ) -> Result<(), InstallError> {
-    let transaction = client.transaction().await?;
-    transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
-    transaction.execute(capture_clock::NOTE, &[&newest]).await?;
-    transaction.commit().await?;
-    Ok(())
+    write(client, owner, capture_clock::NOTE, &[&newest]).await
 }
 
 /// Writes the installation's row.
 pub(super) async fn install(client: &mut Client, owner: &str, new: NewInstallation) -> Result<(), InstallError> {
     let Identity { system_identifier, database_name, .. } = identity(client).await?;
     let NewInstallation { installation_id, key_check_sealed, uniqueness_key_sealed } = new;
+    let row: [Param<'_>; 5] =
+        [&installation_id, &system_identifier, &database_name, &key_check_sealed, &uniqueness_key_sealed];
+    write(client, owner, INSTALL, &row).await
+}
+
+/// Runs one statement as the owner role.
+async fn write(client: &mut Client, owner: &str, sql: &str, params: &[Param<'_>]) -> Result<(), InstallError> {
     let transaction = client.transaction().await?;
     transaction.batch_execute(&format!("SET LOCAL ROLE {}", identifier(owner))).await?;
-    transaction
-        .execute(
-            INSTALL,
-            &[&installation_id, &system_identifier, &database_name, &key_check_sealed, &uniqueness_key_sealed],
-        )
-        .await?;
+    transaction.execute(sql, params).await?;
     transaction.commit().await?;
     Ok(())
 }

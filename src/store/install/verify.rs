@@ -70,8 +70,10 @@ impl Finding {
 /// # Errors
 /// [`InstallError::Database`] when the database cannot be asked. What is wrong is a [`Finding`].
 pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
-    let mut findings = vec![tables(client).await?];
-    if findings.iter().all(|finding| finding.verdict == Verdict::Fine) {
+    let tables = tables(client).await?;
+    let are_made = tables.verdict == Verdict::Fine;
+    let mut findings = vec![tables];
+    if are_made {
         findings.extend(unindexed(client).await?);
     }
     findings.push(own_rights(client, config).await?);
