@@ -279,7 +279,7 @@ impl Dispatcher {
         if ready.bell.as_ref().is_some_and(|bell| !bell.may_ring()) {
             sleep(GATHERING).await;
         }
-        self.look(ready).await
+        Ok(self.look(ready).await?.is_pending)
     }
 
     /// What the database answers to `work`, in an operator's words where it fails.

@@ -19,7 +19,7 @@ use crate::{
     store::{
         Error,
         clocks::Ahead,
-        instances::{self, Instance, Interrupted, Mark, Renewed},
+        instances::{self, Glimpse, Instance, Interrupted, Mark, Renewed},
         outbox,
         session::Session,
     },
@@ -48,6 +48,8 @@ const SEARCHES: u32 = 100;
 struct Beat {
     /// When it was asked for, on the monotonic clock. `None`: there was none yet, or the guard forbids the next.
     at: Option<Instant>,
+    /// What it saw of the doorbell.
+    glimpse: Option<Glimpse>,
     /// The claims that still stood when a stale heartbeat was renewed, and when that was.
     resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
 }
@@ -163,7 +165,7 @@ impl Heart {
             let claims = outbox::claimed(session, self.instance_id()).await?;
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
-        self.beat.send_replace(Beat { at: Some(at), resumed });
+        self.beat.send_replace(Beat { at: Some(at), glimpse: Some(renewed.glimpse), resumed });
         self.mark.send_replace(Some(renewed.mark));
         let is_to_reap = renewed.is_to_reap || self.searches(session, pulse).await?;
         let interrupted = if is_to_reap { instances::reap(session, self.instance_id()).await? } else { Vec::new() };
@@ -206,6 +208,12 @@ impl Heart {
     /// What each heartbeat sees of the failing triggers; `None`: there was none yet.
     pub fn marks(&self) -> watch::Receiver<Option<Mark>> {
         self.mark.subscribe()
+    }
+
+    /// When the latest beat was asked for, and what it saw of the doorbell. `None`: there was none, or the guard forbids it.
+    pub fn glimpse(&self) -> Option<(Instant, Glimpse)> {
+        let beat = self.beat.borrow();
+        beat.at.zip(beat.glimpse)
     }
 
     /// The guard forbids the next beat: as if none had come for long. Nothing is claimed or sent until there is one again.

@@ -48,6 +48,7 @@ mod resting;
 mod retention;
 mod sending;
 mod settled;
+mod stillness;
 pub mod sweep;
 mod trouble;
 pub mod wake_up;

@@ -35,6 +35,8 @@ pub(super) struct Ready {
     pub(super) cursor: String,
     /// `None`: nobody notifies.
     pub(super) bell: Option<Bell>,
+    /// No event was found that has not rung, as where the triggers are those of `notify = "off"`.
+    pub(super) all_ring: bool,
     /// A claim of ours may stand that is not begun: it is not pending, and has to be looked for at every poll.
     pub(super) is_uncertain: bool,
     /// How far back a claim looks.
@@ -96,7 +98,7 @@ impl Dispatcher {
         };
         let (cursor, bell) = (String::new(), notifies.then(Bell::default));
         let (is_uncertain, horizon) = (false, Horizon::default());
-        Ok(Ready { session, claimer, pipeline, guarded_at, cursor, bell, is_uncertain, horizon })
+        Ok(Ready { session, claimer, pipeline, guarded_at, cursor, bell, all_ring: true, is_uncertain, horizon })
     }
 
     /// Whether this is still the installation's database, after a beat or a reload.

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use tokio::task::{JoinError, JoinSet};
 
-use crate::store::bell;
+use crate::store::bell::{self, Look};
 
-use super::{bell::Bell, dispatcher::Dispatcher, flight::Flight, ready::Ready};
+use super::{bell::Bell, dispatcher::Dispatcher, flight::Flight, ready::Ready, stillness::Stillness};
 
 /// While rings are futile, looks come at this pace: a lead that has room waits no longer for its turn.
 const PACE: Duration = Duration::from_millis(10);
@@ -104,6 +104,7 @@ impl Dispatcher {
         why: Why,
         patience: Duration,
     ) -> Result<bool, String> {
+        let mut stillness = Stillness::default();
         loop {
             let look_at_once = self.make_sure_of_the_bell(ready, why).await?;
             if !look_at_once {
@@ -119,24 +120,41 @@ impl Dispatcher {
                         }
                         return Ok(true);
                     }
-                    // A claim would find out, but where nothing is pending none is made.
-                    Woken::Timer => self.look_out(ready).await?,
+                    Woken::Timer => {
+                        // A claim would find out, but where nothing is pending none is made.
+                        self.look_out(ready).await?;
+                        if fence.is_none() && owed.is_none() && self.is_still(ready, &mut stillness) {
+                            continue;
+                        }
+                    }
                 }
             }
             // Of what is held back something is always pending; what was claimed and not begun is not.
-            let is_pending = self.look(ready).await?;
-            if is_pending || why != Why::Empty || ready.is_uncertain {
+            let look = self.look(ready).await?;
+            ready.all_ring &= !stillness.is_broken_by(look);
+            if look.is_pending || why != Why::Empty || ready.is_uncertain {
                 return Ok(true);
             }
+            stillness.looked(Instant::now());
         }
+    }
+
+    /// Whether the heartbeat tells that nothing is pending. Behind a pooler it may come from another server.
+    fn is_still(&self, ready: &Ready, stillness: &mut Stillness) -> bool {
+        if let Some((at, glimpse)) = self.heart.glimpse() {
+            stillness.beat(at, glimpse);
+        }
+        let is_told = ready.all_ring && ready.bell.as_ref().is_some_and(|bell| !bell.must_be_armed());
+        let is_connected = !ready.session.is_closed() && !ready.session.shared().is_pooled();
+        is_told && is_connected && stillness.holds(Instant::now(), self.database.poll_interval)
     }
 
     /// Sees to it that commits ring. Whether to look at once, for what came before they did.
     async fn make_sure_of_the_bell(&self, ready: &mut Ready, why: Why) -> Result<bool, String> {
         if ready.bell.as_ref().is_some_and(Bell::wants_a_look) {
-            let is_pending = self.look(ready).await?;
+            let look = self.look(ready).await?;
             // Of what is held back something is always pending.
-            if is_pending && (why == Why::Empty || ready.horizon.has_receded()) {
+            if look.is_pending && (why == Why::Empty || ready.horizon.has_receded()) {
                 return Ok(true);
             }
         }
@@ -154,8 +172,8 @@ impl Dispatcher {
         Ok(bell.next_look().is_some())
     }
 
-    /// Whether anything is pending. Looks over the whole outbox where that is due.
-    pub(super) async fn look(&self, ready: &mut Ready) -> Result<bool, String> {
+    /// Looks whether anything is pending, over the whole outbox where that is due.
+    pub(super) async fn look(&self, ready: &mut Ready) -> Result<Look, String> {
         let began = Instant::now();
         let look = if ready.horizon.is_due(began) {
             let (look, since) = self.ask(bell::survey(&mut ready.session)).await?;
@@ -168,7 +186,7 @@ impl Dispatcher {
         if let Some(bell) = &mut ready.bell {
             bell.looked(look);
         }
-        Ok(look.is_pending)
+        Ok(look)
     }
 
     /// Waits for the first reason to look again.

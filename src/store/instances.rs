@@ -1,6 +1,6 @@
 //! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here. A heartbeat is one
 //! statement: it is written only where the installation's row is the one that the clone guard let pass, and it brings along
-//! the mark of failing triggers and whether there is anybody to reap.
+//! the mark of failing triggers, how often the doorbell was rung and whether there is anybody to reap.
 
 use jiff::Timestamp;
 use tokio_postgres::Error;
@@ -68,7 +68,10 @@ FROM lead_webhook.installation i WHERE ",
     " = $6::text
 ON CONFLICT (instance_id) DO UPDATE SET renewed_at = clock_timestamp(), key_ids = excluded.key_ids
 RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_webhook.missed m) AS missed,
+          (SELECT b.last_value FROM lead_webhook.bell b) AS rung,
           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
+          pg_current_xact_id()::text::bigint AS own,
+          pg_backend_pid() AS backend,
           EXISTS (SELECT FROM lead_webhook.instances i WHERE ",
     is_dead!(),
     " OR ",
@@ -84,6 +87,19 @@ pub struct Mark {
     pub missed: i64,
     /// The oldest transaction that was still under way.
     pub oldest: i64,
+}
+
+/// What a heartbeat saw of the doorbell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Glimpse {
+    /// How often it was rung since it was armed.
+    pub rung: i64,
+    /// The oldest transaction that was still under way.
+    pub oldest: i64,
+    /// The heartbeat's own transaction.
+    pub own: i64,
+    /// The server's process that answered: another one may be another server's.
+    pub backend: i32,
 }
 
 /// Who a daemon is.
@@ -102,6 +118,8 @@ pub struct Instance {
 pub struct Renewed {
     /// Of the failing triggers.
     pub mark: Mark,
+    /// Of the doorbell.
+    pub glimpse: Glimpse,
     /// That there is something for [`reap`] to do.
     pub is_to_reap: bool,
     /// This host's clock beside the server's.
@@ -127,8 +145,15 @@ pub async fn renew(
     let statement = session.statement(RENEW).await?;
     let asked_at = Timestamp::now();
     let Some(row) = session.client().query_opt(&statement, &params).await? else { return Ok(None) };
+    let oldest = row.try_get("oldest")?;
     Ok(Some(Renewed {
-        mark: Mark { missed: row.try_get("missed")?, oldest: row.try_get("oldest")? },
+        mark: Mark { missed: row.try_get("missed")?, oldest },
+        glimpse: Glimpse {
+            rung: row.try_get("rung")?,
+            oldest,
+            own: row.try_get("own")?,
+            backend: row.try_get("backend")?,
+        },
         is_to_reap: row.try_get("is_to_reap")?,
         ahead: Ahead::by_answer(asked_at, row.try_get("now")?),
     }))

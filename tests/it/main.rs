@@ -61,6 +61,8 @@ mod recovers_what_was_missed;
 mod refuses_altered_secrets;
 /// The egress policy at save and at every send.
 mod refuses_private_addresses;
+/// An idle daemon asks nothing but its heartbeat, and misses nothing for it.
+mod rests;
 /// Another key seals everything while daemons run, and the old one is dropped once nothing is sealed by it.
 mod rotates_keys;
 /// The unit, under a real systemd.
