@@ -55,6 +55,12 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
 pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
     Some(match diagnosis {
         Diagnosis::Right => return None,
+        Diagnosis::Empty => {
+            "the body is empty: something has read it before; take the raw bytes where they come in, before anything parses them"
+        }
+        Diagnosis::ByteOrderMark => {
+            "the body begins with a byte order mark that was not sent: keep the bytes as they come, and save them without one"
+        }
         Diagnosis::LineBreak => {
             "the body has a line break at its end that was not sent: keep the bytes as they come, and save them without one"
         }
@@ -65,6 +71,13 @@ pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
         Diagnosis::Reordered => {
             "the body was parsed and written anew on the way, with its members in another order: verify the raw bytes, before \
              anything parses them"
+        }
+        Diagnosis::OtherKey => {
+            "it was made with the other scheme's key: that of X-Wilow-Signature is the whole text, whsec_ included, that of \
+             webhook-signature the bytes that the text after whsec_ is the base64 of"
+        }
+        Diagnosis::BodyAlone => {
+            "it was made over the body alone: webhook-signature covers webhook-id, a dot, webhook-timestamp, a dot and the body"
         }
         Diagnosis::Wrong => {
             "it was made with another secret, or over another body: compare both with what was sent; after `secret generate` \

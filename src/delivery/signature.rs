@@ -54,10 +54,19 @@ pub fn verify_hex(key: &[u8], body: &[u8], header: &str) -> bool {
 /// Whether one of the space-separated signatures in `header` is the [`standard_signature_with`], compared in
 /// constant time. How old `timestamp` may be is for the caller to say.
 pub fn verify_standard(key: &[u8], webhook_id: &str, timestamp: i64, body: &[u8], header: &str) -> bool {
+    is_among(&standard_mac(key, webhook_id, timestamp, body), header)
+}
+
+/// Whether one of the signatures in `header` was made as if [`standard_signature_with`] covered the `body` alone.
+pub fn verify_standard_of_body(key: &[u8], body: &[u8], header: &str) -> bool {
+    is_among(&mac(key, &[body]), header)
+}
+
+fn is_among(mac: &Hmac<Sha256>, header: &str) -> bool {
     header
         .split(' ')
         .filter_map(|signature| STANDARD.decode(signature.strip_prefix(STANDARD_PREFIX)?).ok())
-        .any(|tag| standard_mac(key, webhook_id, timestamp, body).verify_slice(&tag).is_ok())
+        .any(|tag| mac.clone().verify_slice(&tag).is_ok())
 }
 
 fn standard_mac(key: &[u8], webhook_id: &str, timestamp: i64, body: &[u8]) -> Hmac<Sha256> {
@@ -74,7 +83,7 @@ fn mac(key: &[u8], parts: &[&[u8]]) -> Hmac<Sha256> {
     mac
 }
 
-fn decode_hex(text: &str) -> Option<Vec<u8>> {
+pub(super) fn decode_hex(text: &str) -> Option<Vec<u8>> {
     let digits: Vec<u8> =
         text.chars().map(|digit| digit.to_digit(16).and_then(|d| u8::try_from(d).ok())).collect::<Option<_>>()?;
     let (pairs, rest) = digits.as_chunks::<2>();

@@ -29,7 +29,9 @@ pub(super) struct Inspection {
 impl Inspection {
     /// Verifies a request that came at `now`.
     pub(super) fn of(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret], now: Timestamp) -> Self {
-        Self { hex: hex(headers, body, secrets), standard: standard(headers, body, secrets, now) }
+        let hex = hex(headers, body, secrets);
+        let standard = standard(headers, body, secrets, now, hex.1.is_ok());
+        Self { hex, standard }
     }
 
     /// Whether a receiver may take the request.
@@ -55,15 +57,29 @@ fn hex(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret]) -> (String, 
     let Some((name, value)) = ours(headers, SIGNATURE) else {
         return ("x-…-signature".to_owned(), Err("is missing".to_owned()));
     };
-    (name.to_owned(), fits(&Signature::Hex(value.to_owned()), secrets, body))
+    (name.to_owned(), verdict(Signature::Hex(value.to_owned()).diagnose(secrets, body)))
 }
 
-fn standard(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret], now: Timestamp) -> Verdict {
+/// With `body_is_right` the other signature has told that secret and body are those of the sender.
+fn standard(
+    headers: &HeaderMap,
+    body: &[u8],
+    secrets: &[SigningSecret],
+    now: Timestamp,
+    body_is_right: bool,
+) -> Verdict {
     let signatures = text(headers, "webhook-signature").ok_or("is missing")?.to_owned();
     let beside = |name| text(headers, name).ok_or_else(|| format!("covers {name}, which is missing"));
     let (id, timestamp) = (beside("webhook-id")?.to_owned(), beside("webhook-timestamp")?);
     let timestamp = timestamp.parse().map_err(|_| "covers webhook-timestamp, which is no number of seconds")?;
-    fits(&Signature::Standard { signatures, id, timestamp }, secrets, body)?;
+    match (Signature::Standard { signatures, id, timestamp }).diagnose(secrets, body) {
+        Diagnosis::Wrong if body_is_right => {
+            return Err("does not fit, though secret and body are right: webhook-id, webhook-timestamp or the signature itself \
+                        was changed on the way"
+                .to_owned());
+        }
+        diagnosis => verdict(diagnosis)?,
+    }
     let age = now.as_second().saturating_sub(timestamp);
     if age.abs() <= TOLERANCE {
         return Ok(());
@@ -75,8 +91,7 @@ fn standard(headers: &HeaderMap, body: &[u8], secrets: &[SigningSecret], now: Ti
     ))
 }
 
-fn fits(signature: &Signature, secrets: &[SigningSecret], body: &[u8]) -> Verdict {
-    let diagnosis: Diagnosis = signature.diagnose(secrets, body);
+fn verdict(diagnosis: Diagnosis) -> Verdict {
     verify::why(diagnosis).map_or(Ok(()), |why| Err(format!("does not fit: {why}")))
 }
 
@@ -126,6 +141,9 @@ mod tests {
             (without("webhook-signature"), BODY, "", "is missing"),
             (changed("webhook-timestamp", "now"), BODY, "", "no number"),
             (changed("x-acme-signature", "sha256=00"), BODY, "another secret", ""),
+            (changed("webhook-timestamp", "1776852899"), BODY, "", "though secret and body are right"),
+            (changed("webhook-id", "1b671a64"), BODY, "", "though secret and body are right"),
+            (good.clone(), b"", "is empty", "is empty"),
             (headers(&secret, now.as_second() - 400), BODY, "", "400 s ago"),
             (headers(&secret, now.as_second() + 400), BODY, "", "400 s from now"),
             (good.clone(), spaced.as_bytes(), "written anew", "written anew"),
