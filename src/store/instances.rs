@@ -28,9 +28,10 @@ pub(super) use seen_at;
 /// That who renewed then is dead: unseen for 30 s since.
 macro_rules! is_unseen {
     ($renewed_at:literal) => {
-        concat!(seen_at!($renewed_at), " < clock_timestamp() - interval '30 seconds'")
+        concat!($crate::store::instances::seen_at!($renewed_at), " < clock_timestamp() - interval '30 seconds'")
     };
 }
+pub(super) use is_unseen;
 
 /// That another daemon's row `i` is dead.
 macro_rules! is_dead {

@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use crate::harness::{Application, Cluster, Database, Receiver, Setup, done, notes};
+use crate::harness::{Answer, Application, Cluster, Database, Gate, Receiver, Setup, done, notes};
 
 const INSERT: &str = "INSERT INTO leads (tenant_id, email) VALUES ('acme', 'a@b.c')";
 
@@ -48,6 +48,10 @@ async fn assert_nothing_is_left(application: &Application) {
     let left = application.texts(&about_our_roles(application, LEFT_OVER)).await;
     assert_eq!(left, [""; 0]);
 }
+
+/// What is said where all of that goes.
+const QUEUED_LEAD_GOES: [&str; 2] =
+    ["pending events: 1, which will never be sent", "tenants whose endpoint goes, with its secret: 1"];
 
 async fn assert_leads_are_queued(application: &Application) {
     application.setup.endpoint("acme").await;
@@ -181,7 +185,7 @@ async fn a_creator_of_roles_who_owns_database_and_table_needs_no_administrator()
     application.setup.edit_config(&[("database.owner_url", json!(db.url(login)))]);
     assert_eq!(notes(&application.setup.run(&["migrate"]).await.ok()), [""; 0]);
     assert_leads_are_queued(&application).await;
-    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
+    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), QUEUED_LEAD_GOES);
     assert_nothing_is_left(&application).await;
 }
 
@@ -217,7 +221,7 @@ async fn uninstalling_leaves_nothing_and_can_be_repeated() {
     application.setup.edit_config(&[("leads.columns.first_name", json!("handle"))]);
     application.migrate().await;
     application.run("ALTER TABLE leads DROP handle").await;
-    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
+    assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), QUEUED_LEAD_GOES);
     assert_nothing_is_left(&application).await;
     application.setup.edit_config(&[("leads.columns.first_name", json!("first_name"))]);
     let again = application.setup.run(&["uninstall"]).await.ok();
@@ -286,6 +290,45 @@ async fn a_kept_log_is_found_again_by_the_next_install() {
     application.setup.run(&["uninstall", "--keep-log"]).await.ok();
     assert_eq!(notes(&application.setup.run(&["uninstall"]).await.ok()), [""; 0]);
     assert_nothing_is_left(&application).await;
+    assert_eq!(
+        notes(&application.setup.run(&["uninstall", "--keep-log"]).await.ok()),
+        [""; 0],
+        "there is no log to keep"
+    );
+}
+
+#[tokio::test]
+async fn uninstalling_says_what_goes_and_who_still_runs() {
+    let setup = Setup::new().await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    for tenant in ["acme", "other"] {
+        setup.endpoint(tenant).await;
+    }
+    let mut daemon = setup.daemon();
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    setup.receiver.wait_for(1).await;
+    let pid = daemon.id();
+    daemon.kill9();
+    // Its last heartbeat counts for as long as this test may take.
+    let later = "UPDATE lead_webhook.instances SET renewed_at = clock_timestamp() + interval '1 hour'";
+    setup.db.admin().await.batch_execute(later).await.unwrap();
+    for n in 1..=3 {
+        setup.db.insert_lead("other", &format!("lead{n}@example.com")).await;
+    }
+    let expected = [
+        "pending events: 3, which will never be sent".to_owned(),
+        "attempts in flight: 1, whose outcomes will not be logged".to_owned(),
+        "tenants whose endpoint goes, with its secret: 2".to_owned(),
+        format!("daemons that run, and are to be stopped: process {pid} on "),
+    ];
+    let planned = setup.run(&["uninstall", "--dry-run"]).await.ok();
+    for line in &expected {
+        assert!(planned.stdout.contains(&format!("-- note: {line}")), "{}", planned.stdout);
+    }
+    let notes = notes(&setup.run(&["uninstall"]).await.ok());
+    assert_eq!(notes.len(), expected.len(), "{notes:?}");
+    assert!(notes.iter().zip(&expected).all(|(note, line)| note.starts_with(line.as_str())), "{notes:?}");
 }
 
 #[tokio::test]

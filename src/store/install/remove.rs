@@ -11,7 +11,7 @@ use super::{
 };
 use crate::{
     config::Config,
-    store::{client::Client, identifier, mapping::table},
+    store::{client::Client, identifier, instances::is_unseen, mapping::table},
 };
 
 /// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.
@@ -79,14 +79,20 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
     let facts = Facts::read(client, config).await?.belonging_to_the_owner_role(config)?;
     let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
     let mut plan = Plan::default();
+    let present: Vec<String> = texts(client, PRESENT).await?;
+    let keep_log = keep_log && present.iter().any(|table| table == LOG);
     if facts.has_schema() {
         plan.administrator = owner_membership(client, config, &facts).await?;
         see_that_nothing_is_in_the_way(client, keep_log).await?;
+        if plan.administrator.is_empty() && WITH_SOMETHING_IN_USE.iter().all(|table| present.iter().any(|t| t == table))
+        {
+            plan.warnings.extend(in_use(client, owner).await?);
+        }
         let installed = Installed::read(client, &table(&config.leads), owner, None).await?;
         if installed.has_functions() {
             plan.steps.push(triggers(&installed, owner));
         }
-        plan.steps.extend(schema(client, owner, daemon, keep_log).await?);
+        plan.steps.extend(schema(&present, owner, daemon, keep_log));
     }
     let mut roles: Vec<String> = Vec::new();
     for row in client.query(ROLES, &[&[daemon, owner].as_slice(), &MADE_BY_US]).await? {
@@ -149,12 +155,7 @@ SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.re
 WHERE n.nspname = 'lead_webhook' AND c.relkind = 'r'";
 
 /// No CASCADE: a view of somebody's over our tables is not ours to drop.
-async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> Result<Option<Step>, InstallError> {
-    let mut present = Vec::new();
-    for row in client.query(PRESENT, &[]).await? {
-        present.push(row.try_get::<_, String>(0)?);
-    }
-    let keep_log = keep_log && present.iter().any(|table| table == LOG);
+fn schema(present: &[String], owner: &str, daemon: &str, keep_log: bool) -> Option<Step> {
     let gone =
         TABLES.iter().filter(|table| present.iter().any(|there| there == *table) && !(keep_log && **table == LOG));
     let gone: Vec<_> = gone.map(|table| format!("lead_webhook.{table}")).collect();
@@ -170,16 +171,49 @@ async fn schema(client: &Client, owner: &str, daemon: &str, keep_log: bool) -> R
     ));
     if !keep_log {
         sql.push_str("DROP SCHEMA lead_webhook;");
-        return Ok(Some(Step::owner(owner, "remove the tables and the schema", sql)));
+        return Some(Step::owner(owner, "remove the tables and the schema", sql));
     }
     if gone.is_empty() {
-        return Ok(None);
+        return None;
     }
     let role = identifier(daemon);
     sql.push_str(&format!(
         "REVOKE ALL ON lead_webhook.{LOG} FROM {role};\nREVOKE ALL ON SCHEMA lead_webhook FROM {role};"
     ));
-    Ok(Some(Step::owner(owner, "remove the tables but for the log", sql)))
+    Some(Step::owner(owner, "remove the tables but for the log", sql))
+}
+
+/// The first column of what `sql` finds.
+async fn texts(client: &Client, sql: &str) -> Result<Vec<String>, InstallError> {
+    let rows = client.query(sql, &[]).await?;
+    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+}
+
+/// The tables that [`IN_USE`] reads.
+const WITH_SOMETHING_IN_USE: [&str; 3] = ["outbox", "endpoints", "instances"];
+
+/// What somebody may still want or use, a line each.
+const IN_USE: &str = concat!(
+    "-- remove::in_use
+SELECT format('pending events: %s, which will never be sent', count(*)) FROM lead_webhook.outbox
+WHERE claimed_by IS NULL HAVING count(*) > 0
+UNION ALL
+SELECT format('attempts in flight: %s, whose outcomes will not be logged', count(*)) FROM lead_webhook.outbox
+WHERE claimed_by IS NOT NULL HAVING count(*) > 0
+UNION ALL
+SELECT format('tenants whose endpoint goes, with its secret: %s', count(*)) FROM lead_webhook.endpoints HAVING count(*) > 0
+UNION ALL
+SELECT format('daemons that run, and are to be stopped: %s', string_agg(format('process %s on %s', process_id, host), ', '))
+FROM lead_webhook.instances WHERE NOT (",
+    is_unseen!("renewed_at"),
+    ") HAVING count(*) > 0"
+);
+
+async fn in_use(client: &Client, owner: &str) -> Result<Vec<String>, InstallError> {
+    client.batch_execute(&format!("BEGIN; SET LOCAL ROLE {}", identifier(owner))).await?;
+    let found = texts(client, IN_USE).await;
+    client.batch_execute("ROLLBACK").await?;
+    found
 }
 
 /// What our roles were granted outside of our schema, as the statements that take it back.
