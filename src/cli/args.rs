@@ -52,6 +52,9 @@ straight to the server, or through a pooler in session mode.")]
         /// Print the SQL and change nothing
         #[arg(long)]
         dry_run: bool,
+        /// The subscribers of a publication FOR ALL TABLES have the new tables already
+        #[arg(long)]
+        published: bool,
     },
     /// Remove the triggers and the schema
     Uninstall {

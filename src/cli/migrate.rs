@@ -15,7 +15,7 @@ use super::{Failure, context::Context, database::failed, output};
 const KEY_CHECK: &[u8] = b"lead-webhook";
 
 /// Creates or upgrades schema and triggers, or prints the SQL.
-pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Failure> {
+pub(super) async fn migrate(context: &Context, dry_run: bool, is_published: bool) -> Result<(), Failure> {
     let mut session = context.lasting_owner_session("migrate").await?;
     if dry_run {
         let sql = install::migrate_plan(session.client(), &context.config).await.map_err(Failure::operation)?;
@@ -24,7 +24,7 @@ pub(super) async fn migrate(context: &Context, dry_run: bool) -> Result<(), Fail
     let keyring = context.keyring()?;
     let mut report = Report::default();
     let new = || new_installation(&keyring);
-    let ended = install::migrate(session.client(), &context.config, new, &mut report).await;
+    let ended = install::migrate(session.client(), &context.config, is_published, new, &mut report).await;
     tell(&report, ended, "everything is in place already")?;
     // It would look as if all were well, and nothing were sent.
     if let Err(guarded) = guard::look(&mut session, &keyring).await.map_err(failed(context))? {

@@ -132,7 +132,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
             receive::receive(receive::Options { listen, secret_file, respond, delay, ca_file, json }).await
         }
         Command::Run => run::run(context()?).await,
-        Command::Migrate { dry_run } => migrate::migrate(&context()?, dry_run).await,
+        Command::Migrate { dry_run, published } => migrate::migrate(&context()?, dry_run, published).await,
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,
         Command::Seed => seed::seed(&context()?).await,
         Command::Adopt { queue } => adopt::adopt(&context()?, &queue).await,

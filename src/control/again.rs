@@ -14,7 +14,7 @@ use crate::{
         delivery_list::{self, Delivery},
         delivery_log::{self, Entry},
         endpoints,
-        leads::{self, Lead, Leads, LoadError, Loaded},
+        leads::{self, Lead, Leads, LoadError, LoadStatements, Loaded},
         mapping::MappedSql,
         outbox::Place,
         redelivery::{self, Begun},
@@ -102,7 +102,7 @@ pub async fn prepare(
 }
 
 async fn lead(session: &mut Session, mapped: &MappedSql, first: &Delivery) -> Result<Result<Lead, Unsent>, Failed> {
-    let statement = leads::load_statement(session, mapped).await?;
+    let statement = LoadStatements::prepare(session, mapped).await?;
     let client = session.shared();
     client.begin("BEGIN").await?;
     let wanted = [(first.lead_id.as_str(), Some(first.tenant_id.as_str()))];

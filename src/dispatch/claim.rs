@@ -20,7 +20,7 @@ use crate::{
         Client, Error, Statement, bell,
         delivery_log::{self, Entry},
         endpoints::{self, SealedEndpoint},
-        leads::{self, Lead, Leads, LoadError, Loaded},
+        leads::{self, Lead, Leads, LoadError, LoadStatements, Loaded},
         mapping::MappedSql,
         outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
@@ -87,7 +87,7 @@ pub struct Statements {
     decide: Statement,
     record: Statement,
     endpoints: Statement,
-    load: Statement,
+    load: LoadStatements,
     uniqueness: uniqueness::Statements,
 }
 
@@ -100,9 +100,9 @@ impl Statements {
         Ok(Self {
             pick: PickStatements::prepare(session, mapped).await?,
             decide: outbox::decide_statement(session).await?,
-            record: delivery_log::record_statement(session).await?,
+            record: delivery_log::record_within_statement(session).await?,
             endpoints: endpoints::load_statement(session).await?,
-            load: leads::load_statement(session, mapped).await?,
+            load: LoadStatements::prepare(session, mapped).await?,
             uniqueness: uniqueness::Statements::prepare(session).await?,
         })
     }

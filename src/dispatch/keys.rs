@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::{
     outcome::SkipReason,
     store::{
-        Client, Error, Statement,
+        Client, Error,
         endpoints::SealedEndpoint,
-        leads::{self, Lead, LoadError, Loaded},
+        leads::{self, Lead, LoadError, LoadStatements, Loaded},
         outbox::{Kind, Pending},
         uniqueness::{self, Key, Known},
     },
@@ -109,7 +109,7 @@ impl Keys {
     pub(super) async fn named_conversations(
         &self,
         client: &Client,
-        load: &Statement,
+        load: &LoadStatements,
     ) -> Result<HashMap<Key, Timestamp>, LoadError> {
         if self.are_new() {
             return Ok(HashMap::new());

@@ -35,6 +35,12 @@ fn literal_url(address: IpAddr) -> String {
 }
 
 #[test]
+fn the_roots_dot_makes_no_other_destination() {
+    let of = |url: &str| policy().vet_url(url).unwrap().destination();
+    assert_eq!(of("https://script.google.com./macros/s/x/exec"), of("https://script.google.com/macros/s/x/exec"));
+}
+
+#[test]
 fn every_url_of_the_corpus_gets_its_verdict() {
     let policy = policy();
     let mut wrong = Vec::new();

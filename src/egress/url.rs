@@ -122,9 +122,9 @@ impl EndpointUrl {
         Ok(url)
     }
 
-    /// Host and port, as the log has them.
+    /// Host and port, as the log has them: without the root's dot, which makes no other host of it.
     pub fn destination(&self) -> Destination {
-        Destination { host: self.host.clone(), port: self.port }
+        Destination { host: name::without_root(&self.host).to_owned(), port: self.port }
     }
 
     /// All that no setting waives.

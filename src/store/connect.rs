@@ -80,12 +80,14 @@ const SETTINGS: [Setting; 12] = [
 
 /// What sets a session up, in one statement and so in one round trip; `is_local` is an SQL expression: whether only for the
 /// transaction. A claim must outlive the server's crash before it is sent: `synchronous_commit = off`, which some databases
-/// have, would have it sent twice.
+/// have, would have it sent twice. `transaction_timeout` is there since PostgreSQL 17.
 fn set_up_sql(is_local: &str) -> String {
     format!(
         "{},
        CASE WHEN pg_catalog.current_setting('synchronous_commit') OPERATOR(pg_catalog.=) 'off'
-            THEN pg_catalog.set_config('synchronous_commit', 'on', {is_local}) END",
+            THEN pg_catalog.set_config('synchronous_commit', 'on', {is_local}) END,
+       CASE WHEN pg_catalog.current_setting('transaction_timeout', true) IS NOT NULL
+            THEN pg_catalog.set_config('transaction_timeout', '0', {is_local}) END",
         setting_sql(&SETTINGS, is_local)
     )
 }

@@ -8,7 +8,7 @@ use serde::{Serialize, Serializer};
 use tokio_postgres::{Error, Row, types::ToSql};
 use uuid::Uuid;
 
-use super::session::Session;
+use super::{leads::Writable, session::Session};
 
 /// One row of the log, with the table's columns in the table's order.
 #[derive(Debug, Clone, Serialize)]
@@ -93,7 +93,7 @@ impl Delivery {
             is_test: row.try_get("is_test")?,
             redelivery_of: row.try_get("redelivery_of")?,
             instance_id: row.try_get("instance_id")?,
-            last_conversation_at: row.try_get("last_conversation_at")?,
+            last_conversation_at: row.try_get::<_, Option<Writable>>("last_conversation_at")?.and_then(|time| time.0),
         })
     }
 }

@@ -77,6 +77,10 @@ WHERE d.status = 'interrupted' AND d.instance_id IS NOT DISTINCT FROM excluded.i
 /// [`RECORD`] where a row may stand already. The check for it costs every row something, so it is made where it must be.
 static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLACE].concat());
 
+/// [`RECORD`] of what the claim itself decides. An event that has a log row already, as one may after a fail-over, is settled by
+/// that: its row in the outbox must not keep all others from being claimed.
+static RECORD_WITHIN: LazyLock<String> = LazyLock::new(|| [RECORD, "\nON CONFLICT DO NOTHING"].concat());
+
 /// Writes outcomes, many in one statement, whatever stands there already.
 ///
 /// # Errors
@@ -86,7 +90,7 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
     let record = prepared(session, RECORD).await?;
     match batch.write(session.shared(), &record).await {
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            let record = record_statement(session).await?;
+            let record = prepared(session, &RECORD_OR_REPLACE).await?;
             batch.write(session.shared(), &record).await
         }
         recorded => recorded,
@@ -99,7 +103,7 @@ pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Error> {
-    let record = record_statement(session).await?;
+    let record = prepared(session, &RECORD_OR_REPLACE).await?;
     Batch::of(&[entry], &By::Test).write(session.shared(), &record).await
 }
 
@@ -108,7 +112,7 @@ pub async fn record_test(session: &mut Session, entry: &Entry) -> Result<(), Err
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn record_redelivery(session: &mut Session, entry: &Entry, first: Uuid) -> Result<(), Error> {
-    let record = record_statement(session).await?;
+    let record = prepared(session, &RECORD_OR_REPLACE).await?;
     Batch::of(&[entry], &By::Redelivery { of: first }).write(session.shared(), &record).await
 }
 
@@ -116,8 +120,8 @@ pub async fn record_redelivery(session: &mut Session, entry: &Entry, first: Uuid
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn record_statement(session: &mut Session) -> Result<Statement, Error> {
-    prepared(session, &RECORD_OR_REPLACE).await
+pub async fn record_within_statement(session: &mut Session) -> Result<Statement, Error> {
+    prepared(session, &RECORD_WITHIN).await
 }
 
 async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> {

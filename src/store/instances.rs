@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::{
     clocks::Ahead,
+    outbox::writable,
     row_version,
     session::{Param, Session},
 };
@@ -262,7 +263,9 @@ WITH ahead AS (
     SELECT t.delivery_id, t.event_id, t.tenant_id, t.lead_id, t.event, 'interrupted',
            'the daemon that made the attempt ended before its outcome was known: it may have arrived',
            t.queued_at, clock_timestamp(), t.claimed_by,
-           CASE WHEN t.event = 'lead.re_engaged' THEN coalesce(t.last_conversation_at, t.previous_conversation_at) END
+           CASE WHEN t.event = 'lead.re_engaged' THEN coalesce(t.last_conversation_at, ",
+    writable!("t.previous_conversation_at"),
+    ") END
     FROM taken t
     ON CONFLICT DO NOTHING
 ), gone AS (

@@ -8,8 +8,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 
 use super::{
-    client::Statement,
-    leads::{self, Lead, Leads, LoadError},
+    leads::{self, Lead, Leads, LoadError, LoadStatements},
     mapping::MappedSql,
     session::Session,
     sweep::{self, WAS_ON},
@@ -33,7 +32,7 @@ pub enum PageError {
 pub struct Pages {
     first: String,
     next: String,
-    load: Statement,
+    load: LoadStatements,
     last: Option<String>,
 }
 
@@ -43,7 +42,7 @@ impl Pages {
     /// # Errors
     /// What the database says of the mapping, or that the connection is lost.
     pub async fn new(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
-        let load = leads::load_statement(session, mapped).await?;
+        let load = LoadStatements::prepare(session, mapped).await?;
         let [first, next] = [false, true].map(|is_next| page_sql(mapped, is_next));
         Ok(Self { first, next, load, last: None })
     }

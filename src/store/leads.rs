@@ -144,17 +144,27 @@ impl Leads {
 
 /// The columns that a lead is made of, as the mapping says, over a row `lead`.
 pub fn select_list(mapped: &MappedSql) -> String {
-    let text = |sql: &Option<String>| sql.clone().unwrap_or_else(|| "NULL".to_owned());
+    let text = |sql: &Option<String>| sql.as_deref().map_or_else(|| "NULL::text".to_owned(), bounded);
     let MappedSql { id, tenant_id, .. } = mapped;
     let [email, phone, first_name, visitor, conversation] =
         [&mapped.email, &mapped.phone, &mapped.first_name, &mapped.visitor_id, &mapped.conversation_id].map(text);
     let time = |time: &Option<MappedTime>| time.as_ref().map_or_else(|| "NULL".to_owned(), |time| time.sql.clone());
     let [captured, last] = [&mapped.captured_at, &mapped.last_conversation_at].map(time);
     format!(
-        "{id} AS lead_id, {tenant_id} AS tenant_id, ({email})::text AS email, ({phone})::text AS phone, \
-         ({first_name})::text AS first_name, ({visitor})::text AS visitor_id, ({conversation})::text AS conversation_id, \
-         ({captured})::timestamptz AS captured_at, ({last})::timestamptz AS last_conversation_at"
+        "{id} AS lead_id, {tenant_id} AS tenant_id, {email} AS email, {phone} AS phone, {first_name} AS first_name, \
+         {visitor} AS visitor_id, {conversation} AS conversation_id, ({captured})::timestamptz AS captured_at, \
+         ({last})::timestamptz AS last_conversation_at"
     )
+}
+
+/// Bytes of a mapped value at most, as many as of a template's body: whoever leaves a contact chooses what it holds, and what
+/// is in flight is in memory.
+pub const VALUE_BYTES: usize = 1024 * 1024;
+
+/// A value as text; of one that is too long the query fails, with the code that [`describe`] knows. Its length is known
+/// without reading it.
+fn bounded(value: &str) -> String {
+    format!("CASE WHEN octet_length({value}) <= {VALUE_BYTES} THEN {value} ELSE repeat({value}, 2147483647) END")
 }
 
 /// The statement that loads leads by id: `$1` is an array of ids as text, compared in the id's own type so that its
@@ -168,6 +178,20 @@ pub fn load_sql(mapped: &MappedSql) -> String {
         mapped.id_key,
         mapped.id_type,
         mapped.tenant_id
+    )
+}
+
+/// Whether ids have the type still, or a domain over it: an ALTER TABLE may have given them another.
+fn has_id_type_sql(mapped: &MappedSql) -> String {
+    let MappedSql { table, id_key, id_oid, .. } = mapped;
+    format!(
+        "-- leads::has_id_type
+WITH RECURSIVE type AS (
+    SELECT pg_typeof({id_key})::oid AS oid FROM (SELECT) AS one LEFT JOIN {table} AS lead ON false
+    UNION ALL
+    SELECT t.typbasetype FROM type JOIN pg_type AS t USING (oid) WHERE t.typbasetype <> 0
+)
+SELECT {id_oid} IN (SELECT oid FROM type)"
     )
 }
 
@@ -226,11 +250,17 @@ pub enum LoadError {
 
 /// Loads leads, within a transaction, each an id and whose it is; `None`: whosever. Where a batch fails for one lead's
 /// values, it is halved until that lead stands alone. Whether its error concerns it alone is told by asking for none, and
-/// for it once more: what concerned all may be over by then.
+/// for it once more: what concerned all may be over by then. Where ids have another type than when the statement was made,
+/// every lead is concerned: a longer one is no value of the type before.
 ///
 /// # Errors
 /// [`LoadError`], when every lead is concerned.
-pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Option<&str>)]) -> Result<Leads, LoadError> {
+pub async fn load(
+    client: &Client,
+    statements: &LoadStatements,
+    wanted: &[(&str, Option<&str>)],
+) -> Result<Leads, LoadError> {
+    let statement = &statements.load;
     let mut loaded = Leads::default();
     let mut batches = vec![wanted];
     let mut doubted = None;
@@ -267,6 +297,7 @@ pub async fn load(client: &Client, statement: &Statement, wanted: &[(&str, Optio
                         doubted = Some(one);
                         batches.push(batch);
                     }
+                    _ if batch.len() == 1 && !statements.fit(client).await? => return Err(LoadError::Table(error)),
                     [(id, tenant)] => {
                         let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
                         loaded.broken.push(Broken { lead_id, tenant_id, why: describe(&error) });
@@ -330,14 +361,30 @@ pub(super) fn describe(error: &Error) -> String {
         Some(code @ "22001") => {
             format!("a value is too long; an id has {ID_CHARACTERS} characters at most (SQLSTATE {code})")
         }
+        Some("54000") => format!("a mapped value has more than {VALUE_BYTES} bytes"),
         Some(code) => format!("a mapped value cannot be read (SQLSTATE {code})"),
     }
 }
 
-/// The statement of [`load`], prepared for this session.
-///
-/// # Errors
-/// What the database says of the mapping, or that the connection is lost.
-pub async fn load_statement(session: &mut Session, mapped: &MappedSql) -> Result<Statement, Error> {
-    session.statement(&load_sql(mapped)).await
+/// The statements of [`load`], prepared for a session.
+pub struct LoadStatements {
+    load: Statement,
+    has_id_type: Statement,
+}
+
+impl LoadStatements {
+    /// Prepares them.
+    ///
+    /// # Errors
+    /// What the database says of the mapping, or that the connection is lost.
+    pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
+        let load = session.statement(&load_sql(mapped)).await?;
+        Ok(Self { load, has_id_type: session.statement(&has_id_type_sql(mapped)).await? })
+    }
+
+    /// Whether ids still are of the type that they are looked up by.
+    async fn fit(&self, client: &Client) -> Result<bool, LoadError> {
+        let row = client.query_one(&self.has_id_type, &[]).await.map_err(classify)?;
+        row.try_get(0).map_err(LoadError::Connection)
+    }
 }

@@ -26,6 +26,7 @@ pub struct MappedSql {
     pub id_key: String,
     /// The id's type, as SQL names it: `WHERE {id_key} = ANY ($1::text[]::{id_type}[])`.
     pub id_type: String,
+    pub(super) id_oid: u32,
     /// Whether the id is a column that an index begins with. An expression may have one too, of which nothing is known.
     pub id_is_indexed: bool,
     /// Whether the id is a column that has a UNIQUE index of its own; else it may be unique only within its tenant.
@@ -171,6 +172,7 @@ impl MappedSql {
             id: as_text(&columns.id),
             id_key: raw(&columns.id),
             id_type,
+            id_oid: id.oid(),
             id_is_indexed,
             id_is_unique,
             tenant_id: as_text(&columns.tenant_id),

@@ -70,6 +70,14 @@ macro_rules! is_place {
 }
 pub(super) use is_place;
 
+/// A time; one beyond the years that we can write counts as absent.
+macro_rules! writable {
+    ($time:literal) => {
+        concat!("CASE WHEN ", $time, " >= '0001-01-01Z' AND ", $time, " < '9999-01-01Z' THEN ", $time, " END")
+    };
+}
+pub(super) use writable;
+
 /// Primary keys as the arrays that a statement unnests.
 pub(super) fn columns<'a>(places: impl Iterator<Item = &'a Place>) -> (Vec<&'a str>, Vec<Timestamp>, Vec<Uuid>) {
     places.map(|place| (place.tenant_id.as_str(), place.queued_at, place.event_id)).collect()
@@ -185,7 +193,9 @@ WITH u AS (
     "
       AND (o.claimed_by IS NULL
            OR o.claimed_by = $1 AND o.delivery_id = u.delivery_id AND u.delivery_id <> ALL ($7::uuid[]))
-    RETURNING u.*, o.lead_id, coalesce(o.last_conversation_at, o.previous_conversation_at) AS last_conversation_at
+    RETURNING u.*, o.lead_id, coalesce(o.last_conversation_at, ",
+    writable!("o.previous_conversation_at"),
+    ") AS last_conversation_at
 ), logged AS (
     INSERT INTO lead_webhook.deliveries
         (delivery_id, event_id, tenant_id, lead_id, event, status, error, queued_at, finished_at, instance_id,

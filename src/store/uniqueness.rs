@@ -66,19 +66,22 @@ async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> 
 
 /// The columns of a [`KeyRow`]. A macro because `concat!` takes literals only.
 macro_rules! columns {
-    () => {
-        "key, tenant_id, lead_id, seen_at, came_back_at, event_id, transaction_id"
+    ($seen_at:literal) => {
+        concat!("key, tenant_id, lead_id, ", $seen_at, ", came_back_at, event_id, transaction_id")
     };
 }
 
 /// Inserts rows in this order: two daemons that wait for each other's do so in key order.
 macro_rules! insert_by {
     ($order:literal) => {
+        insert_by!("seen_at", $order)
+    };
+    ($seen_at:literal, $order:literal) => {
         concat!(
             "INSERT INTO lead_webhook.uniqueness AS k (",
-            columns!(),
+            columns!("seen_at"),
             ")\nSELECT ",
-            columns!(),
+            columns!($seen_at),
             "\nFROM unnest($1::lead_webhook.uniqueness[])\nORDER BY ",
             $order,
             "\nON CONFLICT (key)"
@@ -138,7 +141,7 @@ const LOCK: &str = concat!(
     "\
 -- uniqueness::lock
 SELECT ",
-    columns!(),
+    columns!("seen_at"),
     "
 FROM lead_webhook.uniqueness
 WHERE key = ANY ($1::bytea[])
@@ -188,9 +191,10 @@ pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known
     Ok(())
 }
 
+/// A lead's time that lies ahead would make duplicates of its visitor's leads until then, also when it is put right.
 const SEED: &str = concat!(
     "-- uniqueness::seed\n",
-    insert_by!("key"),
+    insert_by!("least(seen_at, clock_timestamp())", "key"),
     " DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at
 WHERE k.seen_at < excluded.seen_at"
 );

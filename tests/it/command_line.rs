@@ -234,6 +234,17 @@ async fn seed_does_not_take_a_lead_that_still_waits_in_the_outbox_for_a_known_on
 }
 
 #[tokio::test]
+async fn seed_takes_no_time_that_lies_ahead() {
+    let setup = Setup::new().await;
+    let insert =
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'ann@example.com', '2999-01-01Z')";
+    setup.db.app().await.batch_execute(insert).await.unwrap();
+    setup.run(&["seed"]).await.ok();
+    let seeded = "SELECT count(*) FILTER (WHERE seen_at <= clock_timestamp()) FROM lead_webhook.uniqueness";
+    assert_eq!(setup.db.admin().await.query_one(seeded, &[]).await.unwrap().get::<_, i64>(0), 1);
+}
+
+#[tokio::test]
 async fn check_finds_nothing_wrong_with_a_good_installation_and_names_what_is_wrong_with_a_bad_one() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;

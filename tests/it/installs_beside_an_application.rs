@@ -210,6 +210,23 @@ async fn a_login_that_is_a_member_without_its_rights_gets_them_by_the_means_of_t
 }
 
 #[tokio::test]
+async fn what_follows_all_tables_of_the_application_is_not_stopped_unasked() {
+    let application = alone().await;
+    application.administer("CREATE PUBLICATION \"All\" FOR ALL TABLES").await;
+    let refused = application.setup.run(&["migrate"]).await;
+    assert_eq!((refused.code, done(&refused)), (Some(1), vec![]));
+    assert!(refused.stderr.contains("publication \"All\" is FOR ALL TABLES"), "{}", refused.stderr);
+    assert_nothing_is_left(&application).await;
+    let plan = application.setup.run(&["migrate", "--dry-run"]).await.ok().stdout;
+    assert!(plan.contains("CREATE TABLE lead_webhook.outbox"), "{plan}");
+    application.setup.run(&["migrate", "--published"]).await.ok();
+    assert_leads_are_queued(&application).await;
+    let told = application.setup.run(&["check"]).await.stdout;
+    assert!(told.contains("publication \"All\" is FOR ALL TABLES: its subscribers need these too"), "{told}");
+    assert_eq!(done(&application.setup.run(&["migrate"]).await.ok()), [""; 0], "nothing new would be published");
+}
+
+#[tokio::test]
 async fn uninstalling_leaves_nothing_and_can_be_repeated() {
     let application = alone().await;
     application.migrate().await;

@@ -167,19 +167,43 @@ async fn every_fault_of_a_mapping_is_told_at_once_and_nothing_is_installed() {
 }
 
 #[tokio::test]
-async fn an_id_that_sessions_spell_variously_or_that_names_no_lead_is_refused() {
+async fn an_id_or_tenant_that_sessions_spell_variously_or_that_names_no_lead_is_refused() {
     let application = Application::alone(Database::create(&Cluster::shared()).await).await;
-    for (expression, fault) in [
-        ("convert_to(lead.id::text, 'UTF8')", "is bytea, whose text depends on a session's settings"),
-        ("lead.created_at", "is timestamp with time zone, whose text depends on a session's settings"),
-        ("to_json(lead.id)", "is json, and two of them cannot be compared"),
-        ("ARRAY[lead.id]", "is uuid[], and two of them cannot be compared"),
-    ] {
-        application.setup.edit_config(&[("leads.columns.id", json!(format!("sql: {expression}")))]);
-        let output = application.setup.run(&["migrate"]).await;
-        assert_eq!(output.code, Some(1), "{expression}");
-        assert!(output.stderr.contains("leads.columns.id = ") && output.stderr.contains(fault), "{}", output.stderr);
+    let mut cases = vec![
+        ("id", "convert_to(lead.id::text, 'UTF8')", "is bytea, whose text depends on a session's settings"),
+        ("tenant_id", "convert_to(lead.tenant_id, 'UTF8')", "is bytea, whose text depends on a session's settings"),
+        ("id", "lead.created_at", "is timestamp with time zone, whose text depends on a session's settings"),
+        ("id", "to_json(lead.id)", "is json, and two of them cannot be compared"),
+        ("id", "ARRAY[lead.id]", "is uuid[], and two of them cannot be compared"),
+    ];
+    let has_citext = "SELECT EXISTS (SELECT FROM pg_available_extensions WHERE name = 'citext')";
+    if application.one::<bool>(has_citext).await {
+        application.administer("CREATE EXTENSION citext WITH SCHEMA public").await;
+        cases.push(("id", "lead.email::public.citext", "map \"sql: ((lead.email::public.citext))::text\""));
     }
+    for (column, expression, fault) in cases {
+        application.setup.edit_config(&[
+            ("leads.columns.id", json!("id")),
+            ("leads.columns.tenant_id", json!("tenant_id")),
+            (&format!("leads.columns.{column}"), json!(format!("sql: {expression}"))),
+        ]);
+        let (output, key) = (application.setup.run(&["migrate"]).await, format!("leads.columns.{column} = "));
+        assert_eq!(output.code, Some(1), "{expression}");
+        assert!(output.stderr.contains(&key) && output.stderr.contains(fault), "{}", output.stderr);
+    }
+}
+
+#[tokio::test]
+async fn a_time_that_is_kept_as_text_is_read_alike_in_every_session() {
+    let leads = CONTACTS.replace("day date", "day text");
+    let mut mapping = contacts();
+    mapping[7].1 = json!("sql: lead.day::timestamptz");
+    let application = Application::installed_in(database(&leads).await, &mapping).await;
+    application.setup.endpoint("org-7").await;
+    application.run(r#"INSERT INTO leads VALUES (1, 7, '{"email": "A@B.C"}', 0, '2026-01-01 12:00')"#).await;
+    application.forget_queued().await;
+    application.run("SET TimeZone = 'America/New_York'; UPDATE leads SET day = '2026-03-01 12:00'").await;
+    assert_eq!(application.queued().await, ["1 came_back 2026-01-01 12:00:00"]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Cluster, Database, LogRow, Receiver, Setup};
+use crate::harness::{Cluster, Database, LogRow, Receiver, Setup, patiently};
 
 fn words(row: &LogRow) -> (&str, Option<&str>) {
     (row.status.as_str(), row.reason.as_deref().or(row.failure.as_deref()))
@@ -235,6 +235,73 @@ async fn a_time_beyond_what_can_be_written_and_an_id_beyond_measure_hold_no_othe
     let rows = setup.db.wait_for_log(3).await;
     assert!(rows.iter().all(|row| row.status == "delivered" || row.reason.is_some()), "{rows:?}");
     assert!(setup.receiver.requests().iter().any(|request| request.json()["email"] == "near@example.com"));
+}
+
+#[tokio::test]
+async fn a_time_beyond_what_can_be_written_is_absent_from_what_a_dead_daemon_leaves() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "INSERT INTO leads (tenant_id, email, last_conversation_at) VALUES ('acme', 'far@example.com', '20000-01-01Z');
+         UPDATE leads SET last_conversation_at = '20001-01-01Z'",
+    )
+    .await;
+    let dies = "UPDATE lead_webhook.outbox SET event = 'lead.re_engaged', claimed_by = gen_random_uuid(),
+                    claimed_at = now() - interval '1 hour', delivery_id = gen_random_uuid() WHERE kind = 'came_back'";
+    let admin = setup.db.admin().await;
+    admin.batch_execute(dies).await.unwrap();
+    // Nobody dies of a server that has just started.
+    let is_old = "SELECT pg_postmaster_start_time() < clock_timestamp() - interval '30 seconds'";
+    patiently("the server's first half minute", async {
+        while !admin.query_one(is_old, &[]).await.unwrap().get::<_, bool>(0) {}
+    })
+    .await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().any(|row| row.status == "interrupted"), "{rows:?}");
+    let listed = setup.run(&["deliveries", "list", "--json"]).await.ok().stdout;
+    assert_eq!(listed.lines().count(), 2, "{listed}");
+}
+
+#[tokio::test]
+async fn a_value_beyond_measure_fails_its_lead_and_holds_no_other_up() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    app(
+        &setup,
+        "INSERT INTO leads (tenant_id, email) VALUES
+             ('acme', repeat('x', 1048576)), ('acme', repeat('ü', 524289)), ('acme', 'ann@example.com')",
+    )
+    .await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(3).await;
+    let mut outcomes: Vec<_> = rows.iter().map(|row| (words(row), row.error.as_deref())).collect();
+    outcomes.sort_unstable();
+    let too_long = (("failed", Some("lead")), Some("a mapped value has more than 1048576 bytes"));
+    assert_eq!(outcomes, [(("delivered", None), None), (("delivered", None), None), too_long]);
+}
+
+#[tokio::test]
+async fn an_event_that_is_logged_already_holds_no_other_up() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    let daemon = setup.daemon();
+    setup.db.wait_for_log(1).await;
+    drop(daemon);
+    // As a fail-over may leave it: the log has the event, the outbox too, and its lead is gone.
+    let admin = setup.db.admin().await;
+    let again = "DELETE FROM leads;
+                 INSERT INTO lead_webhook.outbox (tenant_id, queued_at, event_id, lead_id, kind, was_enabled)
+                 SELECT tenant_id, queued_at, event_id, lead_id, 'inserted', true FROM lead_webhook.deliveries";
+    admin.batch_execute(again).await.unwrap();
+    setup.db.insert_lead("acme", "bob@example.com").await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(2).await;
+    assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    let left = "SELECT count(*) FROM lead_webhook.outbox";
+    assert_eq!(admin.query_one(left, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
 
 #[tokio::test]

@@ -59,6 +59,14 @@ pub enum InstallError {
          install that one or a newer one"
     )]
     ForeignMigration(String),
+    /// What follows a publication would stop. The operator must act.
+    #[error(
+        "nothing is done: publication {} is FOR ALL TABLES, so it would have the new tables at once, and each subscriber \
+         stops until it has them too. Publish the tables by their names, or make them at the subscribers first, by the SQL of \
+         `lead-webhook migrate --dry-run`, then run `lead-webhook migrate --published`",
+        .0.join(", ")
+    )]
+    Published(Vec<String>),
     /// Objects of the application's depend on what is to be removed. The operator must act.
     #[error("nothing is removed: what is to go is used by {}: drop that first, then run the command again", .0.join(", "))]
     InTheWay(Vec<String>),

@@ -72,6 +72,8 @@ struct Plan {
     administrator: String,
     steps: Vec<Step>,
     warnings: Vec<String>,
+    /// Publications that would have the new tables at once.
+    published_by: Vec<String>,
 }
 
 /// `lead_web`, as a number: the advisory lock of `migrate` and `uninstall`.
@@ -91,13 +93,15 @@ SET row_security = on;
 SET lock_timeout = '10s'";
 
 /// Creates or upgrades everything of ours; `new` is called once, for the first install. Running it again changes nothing.
-/// `report` says what was done, also where it ends by an error.
+/// `report` says what was done, also where it ends by an error. With `is_published` the subscribers of a publication FOR ALL
+/// TABLES have the new tables already.
 ///
 /// # Errors
 /// [`InstallError`]; what was done before it is whole, and the next run goes on from there.
 pub async fn migrate<E>(
     client: &mut Client,
     config: &Config,
+    is_published: bool,
     new: impl FnOnce() -> Result<NewInstallation, E>,
     report: &mut Report,
 ) -> Result<(), InstallError>
@@ -106,6 +110,7 @@ where
 {
     begin(client).await?;
     let done = match plan(client, config).await {
+        Ok(plan) if !is_published && !plan.published_by.is_empty() => Err(InstallError::Published(plan.published_by)),
         Ok(plan) => apply(client, config, plan, new, report).await,
         Err(error) => Err(error),
     };
@@ -161,8 +166,12 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
     let id = verify::id_is_indexed(config, &mapped);
     warnings.extend(id.remedy.map(|remedy| format!("{}: {remedy}", id.text)));
     let (mut steps, administrator) = roles::divide(needs);
+    let mut published_by = Vec::new();
     if facts.may_look {
         let history = History::read(client).await?;
+        if !history.pending.is_empty() {
+            published_by = publications(client).await?;
+        }
         steps.extend(history.before(owner));
         if !history.pending.is_empty() {
             let heading = "create or upgrade the tables".to_owned();
@@ -184,7 +193,15 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.extend(capture_clock::printed(&mapped).map(note));
         }
     }
-    Ok(Plan { administrator, steps, warnings })
+    Ok(Plan { administrator, steps, warnings, published_by })
+}
+
+const PUBLICATIONS: &str = "-- install::publications
+SELECT quote_ident(pubname) FROM pg_publication WHERE puballtables ORDER BY 1";
+
+/// The publications that have all tables of the database.
+async fn publications(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
+    client.query(PUBLICATIONS, &[]).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The mapping as SQL and what it needs; or everything that is to be said against it, at once.

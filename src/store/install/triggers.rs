@@ -41,6 +41,9 @@ const NO_COMPILER: (&str, &str) = ("jit", "off");
 /// Only where an expression has a backslash: a session may read it another way.
 const PLAIN_BACKSLASHES: (&str, &str) = ("standard_conforming_strings", "on");
 
+/// Only where there is an expression: as a claim's session reads it, whatever the application's has set.
+const TIME_ZONE: (&str, &str) = ("TimeZone", "UTC");
+
 /// A trigger of ours on the application's table, with its function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Trigger {
@@ -65,7 +68,7 @@ enum Each {
 
 /// Both triggers, as the mapping wants them.
 pub(super) fn wanted(mapped: &MappedSql, leads: &Leads, notify: Notify) -> [Trigger; 2] {
-    let settings = settings(mapped);
+    let settings = settings(mapped, &leads.columns);
     let (each, inserted) = match mapped.partitioned_by {
         Some(_) => (Each::Row, INSERTED_BY_ROW),
         None => (Each::Statement, INSERTED_BY_STATEMENT),
@@ -151,11 +154,21 @@ fn setting(value: &str) -> String {
     if value.contains(',') { value.to_owned() } else { literal(value) }
 }
 
-fn settings(mapped: &MappedSql) -> Vec<(&'static str, &'static str)> {
+fn settings(mapped: &MappedSql, columns: &Columns) -> Vec<(&'static str, &'static str)> {
     let times = [&mapped.captured_at, &mapped.last_conversation_at].into_iter().flatten().map(|time| &time.sql);
     let mut pieces = [&mapped.id, &mapped.tenant_id, &mapped.has_contact].into_iter().chain(times);
     let backslashes = pieces.any(|sql| sql.contains('\\')).then_some(PLAIN_BACKSLASHES);
-    SETTINGS.into_iter().chain(backslashes).collect()
+    let Columns { id, tenant_id, email, phone, captured_at, last_conversation_at, .. } = columns;
+    let read = [
+        Some(id),
+        Some(tenant_id),
+        email.as_ref(),
+        phone.as_ref(),
+        captured_at.as_ref(),
+        last_conversation_at.as_ref(),
+    ];
+    let time_zone = read.into_iter().flatten().any(|mapping| matches!(mapping, Mapping::Sql(_))).then_some(TIME_ZONE);
+    SETTINGS.into_iter().chain(backslashes).chain(time_zone).collect()
 }
 
 fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> String {

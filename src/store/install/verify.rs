@@ -8,7 +8,7 @@ use super::{
     history::History,
     indexes::{self, Found},
     installed::Installed,
-    privileges,
+    privileges, publications,
     triggers::{self, Trigger},
     vet,
 };
@@ -75,7 +75,9 @@ pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>
     let mut findings = vec![tables];
     if are_made {
         findings.extend(unindexed(client).await?);
+        findings.extend(published(client).await?);
     }
+    findings.extend(encoding(client).await?);
     findings.push(own_rights(client, config).await?);
     findings.extend(privileges::beyond(client, config).await?);
     let mapped = match MappedSql::resolve(client, &config.leads).await {
@@ -127,6 +129,25 @@ async fn unindexed(client: &Client) -> Result<Vec<Finding>, InstallError> {
         Finding::warning("tables", text, format!("DROP INDEX {name};"))
     });
     Ok(lacking.chain(left_over).collect())
+}
+
+/// Who follows a publication of all tables must have ours too.
+async fn published(client: &Client) -> Result<Option<Finding>, InstallError> {
+    let by = publications(client).await?;
+    let text = format!("publication {} is FOR ALL TABLES: its subscribers need these too", by.join(", "));
+    Ok((!by.is_empty()).then(|| Finding::fine("tables", text)))
+}
+
+const IS_UNCHECKED: &str = "-- verify::is_unchecked
+SELECT current_setting('server_encoding') = 'SQL_ASCII'";
+
+/// A server that does not know its texts' encoding takes any bytes, also those that it cannot tell us.
+async fn encoding(client: &Client) -> Result<Option<Finding>, InstallError> {
+    let is_unchecked: bool = client.query_one(IS_UNCHECKED, &[]).await?.try_get(0)?;
+    let text = "the database's encoding is SQL_ASCII: an id or tenant whose bytes are no UTF-8 stops the claims of all";
+    let remedy =
+        "add CHECK (convert_from(convert_to(id, 'SQL_ASCII'), 'UTF8') IS NOT NULL) to such columns, or move to UTF8";
+    Ok(is_unchecked.then(|| Finding::warning("encoding", text, remedy)))
 }
 
 async fn tables(client: &Client) -> Result<Finding, InstallError> {

@@ -55,7 +55,8 @@ pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Prob
             Mapping::Sql(_) => look_into(&probes, name, mapping, leads, &mut of_one).await?,
         };
         let fault = fault.or_else(|| unseen(name, &of_one.columns, &uncomputed));
-        let fault = if fault.is_none() && name == "id" { unfit_id(&probes, mapping, leads).await? } else { fault };
+        let is_key = ["id", "tenant_id"].contains(&name);
+        let fault = if fault.is_none() && is_key { unfit(&probes, name, mapping, leads).await? } else { fault };
         match fault {
             Some(text) => known.push(problem(name, mapping, text)),
             None => needed.extend(of_one),
@@ -65,31 +66,53 @@ pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Prob
     Ok(needed)
 }
 
-/// A type, whether its text depends on settings of the session, so that another session would not find a lead that one has
-/// queued, and whether two of it cannot be compared.
-const ID_TYPE: &str = "-- vet::id_type
+/// A type, whether its text depends on settings of the session, so that another session would not find a lead or an endpoint
+/// by what one has queued, whether two of it cannot be compared, and whether they are compared by operators that our sessions
+/// do not see.
+const KEY_TYPE: &str = "-- vet::key_type
 SELECT format_type(t.oid, NULL), t.oid = ANY ('{bytea, date, timestamp, timestamptz, timetz, interval, real, float8}'::regtype[]),
-       t.typcategory = 'A' OR t.oid = ANY ('{json, xml, point, line, lseg, box, path, polygon, circle}'::regtype[])
+       t.typcategory = 'A' OR t.oid = ANY ('{json, xml, point, line, lseg, box, path, polygon, circle}'::regtype[]),
+       EXISTS (SELECT FROM pg_opclass AS o JOIN pg_am AS m ON m.oid = o.opcmethod
+               WHERE m.amname = 'btree' AND o.opcdefault AND o.opcintype = t.oid
+                 AND o.opcnamespace <> 'pg_catalog'::regnamespace)
 FROM pg_attribute AS a
 JOIN pg_type AS d ON d.oid = a.atttypid
 JOIN pg_type AS t ON t.oid = coalesce(nullif(d.typbasetype, 0), d.oid)
 WHERE a.attrelid = $1::text::regclass AND a.attname = $2::text";
 
-/// Whether leads cannot be told apart by their id, or not in every session. An expression has been looked into.
-async fn unfit_id(probes: &Transaction<'_>, mapping: &Mapping, leads: &Leads) -> Result<Option<String>, InstallError> {
+/// Whether leads cannot be told apart by their id, or neither they nor their tenant in every session. An expression has been
+/// looked into.
+async fn unfit(
+    probes: &Transaction<'_>,
+    name: &str,
+    mapping: &Mapping,
+    leads: &Leads,
+) -> Result<Option<String>, InstallError> {
     let (of, column) = match mapping {
         Mapping::Column(column) => (table(leads), column.as_str()),
-        Mapping::Sql(_) => ("pg_temp.lead_webhook_id".to_owned(), "value"),
+        Mapping::Sql(_) => (format!("pg_temp.lead_webhook_{name}"), "value"),
     };
-    let row = probes.query_one(ID_TYPE, &[&of, &column]).await?;
-    let name: String = row.try_get(0)?;
-    if row.try_get(1)? {
-        let remedy = "map an expression that is spelled alike in all of them";
-        return Ok(Some(format!("is {name}, whose text depends on a session's settings: {remedy}")));
-    }
-    let text =
-        format!("is {name}, and two of them cannot be compared: map a column or an expression that names the lead");
-    Ok(row.try_get::<_, bool>(2)?.then_some(text))
+    let row = probes.query_one(KEY_TYPE, &[&of, &column]).await?;
+    let (kind, by_settings): (String, bool) = (row.try_get(0)?, row.try_get(1)?);
+    let (is_incomparable, is_an_extensions): (bool, bool) = (row.try_get(2)?, row.try_get(3)?);
+    let is_id = name == "id";
+    Ok(match () {
+        () if by_settings => {
+            let remedy = "map an expression that is spelled alike in all of them";
+            Some(format!("is {kind}, whose text depends on a session's settings: {remedy}"))
+        }
+        () if is_id && is_incomparable => {
+            let remedy = "map a column or an expression that names the lead";
+            Some(format!("is {kind}, and two of them cannot be compared: {remedy}"))
+        }
+        () if is_id && is_an_extensions => {
+            let remedy = format!("map \"sql: ({})::text\", and make an index over that", raw(mapping));
+            Some(format!(
+                "is {kind}, which is compared by operators of an extension's, and those are not used: {remedy}"
+            ))
+        }
+        () => None,
+    })
 }
 
 /// What a mapped column has against it that became virtual after the install. Expressions are not looked into: that

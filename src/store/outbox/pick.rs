@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::{Kind, Place};
+use super::{Kind, Place, writable};
 use crate::{
     event::EventKind,
     store::{
@@ -138,9 +138,9 @@ FROM (
         OFFSET 0) t
     CROSS JOIN LATERAL (
         SELECT o.ctid AS row, o.tenant_id, o.lead_id, o.event, o.last_conversation_at,
-               -- A time beyond the years that we can write counts as absent.
-               CASE WHEN o.previous_conversation_at >= '0001-01-01Z' AND o.previous_conversation_at < '9999-01-01Z'
-                    THEN o.previous_conversation_at END AS previous_conversation_at
+               ",
+    writable!("o.previous_conversation_at"),
+    " AS previous_conversation_at
         FROM lead_webhook.outbox o
         WHERE o.tenant_id = t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') AND o.claimed_by IS NULL
           -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
