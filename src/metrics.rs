@@ -1,7 +1,10 @@
 //! What is counted while the daemon runs, and how it is told: in a text format, with Prometheus' conventions for
 //! names and units. A tenant is never a label: there may be thousands.
 
-use std::{sync::atomic::AtomicU64, time::Duration};
+use std::{
+    sync::atomic::{AtomicBool, AtomicU64, Ordering},
+    time::Duration,
+};
 
 use jiff::{SignedDuration, Timestamp};
 use prometheus_client::{
@@ -48,6 +51,8 @@ pub struct Metrics {
     write_failures: Counter,
     shortages: Counter,
     gauges: Gauges,
+    /// Leads are missed, and those who look for them fail too.
+    is_missing_leads: AtomicBool,
 }
 
 #[derive(Debug, Default, Clone)]
@@ -59,6 +64,7 @@ struct Gauges {
     pending: Gauge<f64, AtomicU64>,
     oldest_pending: Gauge<f64, AtomicU64>,
     claims_up: Gauge,
+    unswept: Gauge,
     round_trip: Gauge<f64, AtomicU64>,
     unaccounted: Gauge<f64, AtomicU64>,
     reconciled_at: Gauge<f64, AtomicU64>,
@@ -97,6 +103,11 @@ impl Gauges {
             self.notified.clone(),
         );
         registry.register("claims_up", "Whether events can be claimed; else the log says why", self.claims_up.clone());
+        registry.register(
+            "unswept_misses",
+            "How often triggers could not queue a lead, at most, since leads were last looked for that they had missed",
+            self.unswept.clone(),
+        );
         registry.register("pending_events", "Events of all tenants that no daemon has claimed", self.pending.clone());
         registry.register_with_unit(
             "oldest_pending_age",
@@ -158,7 +169,9 @@ impl Default for Metrics {
         );
         registry.register("shortages", "Attempts that this machine had no means for", shortages.clone());
         gauges.register(&mut registry);
-        let metrics = Self { registry, events, attempts, recovered, write_failures, shortages, gauges };
+        let is_missing_leads = AtomicBool::new(false);
+        let metrics =
+            Self { registry, events, attempts, recovered, write_failures, shortages, gauges, is_missing_leads };
         // A series that begins with its first failure has no rate then.
         let failed = Failure::ALL.map(Status::Failed);
         let skipped = SkipReason::ALL.map(Status::Skipped);
@@ -206,6 +219,17 @@ impl Metrics {
     /// Whether events can be claimed.
     pub fn is_claiming(&self) -> bool {
         self.gauges.claims_up.get() != 0
+    }
+
+    /// Triggers could not queue leads so often since the latest sweep; where that `is_stuck`, those are missed for good.
+    pub fn unswept(&self, misses: i64, is_stuck: bool) {
+        self.gauges.unswept.set(misses);
+        self.is_missing_leads.store(is_stuck && misses > 0, Ordering::Relaxed);
+    }
+
+    /// Whether triggers miss leads and nobody can look for those.
+    pub fn is_missing_leads(&self) -> bool {
+        self.is_missing_leads.load(Ordering::Relaxed)
     }
 
     /// A notification to itself came back after so long; `None`: it did not.

@@ -68,6 +68,9 @@ async fn readyz(State(probes): State<Probes>) -> Response {
         Standing::There if !probes.metrics.is_claiming() => {
             ("connected", Some("no event can be claimed, the log says why: events wait"))
         }
+        Standing::There if probes.metrics.is_missing_leads() => {
+            ("connected", Some("triggers fail and so does the search for what they miss: see `lead-webhook check`"))
+        }
         Standing::There => ("connected", None),
         Standing::Away => ("away", Some("the database cannot be written to: events and outcomes wait")),
         Standing::Guarded => ("guarded", Some("not the installation's database or key file: see `lead-webhook check`")),

@@ -46,6 +46,8 @@ pub struct Delivery {
     pub delivery_id: Uuid,
     /// What the body is made of.
     pub event: Event,
+    /// Its tenant, visitor and contact.
+    pub key: uniqueness::Key,
     /// When the lead was captured, as the lead says; `None` where it does not.
     pub captured_at: Option<Timestamp>,
     /// Where to.
@@ -254,11 +256,11 @@ impl Claimer {
         if claimed.given_back > 0 {
             self.cautious = CAUTIOUS;
         }
-        for Present { event, lead, endpoint, .. } in present {
+        for Present { event, lead, key, endpoint, .. } in present {
             if let Some(endpoint) = endpoint
                 && added.contains(&event.place.event_id)
             {
-                claimed.deliveries.push(delivery(event, lead, EventKind::Created, None, endpoint));
+                claimed.deliveries.push(delivery(event, lead, key, EventKind::Created, None, endpoint));
             }
         }
         Ok(())
@@ -293,7 +295,7 @@ impl Claimer {
             match (verdict, endpoint) {
                 (Ok((kind, last_conversation_at)), Some(endpoint)) => {
                     decisions.extend(decision(&event, kind, last_conversation_at));
-                    claimed.deliveries.push(delivery(event, lead, kind, last_conversation_at, endpoint));
+                    claimed.deliveries.push(delivery(event, lead, key, kind, last_conversation_at, endpoint));
                 }
                 (Ok(_), None) => claimed.settled.push(skipped(&event, lead.captured_at, SkipReason::NoEndpoint, None)),
                 (Err(reason), endpoint) => {
@@ -358,12 +360,14 @@ fn obstacle(event: &Pending, endpoint: Option<&SealedEndpoint>) -> Option<SkipRe
 fn delivery(
     event: Pending,
     lead: Lead,
+    key: uniqueness::Key,
     kind: EventKind,
     last_conversation_at: Option<Timestamp>,
     endpoint: Arc<SealedEndpoint>,
 ) -> Delivery {
     Delivery {
         delivery_id: event.delivery_id,
+        key,
         captured_at: lead.captured_at,
         event: Event {
             event_id: event.place.event_id,

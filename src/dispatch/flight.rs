@@ -354,6 +354,7 @@ pub(super) mod tests {
                 captured_at: at,
                 last_conversation_at: None,
             },
+            key: [0; 32],
             captured_at: None,
             endpoint: Arc::new(SealedEndpoint::default()),
         }

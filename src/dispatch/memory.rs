@@ -1,7 +1,7 @@
 //! What this daemon has claimed of late, for the case that the database forgets it: a standby that takes over without the
 //! latest commits has events pending again that were sent, or in flight though their outcome was written. The daemon that
 //! sent them tells such a standby by its timeline, and logs them as interrupted before it claims anything there, and
-//! before it signs off there.
+//! before it signs off there. Their uniqueness keys are written again, lest a repeat fires as a new lead.
 //!
 //! Several daemons wait for each other there, so that all have said what they know; one that has died remembers nothing.
 
@@ -24,7 +24,7 @@ use super::claim::Delivery;
 /// A standby that is longer behind than this is not promoted without a thought.
 pub(super) const FOR: Duration = Duration::from_secs(10 * 60);
 
-/// About 5 MiB. More than a busy application captures within the seconds that a standby is behind.
+/// About 7 MiB. More than a busy application captures within the seconds that a standby is behind.
 pub(super) const MOST: usize = 50_000;
 
 /// So long the first claim waits where there are other daemons: all are back by then, whatever their back-off.
@@ -45,8 +45,8 @@ impl Memory {
     pub(super) fn note(&mut self, deliveries: &[Delivery]) {
         let now = Instant::now();
         self.claims.extend(deliveries.iter().map(|delivery| {
-            let (place, delivery_id, event) = (delivery.place.clone(), delivery.delivery_id, delivery.event.kind);
-            (now, Forgotten { place, delivery_id, event })
+            let &Delivery { ref place, delivery_id, ref event, key, .. } = delivery;
+            (now, Forgotten { place: place.clone(), delivery_id, event: event.kind, key })
         }));
         let too_many = self.claims.len().saturating_sub(MOST);
         let old = self.claims.iter().take_while(|(at, _)| now - *at > FOR).count();

@@ -121,6 +121,7 @@ impl Sweeper {
             if plan.is_due(mark, Instant::now()) {
                 self.sweep_for(mark, &mut plan, &mut told).await;
             }
+            self.metrics.unswept(plan.unswept(mark), plan.is_stuck);
             if pruning.is_due() {
                 self.prune(&mut pruning).await;
             }
@@ -148,7 +149,8 @@ impl Sweeper {
                 }
             }
             Err(obstacle) => {
-                plan.failed(Instant::now());
+                // Without an index it is known to be off.
+                plan.failed(Instant::now(), !matches!(obstacle, Obstacle::NoIndex));
                 let error = obstacle.to_string();
                 if error != *told {
                     tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
@@ -260,6 +262,8 @@ struct Plan {
     again_at: Option<Instant>,
     /// Repetitions in a row.
     tries: u32,
+    /// Whether the latest sweep failed, though it should not.
+    is_stuck: bool,
 }
 
 impl Plan {
@@ -272,18 +276,25 @@ impl Plan {
             || self.again_at.is_some_and(|at| now >= at)
     }
 
+    /// How often the mark has moved since it was last swept, as far as is known.
+    fn unswept(&self, mark: Mark) -> i64 {
+        self.missed.map_or(0, |swept| (mark.missed - swept).max(0))
+    }
+
     /// It was swept for `mark`, which was read before the sweep began.
     fn swept(&mut self, mark: Mark, begin: Begin, began: Instant, now: Instant) {
         if self.missed != Some(mark.missed) {
             *self = Self { missed: Some(mark.missed), fence: Some(begin.fence), ..Self::default() };
         }
+        self.is_stuck = false;
         // A number that was drawn later would never be passed where transactions overlap all the time.
         self.fence = self.fence.filter(|fence| begin.oldest <= *fence);
         self.again_at = self.fence.map(|_| now + self.next_wait());
         self.rests_until = Some(now + (now - began) * SHARE);
     }
 
-    fn failed(&mut self, now: Instant) {
+    fn failed(&mut self, now: Instant, is_stuck: bool) {
+        self.is_stuck = is_stuck;
         let wait = self.next_wait();
         self.rests_until = Some(now + wait);
         // Whatever the mark says then.
@@ -345,11 +356,11 @@ mod tests {
     #[test]
     fn what_failed_is_tried_again_ever_more_seldom() {
         let (mut plan, now) = (Plan::default(), NOW());
-        plan.failed(now);
+        plan.failed(now, true);
         assert!(!plan.is_due(mark(1, 5), now));
         assert!(plan.is_due(mark(1, 5), now + FIRST_WAIT));
         plan.swept(mark(1, 5), begin(10, 11), now, now);
-        (0..20).for_each(|_| plan.failed(now));
+        (0..20).for_each(|_| plan.failed(now, true));
         assert!(!plan.is_due(mark(2, 5), now + LAST_WAIT - FIRST_WAIT));
         assert!(plan.is_due(mark(1, 5), now + LAST_WAIT), "also where the mark stands");
     }

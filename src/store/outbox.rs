@@ -15,6 +15,7 @@ pub use self::pick::{Pending, PickStatements, Picked, Request, pick};
 use super::{
     client::{Client, Statement},
     session::Session,
+    uniqueness::Key,
 };
 
 /// What the trigger saw.
@@ -178,14 +179,16 @@ pub struct Forgotten {
     pub delivery_id: Uuid,
     /// What it was sent as.
     pub event: EventKind,
+    /// Its tenant, visitor and contact.
+    pub key: Key,
 }
 
 const INTERRUPT: &str = concat!(
     "\
 -- outbox::interrupt
 WITH u AS (
-    SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[])
-    AS u (tenant_id, queued_at, event_id, delivery_id, event)
+    SELECT * FROM unnest($2::text[], $3::timestamptz[], $4::uuid[], $5::uuid[], $6::text[], $8::bytea[])
+    AS u (tenant_id, queued_at, event_id, delivery_id, event, key)
 ), taken AS (
     DELETE FROM lead_webhook.outbox o USING u
     WHERE ",
@@ -205,12 +208,22 @@ WITH u AS (
            CASE WHEN t.event = 'lead.re_engaged' THEN t.last_conversation_at END
     FROM taken t
     ON CONFLICT DO NOTHING
+), keyed AS (
+    -- A claim and its key are one transaction: who lacks the one lacks the other, and would fire for a repeat.
+    INSERT INTO lead_webhook.uniqueness AS k (key, tenant_id, lead_id, seen_at, came_back_at, event_id)
+    SELECT DISTINCT ON (t.key) t.key, t.tenant_id, t.lead_id, t.queued_at,
+           CASE WHEN t.event = 'lead.re_engaged' THEN t.queued_at END, t.event_id
+    FROM taken t
+    ORDER BY t.key, t.queued_at DESC
+    ON CONFLICT (key) DO UPDATE SET lead_id = excluded.lead_id, seen_at = excluded.seen_at,
+        came_back_at = coalesce(excluded.came_back_at, k.came_back_at), event_id = excluded.event_id
+    WHERE k.seen_at < excluded.seen_at
 )
 SELECT count(*) FROM taken"
 );
 
-/// Logs those of `claims` that stand unclaimed as interrupted, and those that stand claimed and are not `unsettled`; how
-/// many.
+/// Logs those of `claims` that stand unclaimed as interrupted, and those that stand claimed and are not `unsettled`, and
+/// writes their keys again; how many.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -224,8 +237,9 @@ pub async fn interrupt(
     let deliveries: Vec<Uuid> = claims.iter().map(|claim| claim.delivery_id).collect();
     let kinds: Vec<&str> = claims.iter().map(|claim| claim.event.as_str()).collect();
     let statement = session.statement(INTERRUPT).await?;
-    let params: [super::session::Param<'_>; 7] =
-        [&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &unsettled];
+    let keys: Vec<&[u8]> = claims.iter().map(|claim| claim.key.as_slice()).collect();
+    let params: [super::session::Param<'_>; 8] =
+        [&instance_id, &tenants, &queued, &events, &deliveries, &kinds, &unsettled, &keys];
     session.client().query_one(&statement, &params).await?.try_get(0)
 }
 

@@ -64,6 +64,19 @@ async fn a_lead_missed_while_a_daemon_runs_is_sent_once_without_a_restart() {
 }
 
 #[tokio::test]
+async fn what_was_captured_without_a_trigger_is_recovered_by_a_running_daemon_once_migrate_has_put_it_back() {
+    let application = application().await;
+    let daemon = application.setup.daemon();
+    a_sweep(&daemon).await;
+    application.run("DROP TRIGGER lead_webhook_insert ON leads").await;
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'ann@example.com')").await;
+    application.migrate().await;
+    let rows = application.setup.db.wait_for_log(1).await;
+    assert_eq!(rows[0].status, "delivered");
+    assert_eq!(application.migrate().await, [""; 0]);
+}
+
+#[tokio::test]
 async fn a_lead_that_is_committed_long_after_the_mark_moved_is_recovered() {
     let application = application().await;
     let daemon = application.setup.daemon();

@@ -190,7 +190,9 @@ async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durab
 async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     let setup = Setup::on(&Cluster::start(&[])).await;
     setup.endpoint("acme").await;
-    setup.db.insert_leads("acme", 3).await;
+    let visitors = "INSERT INTO leads (tenant_id, visitor_id, email)
+                    SELECT 'acme', 'v' || n, n || '@example.com' FROM generate_series(1, 3) AS n";
+    setup.db.app().await.batch_execute(visitors).await.unwrap();
     setup.db.cluster.stop(Stop::Fast).await;
     setup.db.cluster.copy_to_standby().await;
     setup.db.cluster.start_again().await;
@@ -215,6 +217,10 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     .await;
     assert!(rows.iter().all(|row| row.status == "delivered" || row.status == "interrupted"), "{rows:?}");
     assert_eq!(setup.receiver.requests().len(), 4);
+    // Their visitors are known to it all the same.
+    setup.db.app().await.batch_execute(visitors).await.unwrap();
+    let rows = setup.db.wait_for_log(7).await;
+    assert_eq!(rows.iter().filter(|row| row.reason.as_deref() == Some("duplicate")).count(), 3, "{rows:?}");
     Audit::of(&setup).await.assert_sound();
 }
 

@@ -131,6 +131,26 @@ async fn it_is_not_ready_while_no_event_can_be_claimed() {
 }
 
 #[tokio::test]
+async fn it_is_not_ready_while_triggers_fail_and_what_they_miss_cannot_be_looked_for() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"swept\"")).await;
+    until("ready", || get(port, "/readyz").0 == 200).await;
+    let app = setup.db.app().await;
+    app.batch_execute("ALTER TABLE leads RENAME email TO mail").await.unwrap();
+    app.batch_execute("INSERT INTO leads (tenant_id, mail) VALUES ('acme', 'ann@example.com')").await.unwrap();
+    until("not ready", || get(port, "/readyz").0 == 503).await;
+    let (_, told) = get(port, "/readyz");
+    assert!(told.contains("triggers fail and so does the search"), "{told}");
+    assert!(value(&get(port, "/metrics").1, "lead_webhook_unswept_misses") >= 1.0);
+    app.batch_execute("ALTER TABLE leads RENAME mail TO email").await.unwrap();
+    until("ready", || get(port, "/readyz").0 == 200).await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+    assert_eq!(value(&get(port, "/metrics").1, "lead_webhook_unswept_misses"), 0.0);
+}
+
+#[tokio::test]
 async fn it_listens_on_a_unix_socket_also_over_one_that_a_crash_left() {
     let setup = Setup::new().await;
     let socket = setup.path("admin.sock");

@@ -186,7 +186,13 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
         if !history.is_installed {
             steps.push(Step { heading: "note the installation".to_owned(), action: Action::Install });
         }
-        steps.extend(place(&installed, &wanted, &mapped));
+        let placed = place(&installed, &wanted, &mapped);
+        let leaves_a_mark = placed.is_some() && history.is_installed;
+        steps.extend(placed);
+        if leaves_a_mark {
+            let heading = "leave a mark, so that daemons look for what was captured meanwhile";
+            steps.push(Step::owner(owner, heading, "SELECT nextval('lead_webhook.missed');"));
+        }
         if !history.notes_leads {
             let heading = "note from which captured time on leads are new";
             let note = |newest| Step { heading: heading.to_owned(), action: Action::NoteLeads(newest) };
