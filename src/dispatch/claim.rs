@@ -8,7 +8,7 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::future::{join, try_join3};
+use futures_util::future::{join, try_join4};
 use jiff::Timestamp;
 use uuid::Uuid;
 
@@ -61,6 +61,8 @@ pub struct Claimed {
     pub deliveries: Vec<Delivery>,
     /// Logged already: skipped, or failed without an attempt.
     pub settled: Vec<Entry>,
+    /// Of those, leads that are gone before they were sent as decided: what their keys know of them did not happen.
+    pub unfired: Vec<Pending>,
     /// The tenant of each event that was picked; fewer than asked for: nothing more was free to pick.
     pub picked: Vec<String>,
     /// So many of these are pending again.
@@ -238,6 +240,9 @@ impl Claimer {
                 let captured_at = lead.and_then(|lead| lead.captured_at);
                 let reason = obstacle.unwrap_or(SkipReason::Gone);
                 claimed.settled.push(skipped(&event, captured_at, reason, endpoint.as_deref()));
+                if event.decided.is_some() {
+                    claimed.unfired.push(event);
+                }
             }
         }
         present
@@ -324,9 +329,15 @@ impl Claimer {
             let entries: Vec<&Entry> = claimed.settled.iter().collect();
             delivery_log::record_within(client, &self.statements.record, self.instance_id, &entries).await
         };
+        let taken_back = async {
+            if claimed.unfired.is_empty() {
+                return Ok(());
+            }
+            uniqueness::take_back(client, &self.statements.uniqueness, &claimed.unfired).await
+        };
         failpoint::reached("claim::decided");
         // What fails aborts the transaction, which COMMIT then rolls back.
-        let ((), rest, ()) = try_join3(settled, rest, client.commit()).await?;
+        let ((), (), rest, ()) = try_join4(settled, Box::pin(taken_back), rest, client.commit()).await?;
         failpoint::reached("claim::committed");
         Ok(rest)
     }

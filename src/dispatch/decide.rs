@@ -89,6 +89,7 @@ pub fn repeat(
     };
     let mut next = seen(observed, known);
     let Some(came_back) = came_back else { return (Verdict::Duplicate, next) };
+    next.seen_at = known.seen_at.max(observed.queued_at);
     next.came_back_at = Some(came_back.at);
     next.event_id = Some(observed.event_id);
     next.transaction_id = Some(observed.transaction_id);
@@ -96,9 +97,13 @@ pub fn repeat(
     (verdict, next)
 }
 
-/// What a key knows after an event that fires nothing.
+/// What a key knows after an event that fires nothing. A row that is only moved is no repeat: whoever rearranges partitions
+/// would put every visitor's come-back off.
 pub fn seen(observed: &Observed<'_>, known: &Known) -> Known {
     let mut next = known.clone();
+    if is_known_row(observed, known) {
+        return next;
+    }
     let is_newer = observed.queued_at >= known.seen_at && observed.kind != Kind::CameBack;
     if is_newer && !is_moved(observed, known) {
         observed.lead_id.clone_into(&mut next.lead_id);
@@ -116,9 +121,15 @@ struct CameBack {
 /// An insert of a lead that is known already is a row that moved between partitions, not a lead that came again. So is one
 /// of a lead that was captured before the key was last seen: an older lead of the same visitor.
 fn is_moved(observed: &Observed<'_>, known: &Known) -> bool {
-    let is_older = observed.kind == Kind::Inserted
-        && observed.captured_at.is_some_and(|at| known.seen_at.duration_since(at) > LONGEST_TRANSACTION);
-    observed.is_moved_row || known.lead_id == observed.lead_id || is_older
+    let is_older = |captured_at: Timestamp| {
+        let is_long = |until: Timestamp| until.duration_since(captured_at) > LONGEST_TRANSACTION;
+        captured_at <= known.seen_at && (is_long(known.seen_at) || is_long(observed.queued_at))
+    };
+    is_known_row(observed, known) || observed.kind == Kind::Inserted && observed.captured_at.is_some_and(is_older)
+}
+
+fn is_known_row(observed: &Observed<'_>, known: &Known) -> bool {
+    observed.kind == Kind::Inserted && (observed.is_moved_row || known.lead_id == observed.lead_id)
 }
 
 /// The trigger saw the last conversation move on by the silence. Fires once a come-back, and not beside the event that
@@ -296,6 +307,7 @@ mod tests {
     fn a_row_that_moved_between_partitions_fires_nothing_new() {
         let moved = Observed { is_moved_row: true, ..observed(Kind::Inserted, 90) };
         assert_eq!(repeat(&moved, &known(0), None, SILENCE).0, Verdict::Duplicate);
+        assert_eq!(repeat(&moved, &known(0), None, SILENCE).1, known(0), "nor does it put a come-back off");
         let talked = Observed { last_conversation_at: Some(day(29)), ..moved };
         assert_eq!(repeat(&talked, &known(0), None, SILENCE).0, Verdict::Duplicate);
         let came_back = Observed { last_conversation_at: Some(day(30)), ..moved };
@@ -307,5 +319,23 @@ mod tests {
         assert_eq!(verdict, re_engaged(0));
         let again = Observed { transaction_id: TransactionId(3), ..ahead };
         assert_eq!(repeat(&again, &next, None, SILENCE).0, Verdict::Duplicate, "it moves again");
+    }
+
+    #[test]
+    fn an_older_lead_of_the_visitors_that_moves_is_told_by_its_captured_time() {
+        let minutes = |n: i64| SignedDuration::from_mins(n);
+        let captured =
+            |at: Timestamp, queued: i64| Observed { captured_at: Some(at), ..observed(Kind::Inserted, queued) };
+        for before in [0, 10, 50, 600] {
+            let moved = captured(day(0) - minutes(before), 40);
+            assert_eq!(
+                repeat(&moved, &known(0), None, SILENCE).0,
+                Verdict::Duplicate,
+                "{before} min before the newest"
+            );
+        }
+        assert_eq!(repeat(&captured(day(40), 40), &known(0), None, SILENCE).0, re_engaged(0));
+        let in_a_transaction = captured(day(40) - minutes(50), 40);
+        assert_eq!(repeat(&in_a_transaction, &known(0), None, SILENCE).0, re_engaged(0), "the lead is new");
     }
 }

@@ -9,7 +9,7 @@ use uuid::Uuid;
 
 use super::{
     client::{Client, Statement},
-    outbox::is_place,
+    outbox::{Pending, is_place},
     rows::{Rows, row},
     session::Session,
     transaction_id::TransactionId,
@@ -42,6 +42,7 @@ pub struct Statements {
     add_or_give_back: Statement,
     lock: Statement,
     store: Statement,
+    take_back: Statement,
 }
 
 impl Statements {
@@ -55,6 +56,7 @@ impl Statements {
             add_or_give_back: prepared(session, ADD_OR_GIVE_BACK).await?,
             lock: session.statement(LOCK).await?,
             store: prepared(session, STORE).await?,
+            take_back: session.statement(TAKE_BACK).await?,
         })
     }
 }
@@ -188,6 +190,25 @@ WHERE k.key = ANY (ARRAY[u.key])";
 /// What the database says, or that the connection is lost.
 pub async fn store(client: &Client, statements: &Statements, rows: &[(Key, Known)]) -> Result<(), Error> {
     client.execute(&statements.store, &[&rows_of(rows)]).await?;
+    Ok(())
+}
+
+/// One that was re-engaged had a key before, which the log has told of: that stays.
+const TAKE_BACK: &str = "\
+-- uniqueness::take_back
+DELETE FROM lead_webhook.uniqueness k USING unnest($1::text[], $2::text[], $3::uuid[]) AS u (lead_id, tenant_id, event_id)
+WHERE k.lead_id = u.lead_id AND (k.tenant_id = u.tenant_id) IS TRUE AND k.event_id = u.event_id AND k.came_back_at IS NULL";
+
+/// Removes the keys that these events have added, where nothing came after them: they were decided, went back to the queue,
+/// and were never sent.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn take_back(client: &Client, statements: &Statements, unfired: &[Pending]) -> Result<(), Error> {
+    let leads: Vec<&str> = unfired.iter().map(|event| event.lead_id.as_str()).collect();
+    let tenants: Vec<&str> = unfired.iter().map(|event| event.place.tenant_id.as_str()).collect();
+    let events: Vec<Uuid> = unfired.iter().map(|event| event.place.event_id).collect();
+    client.execute(&statements.take_back, &[&leads, &tenants, &events]).await?;
     Ok(())
 }
 

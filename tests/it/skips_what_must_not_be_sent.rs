@@ -136,6 +136,28 @@ async fn a_lead_that_was_gone_before_it_could_be_read_is_sent_when_it_is_there_a
 }
 
 #[tokio::test]
+async fn a_row_that_moves_is_not_sent_where_it_was_muted_or_captured_while_its_endpoint_was_off() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let insert = |n: u8| {
+        format!(
+            "INSERT INTO leads (id, tenant_id, email) VALUES ('00000000-0000-4000-8000-{n:012}', 'acme', '{n}@example.com')"
+        )
+    };
+    app(&setup, &format!("SET lead_webhook.mute = 'on'; {}", insert(1))).await;
+    setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    app(&setup, &insert(2)).await;
+    setup.run(&["endpoint", "enable", "acme"]).await.ok();
+    app(&setup, &format!("DELETE FROM leads; {}; {}", insert(1), insert(2))).await;
+    let _daemon = setup.daemon();
+    let rows = setup.db.wait_for_log(3).await;
+    let mut outcomes: Vec<_> = rows.iter().map(words).collect();
+    outcomes.sort_unstable();
+    let [duplicate, disabled] = ["duplicate", "disabled"].map(|reason| ("skipped", Some(reason)));
+    assert_eq!(outcomes, [disabled, duplicate, duplicate]);
+}
+
+#[tokio::test]
 async fn blanks_of_any_kind_are_no_contact_and_what_comes_in_their_place_is_one() {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;

@@ -1,6 +1,6 @@
 //! Picking: which pending events a claim takes. Fair between tenants, and one statement whatever is pending.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
@@ -42,8 +42,8 @@ pub struct Pending {
     pub decided: Option<(EventKind, Option<Timestamp>)>,
     /// Older than `delivery.max_age`.
     pub expired: bool,
-    /// An insert of a lead whose id has a key or a log row already: a row that moved between partitions. Not one that was
-    /// gone before it could be read, and is there again.
+    /// An insert of a lead whose id has a key or a log row already, was noted as muted, or comes after another in the same
+    /// pick: a row that moved between partitions. Not one that was gone before it could be read, and is there again.
     pub is_moved_row: bool,
 }
 
@@ -171,6 +171,8 @@ RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_a
         OR EXISTS (SELECT FROM lead_webhook.deliveries d
                    WHERE d.lead_id = o.lead_id AND (d.tenant_id = o.tenant_id) IS TRUE
                      AND d.reason IS DISTINCT FROM 'gone' OFFSET 0)
+        OR EXISTS (SELECT FROM lead_webhook.muted m
+                   WHERE m.lead_id = o.lead_id AND (m.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
     ) AS is_moved_row, p.endpoint_version";
 
 /// What one pick found.
@@ -252,6 +254,13 @@ pub async fn pick(
     }
     // The first event of a visitor and contact is the one that fires.
     picked.events.sort_by_key(|event| (event.place.queued_at, event.place.event_id));
+    let mut inserted = HashSet::with_capacity(picked.events.len());
+    let again = picked.events.iter().map(|event| {
+        let lead = (event.place.tenant_id.as_str(), event.lead_id.as_str());
+        event.kind == Kind::Inserted && !inserted.insert(lead)
+    });
+    let again: Vec<bool> = again.collect();
+    picked.events.iter_mut().zip(again).for_each(|(event, again)| event.is_moved_row |= again);
     Ok(picked)
 }
 
