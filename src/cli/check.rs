@@ -150,7 +150,11 @@ impl Report<'_> {
                 is_there
             }
             Err(error) => {
-                self.say(&Line::fail("tables", error.to_string(), "run `lead-webhook migrate`"));
+                let remedy = match error.is_locked() {
+                    true => "somebody has it locked just now: check again, or see in pg_stat_activity who",
+                    false => "run `lead-webhook migrate`",
+                };
+                self.say(&Line::fail("tables", error.to_string(), remedy));
                 false
             }
         }

@@ -135,9 +135,10 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Respon
     };
     let inspection = desk.secrets.as_ref().map(|secrets| Inspection::of(&head.headers, &body, secrets, now));
     let is_right = inspection.as_ref().is_none_or(Inspection::is_right);
+    let is_taken = is_right && desk.status.is_success();
     let received = Received {
         number: desk.count.fetch_add(1, Ordering::Relaxed) + 1,
-        is_again: desk.is_again(&head.headers),
+        is_again: is_taken && desk.is_again(&head.headers),
         answered: if is_right { desk.status } else { StatusCode::UNAUTHORIZED },
         at: now,
         head,
@@ -151,7 +152,7 @@ async fn answer(State(desk): State<Arc<Desk>>, request: Request<Body>) -> Respon
 }
 
 impl Desk {
-    /// Whether the same event came before.
+    /// Whether the same event came before, and was taken.
     fn is_again(&self, headers: &HeaderMap) -> bool {
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         inspection::text(headers, "webhook-id").is_some_and(|id| !seen.insert(id.to_owned()))

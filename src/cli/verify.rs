@@ -55,6 +55,9 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
 pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
     Some(match diagnosis {
         Diagnosis::Right => return None,
+        Diagnosis::Malformed => {
+            "it is none, or cut off: sha256= and 64 hex digits, or v1, and the base64 of 32 bytes, 44 characters"
+        }
         Diagnosis::Empty => {
             "the body is empty: something has read it before; take the raw bytes where they come in, before anything parses them"
         }
@@ -62,7 +65,8 @@ pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
             "the body begins with a byte order mark that was not sent: keep the bytes as they come, and save them without one"
         }
         Diagnosis::LineBreak => {
-            "the body has a line break at its end that was not sent: keep the bytes as they come, and save them without one"
+            "the body has white space at its end that was not sent, a line break perhaps: keep the bytes as they come, and save \
+             them without one"
         }
         Diagnosis::Reserialised => {
             "the body was parsed and written anew on the way, with other white space or escapes: verify the raw bytes, before \

@@ -4,7 +4,9 @@
 
 use serde_json::{Map, Value};
 
-use super::signature::{verify_hex, verify_standard, verify_standard_of_body};
+use super::signature::{
+    has_standard_signature, is_hex_signature, verify_hex, verify_standard, verify_standard_of_body,
+};
 use crate::secret::SigningSecret;
 
 /// A signature, and what it was made over beside the body.
@@ -28,6 +30,8 @@ pub enum Signature {
 pub enum Diagnosis {
     /// The body is as it was signed.
     Right,
+    /// The signature itself has another form.
+    Malformed,
     /// It is empty, which no body is that was sent.
     Empty,
     /// It begins with a byte order mark, which was not sent.
@@ -59,6 +63,13 @@ impl Signature {
         }
     }
 
+    fn is_well_formed(&self) -> bool {
+        match self {
+            Self::Hex(header) => is_hex_signature(header),
+            Self::Standard { signatures, .. } => has_standard_signature(signatures),
+        }
+    }
+
     fn fits_by(&self, key: &[u8], body: &[u8]) -> bool {
         match self {
             Self::Hex(header) => verify_hex(key, body, header),
@@ -80,6 +91,7 @@ impl Signature {
         let trimmed = unmarked.trim_ascii_end();
         match () {
             () if fits(body) => Diagnosis::Right,
+            () if !self.is_well_formed() => Diagnosis::Malformed,
             () if body.is_empty() => Diagnosis::Empty,
             () if unmarked.len() < body.len() && (fits(unmarked) || fits(trimmed)) => Diagnosis::ByteOrderMark,
             () if trimmed.len() < body.len() && fits(trimmed) => Diagnosis::LineBreak,

@@ -219,7 +219,9 @@ fn is_token(name: &str) -> bool {
     (1..=MAX_NAME).contains(&name.len()) && name.bytes().all(is_tchar)
 }
 
+/// An underscore counts as the hyphen that many receivers make of it: in CGI, PHP and WSGI both are one variable.
 fn is_reserved(name: &str, header_prefix: &str) -> bool {
+    let (name, header_prefix) = (&*name.replace('_', "-"), &*header_prefix.replace('_', "-"));
     let begins_with = |prefix: &str| name.get(..prefix.len()).is_some_and(|start| start.eq_ignore_ascii_case(prefix));
     RESERVED.iter().any(|reserved| name.eq_ignore_ascii_case(reserved))
         || RESERVED_PREFIXES.iter().any(|prefix| begins_with(prefix))

@@ -63,10 +63,24 @@ pub fn verify_standard_of_body(key: &[u8], body: &[u8], header: &str) -> bool {
 }
 
 fn is_among(mac: &Hmac<Sha256>, header: &str) -> bool {
-    header
-        .split(' ')
-        .filter_map(|signature| STANDARD.decode(signature.strip_prefix(STANDARD_PREFIX)?).ok())
-        .any(|tag| mac.clone().verify_slice(&tag).is_ok())
+    standard_tags(header).any(|tag| mac.clone().verify_slice(&tag).is_ok())
+}
+
+fn standard_tags(header: &str) -> impl Iterator<Item = Vec<u8>> {
+    header.split(' ').filter_map(|signature| STANDARD.decode(signature.strip_prefix(STANDARD_PREFIX)?).ok())
+}
+
+/// Bytes of an HMAC-SHA256.
+const TAG_BYTES: usize = 32;
+
+/// Whether `header` has the form of a [`hex_signature`], whatever of.
+pub fn is_hex_signature(header: &str) -> bool {
+    header.strip_prefix(HEX_PREFIX).and_then(decode_hex).is_some_and(|tag| tag.len() == TAG_BYTES)
+}
+
+/// Whether one in `header` has the form of a [`standard_signature`], whatever of.
+pub fn has_standard_signature(header: &str) -> bool {
+    standard_tags(header).any(|tag| tag.len() == TAG_BYTES)
 }
 
 fn standard_mac(key: &[u8], webhook_id: &str, timestamp: i64, body: &[u8]) -> Hmac<Sha256> {

@@ -35,6 +35,17 @@ fn literal_url(address: IpAddr) -> String {
 }
 
 #[test]
+fn what_is_shown_of_a_url_and_what_cannot_be_seen_in_it_is_refused() {
+    for (url, refused) in [
+        ("https://hooks.example.org:443/…", UrlRefused::Masked),
+        ("https://hooks.example.org/a\u{200b}b", UrlRefused::InvisibleCharacter),
+        ("https://hooks.example.org/a\u{feff}", UrlRefused::InvisibleCharacter),
+    ] {
+        assert_eq!(policy().vet_url(url).unwrap_err(), refused);
+    }
+}
+
+#[test]
 fn the_roots_dot_makes_no_other_destination() {
     let of = |url: &str| policy().vet_url(url).unwrap().destination();
     assert_eq!(of("https://script.google.com./macros/s/x/exec"), of("https://script.google.com/macros/s/x/exec"));

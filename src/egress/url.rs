@@ -36,6 +36,14 @@ pub enum UrlRefused {
     /// A tab, a line break or another control character.
     #[error("the URL holds a control character, such as a tab or a line break: remove it")]
     ControlCharacter,
+    /// A character that cannot be seen, as comes along when a text is copied.
+    #[error(
+        "the URL holds an invisible character, which may have come along when it was copied: type it, or remove it"
+    )]
+    InvisibleCharacter,
+    /// What is shown of a URL, in place of it.
+    #[error("the URL ends in /…, which is how a URL is shown whose path is kept secret: give the whole URL")]
+    Masked,
     /// White space between other characters.
     #[error("the URL holds white space: remove it, or write a blank of the path as %20 (RFC 3986)")]
     WhiteSpace,
@@ -197,6 +205,12 @@ fn check_text(text: &str) -> Result<(), UrlRefused> {
     if text.contains(char::is_control) {
         return Err(UrlRefused::ControlCharacter);
     }
+    if text.contains(is_invisible) {
+        return Err(UrlRefused::InvisibleCharacter);
+    }
+    if text.ends_with("/…") {
+        return Err(UrlRefused::Masked);
+    }
     if text.contains(char::is_whitespace) {
         return Err(UrlRefused::WhiteSpace);
     }
@@ -204,6 +218,11 @@ fn check_text(text: &str) -> Result<(), UrlRefused> {
         return Err(UrlRefused::Backslash);
     }
     Ok(())
+}
+
+/// What has no width, or turns the direction of the text.
+fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Host and port as the text spells them.

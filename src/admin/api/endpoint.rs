@@ -300,8 +300,14 @@ impl Condition {
             (Some(versions), None) if versions == "*" => Ok(Some(Self::Present(Vec::new()))),
             (Some(versions), None) => {
                 // A proxy that compresses makes tags weak, and the body of ours is no other by that.
-                let tag = |one: &str| one.trim().trim_start_matches("W/").to_owned();
-                Ok(Some(Self::Present(versions.split(',').map(tag).collect())))
+                let tag = |one: &str| {
+                    let tag = one.trim().trim_start_matches("W/");
+                    let is_quoted = tag.len() > 2 && tag.starts_with('"') && tag.ends_with('"');
+                    is_quoted.then(|| tag.to_owned())
+                };
+                let tags: Option<_> = versions.split(',').map(tag).collect();
+                let malformed = "`If-Match` takes the ETag as GET told it, with its quotation marks";
+                tags.map(Self::Present).map(Some).ok_or_else(|| Problem::malformed(malformed))
             }
             (None, Some(versions)) if versions == "*" => Ok(Some(Self::Absent)),
             (None, None) => Ok(None),

@@ -139,6 +139,9 @@ pub(in crate::admin) struct DeliveryView {
     /// Whether more is known than is told here.
     #[serde(skip)]
     is_veiled: bool,
+    /// What is stored cannot be opened, and which part of it that is only the operator is told.
+    #[serde(skip)]
+    is_unusable: bool,
     /// A Test or a redelivery stands as interrupted until its outcome is written.
     #[serde(skip)]
     may_be_under_way: bool,
@@ -148,7 +151,7 @@ pub(in crate::admin) struct DeliveryView {
 const COULD_NOT_CONNECT: &str = "could not connect";
 
 /// What a tenant is told where what is stored cannot be used: why is the operator's.
-pub(super) const UNUSABLE: &str = "what is stored cannot be used: set it anew, or ask the operator";
+pub(super) const UNUSABLE: &str = "what is stored of the endpoint cannot be opened: ask the operator";
 
 /// As long as an attempt, and the writing of its outcome, may take.
 const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
@@ -179,6 +182,7 @@ impl DeliveryView {
                 .iter()
                 .any(|sealed| shown.failure.as_deref() == Some(sealed.as_str()))
             {
+                shown.is_unusable = true;
                 shown.error = Some(UNUSABLE.to_owned());
             }
             let is_of_a_network = |word: &str| OF_A_NETWORK.iter().any(|failure| failure.as_str() == word);
@@ -198,7 +202,17 @@ impl DeliveryView {
     /// What its status, failure or reason means.
     pub(super) fn meaning(&self) -> Option<&'static str> {
         if self.is_veiled {
-            return Some("No answer came: it may have arrived all the same.");
+            return Some(
+                "No answer came: it may have arrived all the same. See whether the host's name and port are right, its \
+                 certificate is valid for that name and comes with its intermediate, and it answers within the time limit; \
+                 the operator sees which of these it was.",
+            );
+        }
+        if self.is_unusable {
+            return Some(
+                "Nothing was sent: what is stored of the endpoint cannot be opened. Ask the operator, who sees which part \
+                 that is, before you set anything anew: another secret would have to be given to the receiver too.",
+            );
         }
         if self.may_be_under_way {
             return Some("It is under way, or the daemon ended before the outcome was known: look again in a minute.");
@@ -241,6 +255,7 @@ impl DeliveryView {
             redelivery_of: delivery.redelivery_of.map(|id| id.to_string()),
             last_conversation_at: delivery.last_conversation_at.map(time),
             is_veiled: false,
+            is_unusable: false,
             may_be_under_way,
         }
     }

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use tokio_postgres::error::SqlState;
+
 use crate::store::{
     mapping::{MappingError, Problem, one_a_line},
     said,
@@ -87,6 +89,13 @@ pub enum InstallError {
     /// The database could not be asked how things stand.
     #[error("the database could not be looked at: {}", said(.0))]
     Database(#[from] tokio_postgres::Error),
+}
+
+impl InstallError {
+    /// Whether a lock was waited for in vain.
+    pub fn is_locked(&self) -> bool {
+        matches!(self, Self::Database(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE))
+    }
 }
 
 impl From<MappingError> for InstallError {
