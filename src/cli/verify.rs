@@ -65,8 +65,8 @@ pub(super) fn why(diagnosis: Diagnosis) -> Option<&'static str> {
             "the body begins with a byte order mark that was not sent: keep the bytes as they come, and save them without one"
         }
         Diagnosis::LineBreak => {
-            "the body has white space at its end that was not sent, a line break perhaps: keep the bytes as they come, and save \
-             them without one"
+            "the body has a line break or a blank at its end that was not sent: keep the bytes as they come, and save them without \
+             one"
         }
         Diagnosis::Reserialised => {
             "the body was parsed and written anew on the way, with other white space or escapes: verify the raw bytes, before \

@@ -30,6 +30,7 @@ async fn make_a_claim_that_waits(admin: &Client, locker: &Client) {
     locker.batch_execute("BEGIN; LOCK TABLE leads IN ACCESS EXCLUSIVE MODE").await.unwrap();
     let event = "INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
                  SELECT 'acme', lead_id, 'inserted', true FROM lead_webhook.muted;
+                 DELETE FROM lead_webhook.muted;
                  SELECT pg_notify('lead_webhook', '')";
     admin.batch_execute(event).await.unwrap();
 }

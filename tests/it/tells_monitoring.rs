@@ -136,8 +136,12 @@ async fn it_is_not_ready_while_triggers_fail_and_what_they_miss_cannot_be_looked
     setup.endpoint("acme").await;
     let daemon = setup.daemon();
     daemon.wait_for_log(|line| line.contains("\"swept\"")).await;
-    until("ready", || get(port, "/readyz").0 == 200).await;
-    let app = setup.db.app().await;
+    // It has made its first claim, which reads the leads, and rests: it makes no other until something is queued.
+    let (app, admin) = (setup.db.app().await, setup.db.admin().await);
+    let rests = "SELECT count(*) > 0 FROM pg_stat_activity
+                 WHERE datname = current_database() AND state = 'idle' AND query LIKE '-- bell::survey%'";
+    patiently("the daemon to rest", async { while !admin.query_one(rests, &[]).await.unwrap().get::<_, bool>(0) {} })
+        .await;
     app.batch_execute("ALTER TABLE leads RENAME email TO mail").await.unwrap();
     app.batch_execute("INSERT INTO leads (tenant_id, mail) VALUES ('acme', 'ann@example.com')").await.unwrap();
     until("not ready", || get(port, "/readyz").0 == 503).await;

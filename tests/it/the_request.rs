@@ -396,7 +396,7 @@ async fn what_was_received_verifies_at_the_command_line_and_what_became_of_it_is
         let parsed: Value = serde_json::from_str(&body).unwrap();
         for (received, told) in [
             (serde_json::to_string_pretty(&parsed).unwrap(), "verify the raw bytes"),
-            (format!("{body}\n"), "a line break at its end"),
+            (format!("{body}\n"), "a line break or a blank at its end"),
             (body.replace("ann", "bob"), "another secret, or over another body"),
         ] {
             let refused = verify(signature, &received).await;

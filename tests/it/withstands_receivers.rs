@@ -88,8 +88,9 @@ async fn each_kind_of_trouble_has_its_outcome_after_one_connection_and_one_reque
     let setup = trusting(&authorities).await;
     join_all(cases.iter().map(|case| endpoint(&setup, case.name, case.hostile.port(), case.timeout()))).await;
     let _daemon = setup.daemon();
-    let insert = "INSERT INTO leads (tenant_id, email, conversation_id)
-                  SELECT name, 'ann@example.com', repeat('x', size) FROM unnest($1::text[], $2::integer[]) AS t (name, size)";
+    let insert = "INSERT INTO leads (tenant_id, email, phone, conversation_id)
+                  SELECT name, 'ann@example.com', repeat('x', size), repeat('x', size)
+                  FROM unnest($1::text[], $2::integer[]) AS t (name, size)";
     let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
     let sizes: Vec<i32> = cases.iter().map(|case| case.size).collect();
     setup.db.app().await.execute(insert, &[&names, &sizes]).await.unwrap();
