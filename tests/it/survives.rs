@@ -170,6 +170,34 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
 }
 
 #[tokio::test]
+async fn a_lead_that_went_back_and_is_gone_before_it_was_sent_keeps_its_visitor_from_nothing() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let mut daemon = setup.daemon();
+    setup.db.insert_leads("acme", 1).await;
+    setup.db.wait_for_log(1).await;
+    let [locker, admin, app] = [setup.db.admin().await, setup.db.admin().await, setup.db.app().await];
+    locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
+    let visitors = "INSERT INTO leads (tenant_id, visitor_id, email)
+                    SELECT 'acme', 'v' || n, n || '@example.com' FROM generate_series(1, 4) AS n";
+    app.batch_execute(visitors).await.unwrap();
+    until_waits_for_a_lock(&admin, "uniqueness::add").await;
+    daemon.signal("TERM");
+    daemon.wait_for_log(|line| line.contains("stopping")).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    daemon.wait().await;
+    // Claimed, their keys added, and given back.
+    let went_back = "SELECT count(*) FROM lead_webhook.outbox WHERE event = 'lead.created' AND claimed_by IS NULL";
+    assert_eq!(admin.query_one(went_back, &[]).await.unwrap().get::<_, i64>(0), 4);
+    app.batch_execute("DELETE FROM leads WHERE visitor_id IS NOT NULL").await.unwrap();
+    app.batch_execute(visitors).await.unwrap();
+    let _second = setup.daemon();
+    let rows = setup.db.wait_for_log(9).await;
+    let outcomes = |word: &str| rows.iter().filter(|row| row.reason.as_ref().unwrap_or(&row.status) == word).count();
+    assert_eq!((outcomes("delivered"), outcomes("gone")), (5, 4), "{rows:?}");
+}
+
+#[tokio::test]
 async fn a_crash_of_the_server_forgets_no_claim_also_where_commits_are_not_durable() {
     let settings = [("fsync", "on"), ("synchronous_commit", "off"), ("wal_writer_delay", "'10s'")];
     let setup = Setup::on(&Cluster::start(&settings)).await;

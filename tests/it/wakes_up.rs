@@ -173,39 +173,6 @@ async fn a_receiver_that_was_quick_and_hangs_keeps_no_others_waiting_and_what_wa
 }
 
 #[tokio::test]
-async fn what_went_back_and_is_gone_before_it_was_sent_keeps_its_visitor_from_nothing() {
-    const QUICK: usize = 300;
-    let setup = without_poll().await;
-    let bounds =
-        [("delivery.concurrency", json!(8)), ("delivery.per_endpoint", json!(4)), ("delivery.timeout", json!("60s"))];
-    setup.edit_config(&bounds);
-    let gate = Gate::closed();
-    let (hangs, mut answered) = (gate.clone(), 0);
-    setup.receiver.answer_with(move |_| {
-        answered += 1;
-        if answered > QUICK { Answer::status(200).behind(&hangs) } else { Answer::status(200) }
-    });
-    let (app, admin) = (setup.db.app().await, setup.db.admin().await);
-    let insert = "INSERT INTO leads (tenant_id, visitor_id, email)
-                  SELECT 'acme', 'v' || i, i || '@example.com' FROM generate_series(1, 600) i";
-    app.batch_execute(insert).await.unwrap();
-    let _daemon = setup.daemon();
-    setup.receiver.wait_for(QUICK + 4).await;
-    let went_back = "SELECT count(*) > 0 FROM lead_webhook.outbox WHERE event IS NOT NULL AND claimed_by IS NULL";
-    until(&setup, "something to go back", went_back).await;
-    let gone = "SELECT lead_id FROM lead_webhook.outbox WHERE event IS NOT NULL AND claimed_by IS NULL LIMIT 1";
-    let gone: String = admin.query_one(gone, &[]).await.unwrap().get(0);
-    let again = "WITH gone AS (DELETE FROM leads WHERE id::text = $1 RETURNING visitor_id, email)
-                 INSERT INTO leads (tenant_id, visitor_id, email, conversation_id) SELECT 'acme', visitor_id, email, 'again' FROM gone";
-    app.execute(again, &[&gone]).await.unwrap();
-    gate.open();
-    setup.db.wait_for_log(601).await;
-    let delivered =
-        setup.receiver.requests().iter().filter(|request| request.json()["conversationId"] == "again").count();
-    assert_eq!(delivered, 1);
-}
-
-#[tokio::test]
 async fn what_one_daemon_has_no_room_for_another_takes_at_once() {
     let setup = without_poll().await;
     setup.edit_config(&[("delivery.concurrency", json!(1)), ("delivery.per_endpoint", json!(1))]);
