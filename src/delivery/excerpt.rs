@@ -11,6 +11,7 @@ use std::ops::Range;
 
 use self::needles::Needles;
 use super::request::Request;
+use crate::egress;
 
 /// The longest excerpt in bytes: enough for any error message, little enough for a column of the log.
 const MAX_BYTES: usize = 1024;
@@ -104,9 +105,9 @@ fn printable(body: &[u8]) -> Vec<char> {
         .collect()
 }
 
-/// NUL (UTF-16 read as bytes is full of them) and what has no width or turns the direction of the text.
+/// NUL too: UTF-16 read as bytes is full of them.
 fn is_invisible(c: char) -> bool {
-    matches!(c, '\0' | '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+    c == '\0' || egress::is_invisible(c)
 }
 
 /// One character of a reading, and the characters of the answer that it came from.

@@ -46,17 +46,16 @@ const SEARCHES: u32 = 100;
 /// What the last renewal said.
 #[derive(Debug, Clone, Default)]
 struct Beat {
-    /// When it was asked for, on the monotonic clock. `None`: there was none yet, or the guard forbids the next.
-    at: Option<Instant>,
-    /// What it saw of the doorbell.
-    glimpse: Option<Glimpse>,
+    /// When it was asked for, on the monotonic clock, and what it saw of the doorbell. `None`: there was none yet, or the
+    /// guard forbids the next.
+    latest: Option<(Instant, Glimpse)>,
     /// The claims that still stood when a stale heartbeat was renewed, and when that was.
     resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
 }
 
 impl Beat {
     fn age(&self) -> Duration {
-        self.at.map_or(Duration::MAX, |at| at.elapsed())
+        self.latest.map_or(Duration::MAX, |(at, _)| at.elapsed())
     }
 }
 
@@ -159,13 +158,13 @@ impl Heart {
         let at = Instant::now();
         let Some(renewed) = self.renew(session, pipeline, pulse).await? else { return Ok(None) };
         let before = self.beat.borrow().clone();
-        let resumed = if before.at.is_some_and(|before| at.duration_since(before) < STALE) {
+        let resumed = if before.latest.is_some_and(|(before, _)| at.duration_since(before) < STALE) {
             before.resumed
         } else {
             let claims = outbox::claimed(session, self.instance_id()).await?;
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
-        self.beat.send_replace(Beat { at: Some(at), glimpse: Some(renewed.glimpse), resumed });
+        self.beat.send_replace(Beat { latest: Some((at, renewed.glimpse)), resumed });
         self.mark.send_replace(Some(renewed.mark));
         let is_to_reap = renewed.is_to_reap || self.searches(session, pulse).await?;
         let interrupted = if is_to_reap { instances::reap(session, self.instance_id()).await? } else { Vec::new() };
@@ -212,13 +211,12 @@ impl Heart {
 
     /// When the latest beat was asked for, and what it saw of the doorbell. `None`: there was none, or the guard forbids it.
     pub fn glimpse(&self) -> Option<(Instant, Glimpse)> {
-        let beat = self.beat.borrow();
-        beat.at.zip(beat.glimpse)
+        self.beat.borrow().latest
     }
 
     /// The guard forbids the next beat: as if none had come for long. Nothing is claimed or sent until there is one again.
     pub fn go_stale(&self) {
-        self.beat.send_modify(|beat| beat.at = None);
+        self.beat.send_modify(|beat| beat.latest = None);
     }
 
     /// Whether the latest beats came; the guard has let each of them pass.

@@ -34,5 +34,5 @@ pub use self::{
     address::Block,
     policy::{AddressRefused, Lists, NotAHost, Policy, Rule, parse_allow_host},
     resolver::{Lookup, ResolveError, Resolver},
-    url::{EndpointUrl, UrlRefused},
+    url::{EndpointUrl, UrlRefused, is_invisible},
 };

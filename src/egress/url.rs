@@ -205,14 +205,14 @@ fn check_text(text: &str) -> Result<(), UrlRefused> {
     if text.contains(char::is_control) {
         return Err(UrlRefused::ControlCharacter);
     }
-    if text.contains(is_invisible) {
-        return Err(UrlRefused::InvisibleCharacter);
-    }
     if text.ends_with("/…") {
         return Err(UrlRefused::Masked);
     }
     if text.contains(char::is_whitespace) {
         return Err(UrlRefused::WhiteSpace);
+    }
+    if text.contains(is_invisible) {
+        return Err(UrlRefused::InvisibleCharacter);
     }
     if text.contains('\\') {
         return Err(UrlRefused::Backslash);
@@ -221,8 +221,8 @@ fn check_text(text: &str) -> Result<(), UrlRefused> {
 }
 
 /// What has no width, or turns the direction of the text.
-fn is_invisible(c: char) -> bool {
-    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
+pub fn is_invisible(c: char) -> bool {
+    matches!(c, '\u{ad}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}')
 }
 
 /// Host and port as the text spells them.

@@ -264,6 +264,7 @@ pub async fn load(
     let mut loaded = Leads::default();
     let mut batches = vec![wanted];
     let mut doubted = None;
+    let mut fits = None;
     while let Some(batch) = batches.pop() {
         if batch.is_empty() {
             continue;
@@ -297,8 +298,13 @@ pub async fn load(
                         doubted = Some(one);
                         batches.push(batch);
                     }
-                    _ if batch.len() == 1 && !statements.fit(client).await? => return Err(LoadError::Table(error)),
                     [(id, tenant)] => {
+                        if fits.is_none() {
+                            fits = Some(statements.fit(client).await?);
+                        }
+                        if fits == Some(false) {
+                            return Err(LoadError::Table(error));
+                        }
                         let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
                         loaded.broken.push(Broken { lead_id, tenant_id, why: describe(&error) });
                     }

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use crate::{
     audit::{Audit, age_heartbeats},
-    harness::{Answer, Cluster, Database, Gate, Pooler, Process, Receiver, Setup, Stop, patiently, session},
+    harness::{
+        Answer, Cluster, Database, Gate, Pooler, Process, Receiver, Setup, Stop, patiently, session, until_true,
+    },
 };
 
 /// What the daemon says where notifications do not come through.
@@ -43,8 +45,7 @@ fn assert_no_trouble(daemon: &Process) {
 }
 
 async fn until(setup: &Setup, what: &str, sql: &str) {
-    let admin = setup.db.admin().await;
-    patiently(what, async { while !admin.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {} }).await;
+    until_true(&setup.db.admin().await, what, sql).await;
 }
 
 #[tokio::test]

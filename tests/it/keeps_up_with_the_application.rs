@@ -3,7 +3,7 @@
 
 use serde_json::json;
 
-use crate::harness::{Application, Cluster, Database, Receiver, Setup};
+use crate::harness::{Application, Setup};
 
 const LEADS: &str =
     "CREATE TABLE leads (id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
@@ -47,11 +47,8 @@ async fn columns_that_change_their_type_under_a_running_daemon_cost_no_lead() {
 
 #[tokio::test]
 async fn an_id_that_is_made_wider_under_a_running_daemon_costs_no_lead() {
-    let leads = "CREATE TABLE leads (id integer PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
-                 visitor_id text, conversation_id text, created_at timestamptz DEFAULT now(), last_conversation_at timestamptz)";
-    let setup = Setup::prepare(Database::create_with(&Cluster::shared(), leads).await, Receiver::start()).await;
-    setup.run(&["migrate"]).await.ok();
-    setup.endpoint("acme").await;
+    let application = Application::installed_beside(&LEADS.replace("bigint", "integer")).await;
+    let setup = &application.setup;
     let (app, _daemon) = (setup.db.app().await, setup.daemon());
     let insert = async |id: i64| {
         let insert = format!("INSERT INTO leads (id, tenant_id, email) VALUES ({id}, 'acme', 'lead{id}@example.com')");
@@ -62,7 +59,7 @@ async fn an_id_that_is_made_wider_under_a_running_daemon_costs_no_lead() {
     app.batch_execute("ALTER TABLE leads ALTER id TYPE bigint").await.unwrap();
     insert(3_000_000_000).await;
     insert(2).await;
-    assert_eq!(statuses(&setup, 3).await, ["delivered"; 3]);
+    assert_eq!(statuses(setup, 3).await, ["delivered"; 3]);
 }
 
 #[tokio::test]

@@ -2,7 +2,7 @@
 
 use tokio_postgres::Client;
 
-use crate::harness::{Setup, patiently};
+use crate::harness::{Setup, patiently, until_true};
 
 /// Waits until the daemon's latest look is older than two of its polls, though it lives.
 async fn until_still(admin: &Client) {
@@ -15,8 +15,7 @@ async fn until_still(admin: &Client) {
     let is_still = "SELECT count(*) = 1 FROM pg_stat_activity a
                     WHERE a.datname = current_database() AND a.query LIKE '-- bell::survey%'
                       AND a.state_change < (SELECT max(renewed_at) FROM lead_webhook.instances) - interval '9 seconds'";
-    let is_still = async || admin.query_one(is_still, &[]).await.unwrap().get::<_, bool>(0);
-    patiently("two polls without a look", async { while !is_still().await {} }).await;
+    until_true(admin, "two polls without a look", is_still).await;
 }
 
 #[tokio::test]

@@ -2,7 +2,10 @@
 
 use serde_json::json;
 
-use crate::harness::{Cluster, Database, LogRow, Receiver, Setup, patiently};
+use crate::{
+    audit::until_server_is_old,
+    harness::{Cluster, Database, LogRow, Receiver, Setup},
+};
 
 fn words(row: &LogRow) -> (&str, Option<&str>) {
     (row.status.as_str(), row.reason.as_deref().or(row.failure.as_deref()))
@@ -273,12 +276,7 @@ async fn a_time_beyond_what_can_be_written_is_absent_from_what_a_dead_daemon_lea
                     claimed_at = now() - interval '1 hour', delivery_id = gen_random_uuid() WHERE kind = 'came_back'";
     let admin = setup.db.admin().await;
     admin.batch_execute(dies).await.unwrap();
-    // Nobody dies of a server that has just started.
-    let is_old = "SELECT pg_postmaster_start_time() < clock_timestamp() - interval '30 seconds'";
-    patiently("the server's first half minute", async {
-        while !admin.query_one(is_old, &[]).await.unwrap().get::<_, bool>(0) {}
-    })
-    .await;
+    until_server_is_old(&admin).await;
     let _daemon = setup.daemon();
     let rows = setup.db.wait_for_log(2).await;
     assert!(rows.iter().any(|row| row.status == "interrupted"), "{rows:?}");

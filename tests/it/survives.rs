@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::{Audit, age_heartbeats},
-    harness::{Answer, Cluster, Gate, Setup, Stop, patiently, signal},
+    harness::{Answer, Cluster, Gate, Process, Setup, Stop, patiently, signal},
 };
 
 /// Waits until a session waits for a lock within a statement of this name.
@@ -146,6 +146,18 @@ async fn sigterm_under_load_finishes_what_is_in_flight_and_leaves_the_rest_in_th
     Audit::of(&setup).await.assert_sound();
 }
 
+/// Stops the daemon while it claims what `insert` writes; the claim then goes through.
+async fn stop_within_the_claim_of(setup: &Setup, daemon: &mut Process, insert: impl Future<Output = ()>) {
+    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
+    locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
+    insert.await;
+    until_waits_for_a_lock(&admin, "uniqueness::add").await;
+    daemon.signal("TERM");
+    daemon.wait_for_log(|line| line.contains("stopping")).await;
+    locker.batch_execute("ROLLBACK").await.unwrap();
+    assert_eq!(daemon.wait().await.code(), Some(0));
+}
+
 #[tokio::test]
 async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
     let setup = Setup::new().await;
@@ -153,14 +165,8 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
     let mut daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
-    let [locker, admin] = [setup.db.admin().await, setup.db.admin().await];
-    locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
-    setup.db.insert_leads("acme", 16).await;
-    until_waits_for_a_lock(&admin, "uniqueness::add").await;
-    daemon.signal("TERM");
-    daemon.wait_for_log(|line| line.contains("stopping")).await;
-    locker.batch_execute("ROLLBACK").await.unwrap();
-    assert_eq!(daemon.wait().await.code(), Some(0));
+    let admin = setup.db.admin().await;
+    stop_within_the_claim_of(&setup, &mut daemon, setup.db.insert_leads("acme", 16)).await;
     assert_eq!(setup.receiver.requests().len(), 1);
     let pending = "SELECT count(*) FROM lead_webhook.outbox WHERE claimed_by IS NULL";
     assert_eq!(admin.query_one(pending, &[]).await.unwrap().get::<_, i64>(0), 16);
@@ -176,16 +182,10 @@ async fn a_lead_that_went_back_and_is_gone_before_it_was_sent_keeps_its_visitor_
     let mut daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
-    let [locker, admin, app] = [setup.db.admin().await, setup.db.admin().await, setup.db.app().await];
-    locker.batch_execute("BEGIN; LOCK TABLE lead_webhook.uniqueness IN EXCLUSIVE MODE").await.unwrap();
+    let [admin, app] = [setup.db.admin().await, setup.db.app().await];
     let visitors = "INSERT INTO leads (tenant_id, visitor_id, email)
                     SELECT 'acme', 'v' || n, n || '@example.com' FROM generate_series(1, 4) AS n";
-    app.batch_execute(visitors).await.unwrap();
-    until_waits_for_a_lock(&admin, "uniqueness::add").await;
-    daemon.signal("TERM");
-    daemon.wait_for_log(|line| line.contains("stopping")).await;
-    locker.batch_execute("ROLLBACK").await.unwrap();
-    daemon.wait().await;
+    stop_within_the_claim_of(&setup, &mut daemon, async { app.batch_execute(visitors).await.unwrap() }).await;
     // Claimed, their keys added, and given back.
     let went_back = "SELECT count(*) FROM lead_webhook.outbox WHERE event = 'lead.created' AND claimed_by IS NULL";
     assert_eq!(admin.query_one(went_back, &[]).await.unwrap().get::<_, i64>(0), 4);

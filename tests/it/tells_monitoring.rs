@@ -12,7 +12,7 @@ use std::{
 
 use serde_json::{Value, json};
 
-use crate::harness::{Answer, Cluster, Setup, Stop, environment, left_out, patiently, until};
+use crate::harness::{Answer, Cluster, Setup, Stop, environment, left_out, patiently, until, until_true};
 
 /// An answer's status and body.
 fn answered(mut stream: impl Read + Write, path: &str, host: &str) -> (u16, String) {
@@ -140,8 +140,7 @@ async fn it_is_not_ready_while_triggers_fail_and_what_they_miss_cannot_be_looked
     let (app, admin) = (setup.db.app().await, setup.db.admin().await);
     let rests = "SELECT count(*) > 0 FROM pg_stat_activity
                  WHERE datname = current_database() AND state = 'idle' AND query LIKE '-- bell::survey%'";
-    patiently("the daemon to rest", async { while !admin.query_one(rests, &[]).await.unwrap().get::<_, bool>(0) {} })
-        .await;
+    until_true(&admin, "the daemon to rest", rests).await;
     app.batch_execute("ALTER TABLE leads RENAME email TO mail").await.unwrap();
     app.batch_execute("INSERT INTO leads (tenant_id, mail) VALUES ('acme', 'ann@example.com')").await.unwrap();
     until("not ready", || get(port, "/readyz").0 == 503).await;

@@ -4,7 +4,7 @@
 use serde_json::json;
 use tokio_postgres::Client;
 
-use crate::harness::{Answer, Gate, Process, Setup, patiently};
+use crate::harness::{Answer, Gate, Process, Setup, until_true};
 
 /// An installation whose daemon polls once an hour.
 async fn without_poll() -> Setup {
@@ -32,8 +32,7 @@ async fn until_silent(setup: &Setup) {
 }
 
 async fn until(setup: &Setup, what: &str, sql: &str) {
-    let admin = setup.db.admin().await;
-    patiently(what, async { while !admin.query_one(sql, &[]).await.unwrap().get::<_, bool>(0) {} }).await;
+    until_true(&setup.db.admin().await, what, sql).await;
 }
 
 /// A transaction of the application's that has written a lead and is not committed.

@@ -136,12 +136,9 @@ pub(in crate::admin) struct DeliveryView {
     pub(in crate::admin) redelivery_of: Option<String>,
     #[schema(format = DateTime)]
     pub(in crate::admin) last_conversation_at: Option<String>,
-    /// Whether more is known than is told here.
+    /// What a tenant is told that it means, where more is known.
     #[serde(skip)]
-    is_veiled: bool,
-    /// What is stored cannot be opened, and which part of it that is only the operator is told.
-    #[serde(skip)]
-    is_unusable: bool,
+    veiled: Option<&'static str>,
     /// A Test or a redelivery stands as interrupted until its outcome is written.
     #[serde(skip)]
     may_be_under_way: bool,
@@ -152,6 +149,16 @@ const COULD_NOT_CONNECT: &str = "could not connect";
 
 /// What a tenant is told where what is stored cannot be used: why is the operator's.
 pub(super) const UNUSABLE: &str = "what is stored of the endpoint cannot be opened: ask the operator";
+
+/// What that means: the same whatever it was.
+const NO_ANSWER: &str = "No answer came: it may have arrived all the same. See whether the host's name and port are right, its \
+                         certificate is valid for that name and comes with its intermediate, and it answers within the time \
+                         limit; the operator sees which of these it was.";
+
+/// What it means that something stored is [`UNUSABLE`].
+const CANNOT_BE_OPENED: &str = "Nothing was sent: what is stored of the endpoint cannot be opened. Ask the operator, who sees \
+                                which part that is, before you set anything anew: another secret would have to be given to \
+                                the receiver too.";
 
 /// As long as an attempt, and the writing of its outcome, may take.
 const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
@@ -182,12 +189,12 @@ impl DeliveryView {
                 .iter()
                 .any(|sealed| shown.failure.as_deref() == Some(sealed.as_str()))
             {
-                shown.is_unusable = true;
+                shown.veiled = Some(CANNOT_BE_OPENED);
                 shown.error = Some(UNUSABLE.to_owned());
             }
             let is_of_a_network = |word: &str| OF_A_NETWORK.iter().any(|failure| failure.as_str() == word);
             if shown.http_status.is_none() && shown.failure.as_deref().is_some_and(is_of_a_network) {
-                shown.is_veiled = true;
+                shown.veiled = Some(NO_ANSWER);
                 shown.failure = Some(Failure::Connect.as_str().to_owned());
                 shown.error = Some(COULD_NOT_CONNECT.to_owned());
                 // Nor how long it took, nor whether it got so far as to be sent.
@@ -201,18 +208,8 @@ impl DeliveryView {
 
     /// What its status, failure or reason means.
     pub(super) fn meaning(&self) -> Option<&'static str> {
-        if self.is_veiled {
-            return Some(
-                "No answer came: it may have arrived all the same. See whether the host's name and port are right, its \
-                 certificate is valid for that name and comes with its intermediate, and it answers within the time limit; \
-                 the operator sees which of these it was.",
-            );
-        }
-        if self.is_unusable {
-            return Some(
-                "Nothing was sent: what is stored of the endpoint cannot be opened. Ask the operator, who sees which part \
-                 that is, before you set anything anew: another secret would have to be given to the receiver too.",
-            );
+        if self.veiled.is_some() {
+            return self.veiled;
         }
         if self.may_be_under_way {
             return Some("It is under way, or the daemon ended before the outcome was known: look again in a minute.");
@@ -254,8 +251,7 @@ impl DeliveryView {
             is_test: delivery.is_test,
             redelivery_of: delivery.redelivery_of.map(|id| id.to_string()),
             last_conversation_at: delivery.last_conversation_at.map(time),
-            is_veiled: false,
-            is_unusable: false,
+            veiled: None,
             may_be_under_way,
         }
     }

@@ -51,7 +51,7 @@ use crate::{
     config::Config,
     store::{
         capture_clock,
-        client::Client,
+        client::{Client, Param},
         mapping::{MappedSql, MappingError, table},
     },
 };
@@ -207,7 +207,16 @@ SELECT quote_ident(pubname) FROM pg_publication WHERE puballtables ORDER BY 1";
 
 /// The publications that have all tables of the database.
 async fn publications(client: &Client) -> Result<Vec<String>, tokio_postgres::Error> {
-    client.query(PUBLICATIONS, &[]).await?.iter().map(|row| row.try_get(0)).collect()
+    texts(client, PUBLICATIONS, &[]).await
+}
+
+/// The first column of what `sql` finds.
+async fn texts<T: FromIterator<String>>(
+    client: &Client,
+    sql: &str,
+    params: &[Param<'_>],
+) -> Result<T, tokio_postgres::Error> {
+    client.query(sql, params).await?.iter().map(|row| row.try_get(0)).collect()
 }
 
 /// The mapping as SQL and what it needs; or everything that is to be said against it, at once.

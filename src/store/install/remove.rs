@@ -1,6 +1,6 @@
 //! `uninstall`: triggers first, so that nothing is queued into what is about to go.
 
-use std::convert::Infallible;
+use std::{collections::BTreeSet, convert::Infallible};
 
 use super::{
     InstallError, NewInstallation, Plan, Report, SET_UP, apply, begin, end,
@@ -8,6 +8,7 @@ use super::{
     print,
     roles::{Facts, MADE_BY_US, owner_membership},
     step::Step,
+    texts,
 };
 use crate::{
     config::Config,
@@ -79,13 +80,12 @@ async fn plan(client: &Client, config: &Config, keep_log: bool) -> Result<Plan, 
     let facts = Facts::read(client, config).await?.belonging_to_the_owner_role(config)?;
     let (owner, daemon) = (&config.database.owner_role, &config.database.daemon_role);
     let mut plan = Plan::default();
-    let present: Vec<String> = texts(client, PRESENT).await?;
-    let keep_log = keep_log && present.iter().any(|table| table == LOG);
+    let present: BTreeSet<String> = texts(client, PRESENT, &[]).await?;
+    let keep_log = keep_log && present.contains(LOG);
     if facts.has_schema() {
         plan.administrator = owner_membership(client, config, &facts).await?;
         see_that_nothing_is_in_the_way(client, keep_log).await?;
-        if plan.administrator.is_empty() && WITH_SOMETHING_IN_USE.iter().all(|table| present.iter().any(|t| t == table))
-        {
+        if plan.administrator.is_empty() && WITH_SOMETHING_IN_USE.iter().all(|table| present.contains(*table)) {
             plan.warnings.extend(in_use(client, owner).await?);
         }
         let installed = Installed::read(client, &table(&config.leads), owner, None).await?;
@@ -135,8 +135,7 @@ ORDER BY 1";
 /// that the server refuses.
 async fn see_that_nothing_is_in_the_way(client: &Client, keep_log: bool) -> Result<(), InstallError> {
     let gone: Vec<_> = TABLES.iter().filter(|table| !(keep_log && **table == LOG)).chain(&VIEWS).collect();
-    let rows = client.query(IN_THE_WAY, &[&gone]).await?;
-    let found: Vec<String> = rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?;
+    let found: Vec<String> = texts(client, IN_THE_WAY, &[&gone]).await?;
     if found.is_empty() { Ok(()) } else { Err(InstallError::InTheWay(found)) }
 }
 
@@ -155,9 +154,8 @@ SELECT c.relname::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.re
 WHERE n.nspname = 'lead_webhook' AND c.relkind = 'r'";
 
 /// No CASCADE: a view of somebody's over our tables is not ours to drop.
-fn schema(present: &[String], owner: &str, daemon: &str, keep_log: bool) -> Option<Step> {
-    let gone =
-        TABLES.iter().filter(|table| present.iter().any(|there| there == *table) && !(keep_log && **table == LOG));
+fn schema(present: &BTreeSet<String>, owner: &str, daemon: &str, keep_log: bool) -> Option<Step> {
+    let gone = TABLES.iter().filter(|table| present.contains(**table) && !(keep_log && **table == LOG));
     let gone: Vec<_> = gone.map(|table| format!("lead_webhook.{table}")).collect();
     let mut sql = String::new();
     if !gone.is_empty() {
@@ -183,12 +181,6 @@ fn schema(present: &[String], owner: &str, daemon: &str, keep_log: bool) -> Opti
     Some(Step::owner(owner, "remove the tables but for the log", sql))
 }
 
-/// The first column of what `sql` finds.
-async fn texts(client: &Client, sql: &str) -> Result<Vec<String>, InstallError> {
-    let rows = client.query(sql, &[]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
-}
-
 /// The tables that [`IN_USE`] reads.
 const WITH_SOMETHING_IN_USE: [&str; 3] = ["outbox", "endpoints", "instances"];
 
@@ -211,9 +203,9 @@ FROM lead_webhook.instances WHERE NOT (",
 
 async fn in_use(client: &Client, owner: &str) -> Result<Vec<String>, InstallError> {
     client.batch_execute(&format!("BEGIN; SET LOCAL ROLE {}", identifier(owner))).await?;
-    let found = texts(client, IN_USE).await;
+    let found = texts(client, IN_USE, &[]).await;
     client.batch_execute("ROLLBACK").await?;
-    found
+    Ok(found?)
 }
 
 /// What our roles were granted outside of our schema, as the statements that take it back.

@@ -5,9 +5,13 @@
 //! away, its writes go on with a WARNING and a mark. On a plain table an INSERT costs one call a statement; a
 //! partitioned one has no transition tables for its partitions, so there it is one a row.
 
+use super::vet::READ_BY_TRIGGERS;
 use crate::{
     config::{Columns, Leads, Mapping, Notify},
-    store::{bell, identifier, literal, mapping::MappedSql},
+    store::{
+        bell, identifier, literal,
+        mapping::{self, MappedSql},
+    },
 };
 
 const INSERTED_BY_STATEMENT: &str = include_str!("../../../migrations/triggers/lead_inserted_by_statement.sql");
@@ -158,16 +162,9 @@ fn settings(mapped: &MappedSql, columns: &Columns) -> Vec<(&'static str, &'stati
     let times = [&mapped.captured_at, &mapped.last_conversation_at].into_iter().flatten().map(|time| &time.sql);
     let mut pieces = [&mapped.id, &mapped.tenant_id, &mapped.has_contact].into_iter().chain(times);
     let backslashes = pieces.any(|sql| sql.contains('\\')).then_some(PLAIN_BACKSLASHES);
-    let Columns { id, tenant_id, email, phone, captured_at, last_conversation_at, .. } = columns;
-    let read = [
-        Some(id),
-        Some(tenant_id),
-        email.as_ref(),
-        phone.as_ref(),
-        captured_at.as_ref(),
-        last_conversation_at.as_ref(),
-    ];
-    let time_zone = read.into_iter().flatten().any(|mapping| matches!(mapping, Mapping::Sql(_))).then_some(TIME_ZONE);
+    let is_read =
+        |(name, mapping): &(&str, &Mapping)| READ_BY_TRIGGERS.contains(name) && matches!(mapping, Mapping::Sql(_));
+    let time_zone = mapping::mapped(columns).iter().any(is_read).then_some(TIME_ZONE);
     SETTINGS.into_iter().chain(backslashes).chain(time_zone).collect()
 }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use crate::store::client::{Client, Transaction};
 
-use super::{error::InstallError, triggers::QUOTE};
+use super::{error::InstallError, texts, triggers::QUOTE};
 use crate::{
     config::{Leads, Mapping},
     store::mapping::{Problem, mapped, problem, raw, table},
@@ -34,7 +34,8 @@ impl Needed {
 }
 
 /// What the triggers read of a lead. Everything else is read by the claim alone, as any session reads it.
-const READ_BY_TRIGGERS: [&str; 6] = ["id", "tenant_id", "email", "phone", "captured_at", "last_conversation_at"];
+pub(super) const READ_BY_TRIGGERS: [&str; 6] =
+    ["id", "tenant_id", "email", "phone", "captured_at", "last_conversation_at"];
 
 /// Looks into the mapping, but for what `known` has something against already, and adds what it finds to `known`.
 pub(super) async fn vet(client: &mut Client, leads: &Leads, known: &mut Vec<Problem>) -> Result<Needed, InstallError> {
@@ -142,8 +143,7 @@ WHERE a.attrelid = $1::text::regclass AND a.attgenerated = 'v' AND NOT a.attisdr
 
 /// The table's columns that are computed where they are read, and nowhere in a trigger.
 async fn uncomputed(client: &Client, leads: &Leads) -> Result<BTreeSet<String>, InstallError> {
-    let rows = client.query(UNCOMPUTED, &[&table(leads)]).await?;
-    Ok(rows.iter().map(|row| row.try_get(0)).collect::<Result<_, _>>()?)
+    Ok(texts(client, UNCOMPUTED, &[&table(leads)]).await?)
 }
 
 const PROBE: &str = r"-- vet::probe
