@@ -1,10 +1,11 @@
-//! This host's clock beside the server's: signatures and the log's times are by the first, the queue's by the other.
+//! This host's clock beside the server's: signatures are by the first, the queue's times by the other, and the log's as well
+//! where the two are apart.
 
 use jiff::{SignedDuration, Timestamp};
 
 /// Receivers refuse a signature whose time is minutes away from theirs (Standard Webhooks names five), so a clock that
 /// is seconds off is not kept by anybody.
-const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
+pub(super) const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
 
 /// How far this host's clock is ahead of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

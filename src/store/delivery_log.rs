@@ -13,6 +13,7 @@ use crate::{
 
 use super::{
     client::{Client, Statement},
+    clocks::MOST_APART,
     outbox::{Place, columns, is_place},
     rows::{Rows, row},
     session::{Param, Session},
@@ -39,16 +40,21 @@ pub struct Entry {
 
 /// The outbox row goes and the log row comes in one statement. The deletion has arrays of its own: it keeps a copy of
 /// whatever it is joined with.
-const RECORD: &str = concat!(
-    "\
+///
+/// The times of an attempt are by the daemon's clock. Where that is apart from the server's they are put right by the
+/// difference: days off they would stand at the wrong end of every list, and be pruned at once or never.
+static RECORD: LazyLock<String> = LazyLock::new(|| {
+    format!(
+        "\
 -- delivery_log::record
 WITH done AS (
     DELETE FROM lead_webhook.outbox o
     USING unnest($2::text[], $3::timestamptz[], $4::uuid[]) AS u (tenant_id, queued_at, event_id)
-    WHERE ",
-    is_place!(),
-    "
+    WHERE {is_place}
       AND (o.claimed_by = $5::uuid OR o.claimed_by IS NULL)
+), clock AS (
+    SELECT make_interval(secs => CASE WHEN abs(ahead) > {most_apart} THEN ahead ELSE 0 END) AS ahead
+    FROM (SELECT extract(epoch FROM $6::timestamptz - statement_timestamp())::float8 AS ahead) AS by
 )
 INSERT INTO lead_webhook.deliveries AS d
     (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
@@ -56,10 +62,13 @@ INSERT INTO lead_webhook.deliveries AS d
      dns_us, connect_us, first_byte_us, total_us, instance_id, is_test, redelivery_of, last_conversation_at)
 SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.failure, u.reason, u.http_status, u.error,
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
-     u.captured_at, u.queued_at, u.sent_at, u.finished_at, u.dns_us, u.connect_us, u.first_byte_us, u.total_us, u.instance_id,
-     u.is_test, u.redelivery_of, u.last_conversation_at
-FROM unnest($1::lead_webhook.deliveries[]) u"
-);
+     u.captured_at, u.queued_at, u.sent_at - (SELECT ahead FROM clock), u.finished_at - (SELECT ahead FROM clock),
+     u.dns_us, u.connect_us, u.first_byte_us, u.total_us, u.instance_id, u.is_test, u.redelivery_of, u.last_conversation_at
+FROM unnest($1::lead_webhook.deliveries[]) u",
+        is_place = is_place!(),
+        most_apart = MOST_APART.as_secs(),
+    )
+});
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
 /// this very delivery, or that a Test began with, gives way to the real outcome.
@@ -75,11 +84,11 @@ ON CONFLICT (delivery_id) DO UPDATE SET
 WHERE d.status = 'interrupted' AND d.instance_id IS NOT DISTINCT FROM excluded.instance_id";
 
 /// [`RECORD`] where a row may stand already. The check for it costs every row something, so it is made where it must be.
-static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [RECORD, OR_REPLACE].concat());
+static RECORD_OR_REPLACE: LazyLock<String> = LazyLock::new(|| [&RECORD, OR_REPLACE].concat());
 
 /// [`RECORD`] of what the claim itself decides. An event that has a log row already, as one may after a fail-over, is settled by
 /// that: its row in the outbox must not keep all others from being claimed.
-static RECORD_WITHIN: LazyLock<String> = LazyLock::new(|| [RECORD, "\nON CONFLICT DO NOTHING"].concat());
+static RECORD_WITHIN: LazyLock<String> = LazyLock::new(|| [&RECORD, "\nON CONFLICT DO NOTHING"].concat());
 
 /// Writes outcomes, many in one statement, whatever stands there already.
 ///
@@ -87,7 +96,7 @@ static RECORD_WITHIN: LazyLock<String> = LazyLock::new(|| [RECORD, "\nON CONFLIC
 /// What the database says, or that the connection is lost.
 pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
     let batch = Batch::of(entries, &By::Daemon(instance_id));
-    let record = prepared(session, RECORD).await?;
+    let record = prepared(session, &RECORD).await?;
     match batch.write(session.shared(), &record).await {
         Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
             let record = prepared(session, &RECORD_OR_REPLACE).await?;
@@ -125,7 +134,7 @@ pub async fn record_within_statement(session: &mut Session) -> Result<Statement,
 }
 
 async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> {
-    let others = [Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::UUID_ARRAY, Type::UUID];
+    let others = [Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::UUID_ARRAY, Type::UUID, Type::TIMESTAMPTZ];
     session.statement_of_rows(sql, "deliveries", &others).await
 }
 
@@ -248,7 +257,9 @@ impl<'a> Batch<'a> {
     }
 
     async fn write(&self, client: &Client, statement: &Statement) -> Result<(), Error> {
-        let params: [Param<'_>; 5] = [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id];
+        let now = Timestamp::now();
+        let params: [Param<'_>; 6] =
+            [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id, &now];
         client.execute(statement, &params).await?;
         Ok(())
     }

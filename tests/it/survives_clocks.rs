@@ -52,12 +52,13 @@ impl Clock {
 const HOURS: i64 = 3600;
 
 #[tokio::test]
-async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it() {
+async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it_nor_a_log_row_out_of_its_place() {
     let setup = Setup::new().await;
     let Some(clock) = Clock::new(&setup) else { return };
     setup.edit_config(&[("delivery.max_age", json!("1h"))]);
     setup.endpoint("acme").await;
     let daemon = setup.daemon_with(&clock.environment());
+    let admin = setup.db.admin().await;
     let mut leads = 0;
     for hours in [0, 30, -30, 0] {
         clock.put(hours * HOURS);
@@ -68,6 +69,11 @@ async fn the_daemons_clock_may_jump_either_way_and_no_lead_is_too_old_for_it() {
         let signed = setup.receiver.requests().last().unwrap().header("webhook-timestamp").unwrap().to_owned();
         let ahead = signed.parse::<i64>().unwrap() - jiff::Timestamp::now().as_second();
         assert!((ahead - hours * HOURS).abs() < 100, "it does go by that clock: {ahead} s");
+        let apart = "SELECT count(*) FROM lead_webhook.deliveries
+                     WHERE sent_at NOT BETWEEN queued_at - interval '10 s' AND queued_at + interval '1 h'
+                        OR finished_at < sent_at OR finished_at > queued_at + interval '1 h'";
+        let apart: i64 = admin.query_one(apart, &[]).await.unwrap().get(0);
+        assert_eq!(apart, 0, "the log goes by the server's clock");
         if hours != 0 {
             let says_so = |line: &str| {
                 let ahead = serde_json::from_str::<Value>(line).unwrap()["ahead_s"].as_i64();
