@@ -289,6 +289,16 @@ COMMENT ON COLUMN lead_webhook.log_edge.edge IS 'Leads captured before are not r
 CREATE SEQUENCE lead_webhook.missed;
 COMMENT ON SEQUENCE lead_webhook.missed IS 'Moves on whenever a trigger could not queue an event.';
 
+CREATE TABLE lead_webhook.swept (
+    only_one boolean     NOT NULL DEFAULT true PRIMARY KEY CHECK (only_one),
+    missed   bigint      NOT NULL,
+    swept_at timestamptz NOT NULL DEFAULT clock_timestamp()
+);
+COMMENT ON TABLE lead_webhook.swept IS 'How far the sweep has followed the mark of failing triggers. One row, once a daemon has swept.';
+COMMENT ON COLUMN lead_webhook.swept.only_one IS 'Always true: allows one row.';
+COMMENT ON COLUMN lead_webhook.swept.missed IS 'How often triggers had failed when leads were last looked for that they had missed, and none could come after that.';
+COMMENT ON COLUMN lead_webhook.swept.swept_at IS 'When that had been done for so many for the first time.';
+
 -- The doorbell. A sequence, because it is read without a lock and moved on without waiting for anybody, and because a
 -- roll-back does not take that back. Nobody listens before a daemon has armed it, so it begins silent.
 CREATE SEQUENCE lead_webhook.bell;

@@ -95,6 +95,7 @@ pub(super) enum Obstacle {
 
 /// What one sweep did.
 struct Swept {
+    session: Session,
     begin: Begin,
     recovered: u64,
 }
@@ -134,7 +135,7 @@ impl Sweeper {
     async fn sweep_for(&self, mark: Mark, plan: &mut Plan, told: &mut String) {
         let began = Instant::now();
         match self.sweep().await {
-            Ok(Swept { begin, recovered }) => {
+            Ok(Swept { mut session, begin, recovered }) => {
                 if !told.is_empty() {
                     tracing::info!("sweeping again");
                     told.clear();
@@ -147,29 +148,34 @@ impl Sweeper {
                 } else {
                     tracing::debug!(recovered, "swept");
                 }
-            }
-            Err(obstacle) => {
-                // Without an index it is known to be off.
-                plan.failed(Instant::now(), !matches!(obstacle, Obstacle::NoIndex));
-                let error = obstacle.to_string();
-                if error != *told {
-                    tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
-                    *told = error;
+                if plan.is_settled()
+                    && let Err(obstacle) = self.settle(&mut session, mark).await
+                {
+                    failed(&obstacle, plan, told);
                 }
             }
+            Err(obstacle) => failed(&obstacle, plan, told),
         }
+    }
+
+    async fn settle(&self, session: &mut Session, mark: Mark) -> Result<(), Obstacle> {
+        let settled = within(PATIENT, sweep::settle(session, mark.missed)).await?;
+        settled.map_err(|error| self.explained(&error))
+    }
+
+    fn explained(&self, error: &Error) -> Obstacle {
+        Obstacle::Database(explain(error, &self.database.daemon_role))
     }
 
     /// Nothing is written where the guard is up: looked at before each slice.
     pub(super) async fn look_out(&self, session: &mut Session) -> Result<(), Obstacle> {
         let keys = Arc::clone(&self.pipeline.borrow());
         let looked = within(PATIENT, guard::look(session, keys.keyring())).await?;
-        looked.map_err(|error| Obstacle::Database(explain(&error, &self.database.daemon_role)))??;
+        looked.map_err(|error| self.explained(&error))??;
         Ok(())
     }
 
     async fn sweep(&self) -> Result<Swept, Obstacle> {
-        let explained = |error: Error| Obstacle::Database(explain(&error, &self.database.daemon_role));
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected);
         self.look_out(&mut session).await?;
@@ -180,7 +186,7 @@ impl Sweeper {
             lead_slices::plan(session.client()).await?;
             Ok((index, begin))
         };
-        let (index, begin) = within(PATIENT, began).await?.map_err(explained)?;
+        let (index, begin) = within(PATIENT, began).await?.map_err(|error| self.explained(&error))?;
         let (CaptureIndex::Usable, Some(captured)) = (index, &mapped.captured_at) else {
             return Err(Obstacle::NoIndex);
         };
@@ -197,7 +203,18 @@ impl Sweeper {
             self.look_out(&mut session).await?;
         }
         tell(&broken);
-        Ok(Swept { begin, recovered })
+        Ok(Swept { session, begin, recovered })
+    }
+}
+
+/// It is to be repeated, and is said once.
+fn failed(obstacle: &Obstacle, plan: &mut Plan, told: &mut String) {
+    // Without an index it is known to be off.
+    plan.failed(Instant::now(), !matches!(obstacle, Obstacle::NoIndex));
+    let error = obstacle.to_string();
+    if error != *told {
+        tracing::warn!(error, "cannot sweep; leads that a trigger misses are not looked for");
+        *told = error;
     }
 }
 
@@ -291,6 +308,11 @@ impl Plan {
         self.fence = self.fence.filter(|fence| begin.oldest <= *fence);
         self.again_at = self.fence.map(|_| now + self.next_wait());
         self.rests_until = Some(now + (now - began) * SHARE);
+    }
+
+    /// Whether nobody can come any more whom the latest sweep should have seen.
+    fn is_settled(&self) -> bool {
+        self.missed.is_some() && self.fence.is_none()
     }
 
     fn failed(&mut self, now: Instant, is_stuck: bool) {

@@ -156,14 +156,26 @@ pub async fn daemons(session: &mut Session) -> Result<Vec<Daemon>, Error> {
 
 const MISSED: &str = "\
 -- check::missed
-SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM lead_webhook.missed";
+SELECT m.times, (SELECT extract(epoch FROM clock_timestamp() - s.swept_at)::float8 FROM lead_webhook.swept s
+                 WHERE s.missed >= m.times) AS swept_s
+FROM (SELECT CASE WHEN is_called THEN last_value ELSE 0 END AS times FROM lead_webhook.missed) AS m";
 
-/// How often a trigger could not queue an event, since the install.
+/// What triggers could not queue.
+#[derive(Debug, Clone, Copy)]
+pub struct Missed {
+    /// How often, since the install.
+    pub times: i64,
+    /// So many seconds ago it had been looked for what they had missed; `None`: it has not been yet.
+    pub swept_s: Option<f64>,
+}
+
+/// How often triggers could not queue an event, and whether that was looked after.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn missed(session: &mut Session) -> Result<i64, Error> {
-    session.client().query_one(MISSED, &[]).await?.try_get(0)
+pub async fn missed(session: &mut Session) -> Result<Missed, Error> {
+    let row = session.client().query_one(MISSED, &[]).await?;
+    Ok(Missed { times: row.try_get("times")?, swept_s: row.try_get("swept_s")? })
 }
 
 /// Reads one lead, whichever, through the mapping, as a claim does. `false`: the table is empty.

@@ -258,8 +258,7 @@ impl<'a> Batch<'a> {
 
     async fn write(&self, client: &Client, statement: &Statement) -> Result<(), Error> {
         let now = Timestamp::now();
-        let params: [Param<'_>; 6] =
-            [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id, &now];
+        let params: [Param<'_>; 6] = [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id, &now];
         client.execute(statement, &params).await?;
         Ok(())
     }

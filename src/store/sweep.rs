@@ -129,6 +129,21 @@ SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'"
     Ok((recovered, is_full))
 }
 
+const SETTLE: &str = "\
+-- sweep::settle
+INSERT INTO lead_webhook.swept AS s (missed) VALUES ($1)
+ON CONFLICT (only_one) DO UPDATE SET missed = excluded.missed, swept_at = excluded.swept_at
+WHERE s.missed < excluded.missed";
+
+/// Notes that whatever triggers had missed when their mark stood at `missed` has been looked for.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn settle(session: &mut Session, missed: i64) -> Result<(), Error> {
+    session.execute(SETTLE, &[&missed]).await?;
+    Ok(())
+}
+
 fn recovered(row: &Row) -> Result<Recovered, Error> {
     Ok(Recovered { event_id: row.try_get("event_id")?, tenant_id: row.try_get("tenant_id")? })
 }

@@ -8,7 +8,7 @@ use tokio_postgres::Client;
 use crate::harness::{Cluster, Database, Receiver, Setup};
 
 /// Relations of ours, and what may be done to them as a whole.
-const OURS: [(&str, &str); 27] = [
+const OURS: [(&str, &str); 30] = [
     ("bell", "SELECT"),
     ("bell", "UPDATE"),
     ("deliveries", "DELETE"),
@@ -36,6 +36,9 @@ const OURS: [(&str, &str); 27] = [
     ("outbox", "INSERT"),
     ("outbox", "SELECT"),
     ("outbox", "UPDATE"),
+    ("swept", "INSERT"),
+    ("swept", "SELECT"),
+    ("swept", "UPDATE"),
 ];
 
 /// Of the uniqueness keys the same as of the outbox.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::harness::{Application, Cluster, Database, Process};
+use crate::harness::{Application, Cluster, Database, Process, until_true};
 
 const COLUMNS: &str = "id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text, visitor_id text,
     conversation_id text, created_at timestamptz DEFAULT now(), last_conversation_at timestamptz";
@@ -61,6 +61,27 @@ async fn a_lead_missed_while_a_daemon_runs_is_sent_once_without_a_restart() {
     daemon.wait_for_log(|line| message(line).is_some_and(|text| text.starts_with("recovered"))).await;
     assert!(daemon.log().iter().all(|line| !line.contains("ann@")));
     assert_eq!(sent(&application), ["1"]);
+}
+
+#[tokio::test]
+async fn check_warns_of_missed_leads_until_they_were_looked_for_and_for_a_day_after() {
+    let application = application().await;
+    let says = async || {
+        let check = application.setup.run(&["check"]).await.stdout;
+        check.lines().find(|line| line.contains("missed leads")).unwrap().to_owned()
+    };
+    missed(&application, "INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', 'ann@example.com')").await;
+    let line = says().await;
+    assert!(line.starts_with("warn") && line.contains("leads may have been missed"), "{line}");
+    let _daemon = application.setup.daemon();
+    let admin = application.setup.db.admin().await;
+    until_true(&admin, "the sweep to be noted", "SELECT EXISTS (SELECT FROM lead_webhook.swept WHERE missed = 1)")
+        .await;
+    let line = says().await;
+    assert!(line.starts_with("warn") && line.contains("had been queued"), "{line}");
+    admin.batch_execute("UPDATE lead_webhook.swept SET swept_at = swept_at - interval '25 h'").await.unwrap();
+    let line = says().await;
+    assert!(line.starts_with("ok") && line.contains("had been queued 1day 1h ago"), "{line}");
 }
 
 #[tokio::test]

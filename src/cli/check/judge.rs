@@ -15,7 +15,7 @@ use crate::{
     keyring::{KeyFileError, OpenError},
     secret::Secret,
     store::{
-        check::{Daemon, RoundTrip, Server},
+        check::{Daemon, Missed, RoundTrip, Server},
         clocks::Ahead,
         connect::ConnectError,
         installation::Identity,
@@ -38,6 +38,9 @@ const DEAD: f64 = 30.0;
 
 /// A daemon prunes every hour.
 const UNPRUNED: Duration = Duration::from_secs(86_400);
+
+/// Of a day: whoever runs `check` daily hears once that a trigger has failed.
+const NEWS: f64 = 86_400.0;
 
 /// A full notification queue fails the commits of everybody who notifies.
 const QUEUE: f64 = 0.1;
@@ -305,16 +308,33 @@ fn daemon(daemon: &Daemon) -> Line {
 }
 
 /// Whether the sweep is on is another line.
-pub(super) fn missed(times: i64) -> Line {
+pub(super) fn missed(missed: Missed) -> Line {
+    let Missed { times, swept_s } = missed;
     if times == 0 {
         return Line::ok("missed leads", "no trigger has failed since the install");
     }
     // A sequence: a crash of the server, or a failover, moves it on by up to 32.
     let what = if times == 1 { "once".to_owned() } else { format!("at most {times} times") };
-    let text = format!("a trigger could not queue what it saw, {what} since the install: leads may have been missed");
-    let remedy = "the server's log has a WARNING of lead_webhook for each, with the cause; where the sweep is on it has \
-                  queued what was new of the last 24 hours; `lead-webhook reconcile` names what it has not";
-    Line::warn("missed leads", text, remedy)
+    let text = format!("a trigger could not queue what it saw, {what} since the install");
+    let causes = "the server's log has a WARNING of lead_webhook for each, with the cause";
+    match swept_s.map(|swept_s| swept_s.max(0.0)) {
+        None => {
+            let remedy = format!(
+                "{causes}; a running daemon queues what was new of the last 24 hours, where the sweep is on; \
+                 `lead-webhook reconcile` names what it has not"
+            );
+            Line::warn("missed leads", format!("{text}: leads may have been missed"), remedy)
+        }
+        Some(swept_s) => {
+            let text = format!("{text}; what was new had been queued {} ago", seconds(swept_s));
+            if swept_s < NEWS {
+                let remedy = format!("{causes}; who came back then is not queued: nobody can see it afterwards");
+                Line::warn("missed leads", text, remedy)
+            } else {
+                Line::ok("missed leads", text)
+            }
+        }
+    }
 }
 
 /// The oldest log row, in seconds, against what is kept longest. `None`: there is no row, or something is kept for ever.
@@ -445,10 +465,15 @@ mod tests {
 
     #[test]
     fn a_moved_mark_is_a_warning_that_promises_nothing() {
-        assert_eq!(missed(0).verdict, Verdict::Ok);
-        assert!(missed(1).finding.contains("once"));
-        let line = missed(12);
+        let missed = |times, swept_s| missed(Missed { times, swept_s });
+        assert_eq!(missed(0, None).verdict, Verdict::Ok);
+        assert!(missed(1, None).finding.contains("once"));
+        let line = missed(12, None);
         assert_eq!(line.verdict, Verdict::Warn);
         assert!(line.finding.contains("12 times") && line.finding.contains("may have been missed"));
+        let line = missed(12, Some(60.0));
+        assert_eq!(line.verdict, Verdict::Warn);
+        assert!(line.finding.contains("had been queued") && line.remedy.unwrap().contains("came back"));
+        assert_eq!(missed(12, Some(2.0 * NEWS)).verdict, Verdict::Ok, "it warns no longer");
     }
 }

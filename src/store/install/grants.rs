@@ -5,7 +5,7 @@ use super::{error::InstallError, remove::SEQUENCES, step::Step};
 use crate::store::{client::Client, identifier};
 
 /// Relation of ours, and what the daemon does to it.
-const GRANTS: [(&str, &[&str]); 12] = [
+const GRANTS: [(&str, &[&str]); 13] = [
     ("endpoints", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("endpoint_switches", &["SELECT", "INSERT"]),
     // INSERT: the sweep queues what a failing trigger left out.
@@ -13,6 +13,7 @@ const GRANTS: [(&str, &[&str]); 12] = [
     // DELETE: what is older than the retention.
     ("deliveries", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("log_edge", &["SELECT", "INSERT", "UPDATE"]),
+    ("swept", &["SELECT", "INSERT", "UPDATE"]),
     ("uniqueness", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("instances", &["SELECT", "INSERT", "UPDATE", "DELETE"]),
     ("installation", &["SELECT"]),

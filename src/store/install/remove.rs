@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// Everything of ours, in an order in which it can be dropped. `deliveries` is what `--keep-log` keeps.
-pub(super) const TABLES: [&str; 11] = [
+pub(super) const TABLES: [&str; 12] = [
     "outbox",
     "uniqueness",
     "muted",
@@ -25,6 +25,7 @@ pub(super) const TABLES: [&str; 11] = [
     "endpoints",
     "installation",
     "log_edge",
+    "swept",
     "migrations",
     "deliveries_kept",
     LOG,
