@@ -120,11 +120,14 @@ impl Report<'_> {
         }
         let clocks = server::clocks(session).await.map(judge::clock).map_err(failed(self.context));
         self.say_found("clock", clocks);
-        if self.installed_findings(session).await {
-            self.a_lead(session).await;
-            self.installation(session, keyring).await;
-        } else {
+        let broken = self.installed_findings(session).await;
+        if broken.contains(&"tables") {
             self.say(&Line::skipped("key, queue, daemons and endpoints"));
+        } else {
+            if !broken.contains(&"leads") {
+                self.a_lead(session).await;
+            }
+            self.installation(session, keyring).await;
         }
     }
 
@@ -141,13 +144,14 @@ impl Report<'_> {
         self.say_found("NOTIFY", trip.map(|trip| judge::round_trip(&trip, database.poll_interval)));
     }
 
-    /// What the install itself says of tables, rights, mapping and triggers. `false`: our tables cannot be looked into.
-    async fn installed_findings(&mut self, session: &mut Session) -> bool {
+    /// What the install itself says of tables, rights, mapping and triggers; which of them are broken.
+    async fn installed_findings(&mut self, session: &mut Session) -> Vec<&'static str> {
         match install::verify(session.client(), &self.context.config).await {
             Ok(findings) => {
-                let is_there = findings.iter().all(|f| f.subject != "tables" || f.verdict != install::Verdict::Broken);
+                let broken = findings.iter().filter(|finding| finding.verdict == install::Verdict::Broken);
+                let broken = broken.map(|finding| finding.subject).collect();
                 findings.into_iter().for_each(|finding| self.say(&Line::from(finding)));
-                is_there
+                broken
             }
             Err(error) => {
                 let remedy = match error.is_locked() {
@@ -155,7 +159,7 @@ impl Report<'_> {
                     false => "run `lead-webhook migrate`",
                 };
                 self.say(&Line::fail("tables", error.to_string(), remedy));
-                false
+                vec!["tables"]
             }
         }
     }
@@ -168,7 +172,7 @@ impl Report<'_> {
 
     async fn installation(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
         let context = self.context;
-        self.guard(session, keyring).await;
+        let keyring = self.guard(session, keyring).await;
         let backlog = outbox::backlog(session).await.map(judge::backlog).map_err(failed(context));
         self.say_found("queue", backlog);
         match server::daemons(session).await.map_err(failed(context)) {
@@ -185,23 +189,30 @@ impl Report<'_> {
         }
     }
 
-    /// What the clone guard compares.
-    async fn guard(&mut self, session: &mut Session, keyring: Option<&KeyRing>) {
+    /// What the clone guard compares. The keys, if they are this installation's: by others nothing can be opened.
+    async fn guard<'a>(&mut self, session: &mut Session, keyring: Option<&'a KeyRing>) -> Option<&'a KeyRing> {
         let found = installation::read(session).await.map_err(failed(self.context));
         let installation = match found {
             Ok(Some(installation)) => installation,
             Ok(None) => {
-                return self.say(&Line::fail("key", "the installation is not complete", "run `lead-webhook migrate`"));
+                self.say(&Line::fail("key", "the installation is not complete", "run `lead-webhook migrate`"));
+                return None;
             }
-            Err(failure) => return self.say_found("key", Err(failure)),
+            Err(failure) => {
+                self.say_found("key", Err(failure));
+                return None;
+            }
         };
-        if let Some(keyring) = keyring {
+        let own = keyring.filter(|keyring| {
             let opened = guard::open_key(&installation, keyring);
             let half = HalfRotated::find(&installation, keyring).filter(|_| opened.is_ok());
+            let opens = opened.is_ok();
             self.say(&judge::installation_key(opened.err(), half.as_ref()));
-        }
+            opens
+        });
         let now = installation::identity(session.shared()).await.map_err(failed(self.context));
         self.say_found("clone guard", now.map(|now| judge::identity(&installation.identity, &now)));
+        own
     }
 
     fn endpoints(&mut self, rows: &[stored::EndpointRow], keyring: Option<&KeyRing>) {

@@ -255,4 +255,10 @@ async fn check_finds_nothing_wrong_with_a_good_installation_and_names_what_is_wr
     let bad = setup.run(&["check"]).await;
     assert_eq!(bad.code, Some(1), "{}", bad.stdout);
     assert!(bad.stdout.contains("lead_webhook_insert") && bad.stdout.contains("migrate"), "{}", bad.stdout);
+    admin.batch_execute("ALTER TABLE leads ENABLE TRIGGER lead_webhook_insert").await.unwrap();
+    let role = &setup.db.daemon_role;
+    admin.batch_execute(&format!("REVOKE SELECT (phone) ON leads FROM {role}")).await.unwrap();
+    let unread = setup.run(&["check"]).await.stdout;
+    let of_leads: Vec<_> = unread.lines().filter(|line| line.contains(" leads: ") && !line.starts_with("ok")).collect();
+    assert!(of_leads.len() == 1 && of_leads[0].contains("migrate"), "no lead is to be corrected: {unread}");
 }

@@ -281,6 +281,9 @@ async fn under_another_key_file_nothing_is_claimed_or_adopted_and_a_reload_with_
         assert_eq!(refused.code, Some(78));
         assert!(refused.stderr.contains("put the installation's key file back"), "{}", refused.stderr);
     }
+    let check = setup.run(&["check"]).await.stdout;
+    let failed: Vec<_> = check.lines().filter(|line| line.starts_with("fail")).collect();
+    assert!(failed.len() == 1 && failed[0].contains(" key: "), "no endpoint is to be set anew: {check}");
     assert_eq!((count(&setup.db, "deliveries").await, setup.db.outbox_count().await), (1, 1));
     fs::rename(&aside, &keys).unwrap();
     daemon.signal("HUP");
