@@ -115,7 +115,10 @@ impl Report<'_> {
                 self.say(&judge::primary(&server));
                 let way = if session.shared().is_pooled() { judge::pooler } else { judge::tls };
                 self.say(&way(&server, self.context.config.database.tls));
-                self.notifications(session, &server).await;
+                // What is wrong with a standby is said.
+                if !server.is_standby {
+                    self.notifications(session, &server).await;
+                }
             }
         }
         let clocks = server::clocks(session).await.map(judge::clock).map_err(failed(self.context));

@@ -233,6 +233,9 @@ async fn a_standby_that_lacks_the_claims_sends_nothing_again() {
     setup.db.wait_for_log(2).await;
     setup.db.cluster.fail_over().await;
     daemon.wait_for_log(|line| line.contains("leads to a standby: name the primary")).await;
+    let check = setup.run(&["check"]).await.stdout;
+    let failed: Vec<_> = check.lines().filter(|line| line.starts_with("fail")).collect();
+    assert!(failed.len() == 1 && failed[0].contains("is a standby") && !check.contains("NOTIFY"), "{check}");
     setup.db.admin().await.execute("SELECT pg_promote()", &[]).await.unwrap();
     daemon.wait_for_log(|line| line.contains("another server has taken over")).await;
     gate.open();
