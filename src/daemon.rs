@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::{
     admin::{Admin, Bound, Probes, Sessions},
-    config::{self, Config, Listen},
+    config::{self, Config, Database, Listen},
     dispatch::{
         dispatcher::Dispatcher,
         flight::Flight,
@@ -334,8 +334,10 @@ impl Tasks {
 /// What of `new` is not as the daemon was started with, and stays so until a restart.
 fn waiting_for_restart(new: &Config, started: &Config) -> Vec<&'static str> {
     let (new_delivery, delivery) = (&new.delivery, &started.delivery);
+    // That of the owner is for commands.
+    let database = Database { owner_url: started.database.owner_url.clone(), ..new.database.clone() };
     let changes = [
-        ("[database]", new.database != started.database),
+        ("[database]", database != started.database),
         ("[leads]", new.leads != started.leads),
         ("[retention]", new.retention != started.retention),
         ("[admin]", new.admin != started.admin),

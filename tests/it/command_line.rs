@@ -204,6 +204,25 @@ async fn a_reload_takes_a_new_egress_rule_and_a_bad_configuration_changes_nothin
 }
 
 #[tokio::test]
+async fn a_reload_names_what_waits_for_a_restart_and_nothing_that_a_daemon_does_not_use() {
+    let setup = Setup::new().await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("starting")).await;
+    let waits = |line: &str| line.contains("takes effect at a restart");
+    setup.edit_config(&[("database.owner_url", json!("postgres://somebody@localhost/else"))]);
+    daemon.signal("HUP");
+    daemon.wait_for_log(|line| line.contains("reloaded")).await;
+    setup.edit_config(&[("database.poll_interval", json!("7s")), ("delivery.concurrency", json!(3))]);
+    daemon.signal("HUP");
+    let said = daemon.wait_for_log(waits).await;
+    assert!(
+        said.contains("[database]") && said.contains("delivery.concurrency") && !said.contains("[leads]"),
+        "{said}"
+    );
+    assert_eq!(daemon.log().iter().filter(|line| waits(line)).count(), 1, "the daemon never uses owner_url");
+}
+
+#[tokio::test]
 async fn seed_makes_leads_from_before_the_install_known() {
     let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
     let app = setup.db.app().await;
