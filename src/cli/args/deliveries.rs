@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 pub enum DeliveriesCommand {
     /// List deliveries, newest first
     #[command(after_help = "\
-A terminal that is too narrow for one line a delivery gets two, and ids are cut to 8 digits, which `show` takes as \
+A terminal that is too narrow for one line a delivery gets two, and ids are cut to 10 digits, which `show` takes as \
 well. Where stdout is no terminal nothing is cut, and there is no age. Times are UTC; --json has every column of lead_webhook.deliveries.
 
   lead-webhook deliveries list --tenant acme --status failed --since 24h
