@@ -11,7 +11,8 @@ CREATE TABLE lead_webhook.installation (
     database_name         text        NOT NULL,
     table_oid             oid         NOT NULL,
     key_check_sealed      bytea       NOT NULL,
-    uniqueness_key_sealed bytea       NOT NULL
+    uniqueness_key_sealed bytea       NOT NULL,
+    mapped                text
 );
 COMMENT ON TABLE lead_webhook.installation IS 'The one installation in this database: what a restored or cloned copy is told by.';
 COMMENT ON COLUMN lead_webhook.installation.installation_id IS 'Names the installation; bound into everything that is sealed for it.';
@@ -23,6 +24,7 @@ COMMENT ON COLUMN lead_webhook.installation.database_name IS 'The database''s na
 COMMENT ON COLUMN lead_webhook.installation.table_oid IS 'This table''s own oid at the install: another one where it was restored from a dump.';
 COMMENT ON COLUMN lead_webhook.installation.key_check_sealed IS 'A known text, sealed: opens only with the key file that this installation was made with.';
 COMMENT ON COLUMN lead_webhook.installation.uniqueness_key_sealed IS 'The HMAC key of lead_webhook.uniqueness, sealed by the key file.';
+COMMENT ON COLUMN lead_webhook.installation.mapped IS 'What the triggers go by: the table, and how id, tenant, email and phone are mapped. A daemon that maps them otherwise claims nothing.';
 
 CREATE TABLE lead_webhook.endpoints (
     tenant_id      text COLLATE "C" NOT NULL PRIMARY KEY CHECK (tenant_id <> ''),

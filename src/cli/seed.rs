@@ -233,6 +233,7 @@ mod tests {
                 identity: Identity { system_identifier: None, database_name: "app".to_owned(), table_oid: None },
                 key_check_sealed: Vec::new(),
                 uniqueness_key_sealed: Vec::new(),
+                mapped: None,
             },
         }
     }

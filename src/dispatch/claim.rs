@@ -15,13 +15,14 @@ use uuid::Uuid;
 use crate::{
     event::{Event, EventKind},
     failpoint,
-    outcome::SkipReason,
+    outcome::{SkipReason, Status},
     store::{
         Client, Error, Statement, bell,
         delivery_log::{self, Entry},
         endpoints::{self, SealedEndpoint},
+        installation,
         leads::{self, Lead, Leads, LoadError, LoadStatements, Loaded},
-        mapping::MappedSql,
+        mapping::{MappedAnew, MappedSql},
         outbox::{self, Decision, Pending, PickStatements, Picked},
         session::Session,
         timeline::Place,
@@ -75,6 +76,9 @@ pub enum ClaimError {
     /// The leads cannot be read.
     #[error(transparent)]
     Leads(#[from] LoadError),
+    /// What looks gone may be a lead.
+    #[error(transparent)]
+    MappedAnew(#[from] MappedAnew),
     /// The pooler leads to another server now, which is to be looked at first.
     #[error(
         "the pooler leads to another server, or to one that was promoted: looking at it before anything is claimed"
@@ -93,6 +97,7 @@ pub struct Statements {
     endpoints: Statement,
     load: LoadStatements,
     uniqueness: uniqueness::Statements,
+    is_mapped_as: Statement,
 }
 
 impl Statements {
@@ -108,6 +113,7 @@ impl Statements {
             endpoints: endpoints::load_statement(session).await?,
             load: LoadStatements::prepare(session, mapped).await?,
             uniqueness: uniqueness::Statements::prepare(session).await?,
+            is_mapped_as: installation::is_mapped_as_statement(session).await?,
         })
     }
 }
@@ -122,6 +128,8 @@ pub struct Claimer {
     pub place: Option<Place>,
     /// How long a lead must have been silent.
     pub silence: Duration,
+    /// What it takes for leads.
+    pub spelled: String,
     /// What it asks, of the session that it claims on.
     pub statements: Statements,
     /// The endpoints as they were last seen.
@@ -175,6 +183,14 @@ impl Claimer {
         let (endpoints, loaded) = join(self.endpoints.load(client, &statements.endpoints, &endpoints), loaded).await;
         let (endpoints, loaded) = (endpoints?, loaded?);
         let present = self.present(&loaded, events, &endpoints, &mut claimed);
+        let is_gone = |entry: &Entry| entry.outcome.status == Status::Skipped(SkipReason::Gone);
+        // The triggers may have been made anew since the last look.
+        if claimed.settled.iter().any(is_gone)
+            && !installation::is_mapped_as(client, &statements.is_mapped_as, &self.spelled).await?
+        {
+            client.roll_back().await?;
+            return Err(MappedAnew.into());
+        }
         if self.cautious == 0 && present.iter().all(Present::looks_new) {
             self.fire_new(client, present, &mut claimed).await?;
         } else {

@@ -239,6 +239,7 @@ impl Dispatcher {
         let claimed = ready.claimer.claim(&ready.session, &request, silence).await;
         let claimed = claimed.map_err(|error| match error {
             ClaimError::Leads(error) => error.to_string(),
+            ClaimError::MappedAnew(error) => error.to_string(),
             ClaimError::Moved => error.to_string(),
             ClaimError::Database(error) => explained(error),
         })?;

@@ -72,6 +72,8 @@ pub struct Seen {
     pub key: UniquenessKey,
     /// Another one whenever the installation's row was written.
     pub version: String,
+    /// What the triggers go by; `None`: not noted.
+    pub mapped: Option<String>,
 }
 
 /// Looks whether database and key file are those that are remembered.
@@ -83,7 +85,7 @@ pub async fn look(session: &mut Session, keyring: &KeyRing) -> Result<Result<See
     let Compared { installation, now, version } = compared;
     let database = installation.identity.differences(&now);
     Ok(match open_key(&installation, keyring) {
-        Ok(key) if database.is_empty() => Ok(Seen { key, version }),
+        Ok(key) if database.is_empty() => Ok(Seen { key, version, mapped: installation.mapped }),
         opened => Err(Other { keys: opened.err(), database }.into()),
     })
 }

@@ -49,6 +49,8 @@ struct Beat {
     /// When it was asked for, on the monotonic clock, and what it saw of the doorbell. `None`: there was none yet, or the
     /// guard forbids the next.
     latest: Option<(Instant, Glimpse)>,
+    /// The version of the installation's row that it saw.
+    installation: String,
     /// The claims that still stood when a stale heartbeat was renewed, and when that was.
     resumed: Option<(Instant, Arc<HashSet<Uuid>>)>,
 }
@@ -156,7 +158,7 @@ impl Heart {
         pulse: &mut Pulse,
     ) -> Result<Option<Beaten>, Error> {
         let at = Instant::now();
-        let Some(renewed) = self.renew(session, pipeline, pulse).await? else { return Ok(None) };
+        let Some((renewed, installation)) = self.renew(session, pipeline, pulse).await? else { return Ok(None) };
         let before = self.beat.borrow().clone();
         let resumed = if before.latest.is_some_and(|(before, _)| at.duration_since(before) < STALE) {
             before.resumed
@@ -164,7 +166,7 @@ impl Heart {
             let claims = outbox::claimed(session, self.instance_id()).await?;
             Some((Instant::now(), Arc::new(claims.into_iter().collect())))
         };
-        self.beat.send_replace(Beat { latest: Some((at, renewed.glimpse)), resumed });
+        self.beat.send_replace(Beat { latest: Some((at, renewed.glimpse)), installation, resumed });
         self.mark.send_replace(Some(renewed.mark));
         let is_to_reap = renewed.is_to_reap || self.searches(session, pulse).await?;
         let interrupted = if is_to_reap { instances::reap(session, self.instance_id()).await? } else { Vec::new() };
@@ -183,20 +185,20 @@ impl Heart {
         found
     }
 
-    /// Only where the installation's row is the one that the guard has let pass.
+    /// Only where the installation's row is the one that the guard has let pass; with its version.
     async fn renew(
         &self,
         session: &mut Session,
         pipeline: &Arc<Pipeline>,
         pulse: &mut Pulse,
-    ) -> Result<Option<Renewed>, Error> {
+    ) -> Result<Option<(Renewed, String)>, Error> {
         let key_ids = self.key_ids(pipeline.keyring());
         let mut passed = pulse.passed(session, pipeline);
         loop {
             if let Some(version) = passed
                 && let Some(renewed) = instances::renew(session, &self.instance, &key_ids, &version).await?
             {
-                return Ok(Some(renewed));
+                return Ok(Some((renewed, version)));
             }
             let Ok(seen) = guard::look(session, pipeline.keyring()).await? else { return Ok(None) };
             passed = Some(seen.version.clone());
@@ -222,6 +224,11 @@ impl Heart {
     /// Whether the latest beats came; the guard has let each of them pass.
     pub fn beats(&self) -> bool {
         self.beat.borrow().age() < 2 * EVERY
+    }
+
+    /// Whether the latest beat saw this version of the installation's row.
+    pub fn saw(&self, installation: &str) -> bool {
+        self.beat.borrow().installation == installation
     }
 
     /// Waits until the heartbeat is fresh: nothing is claimed before, because it could not be sent.

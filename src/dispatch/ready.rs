@@ -7,7 +7,7 @@ use crate::{
     pipeline::Pipeline,
     store::{
         self, bell, connect, instances,
-        mapping::{MappedSql, MappingError},
+        mapping::{MappedAnew, MappedSql, MappingError, spelled},
         session::{Session, explain},
         timeline::Place,
     },
@@ -31,6 +31,8 @@ pub(super) struct Ready {
     pub(super) pipeline: Arc<Pipeline>,
     /// When the guard last looked.
     pub(super) guarded_at: Instant,
+    /// The version of the installation's row that it saw.
+    pub(super) installation: String,
     /// Tenants up to and including this one had their turn.
     pub(super) cursor: String,
     /// `None`: nobody notifies.
@@ -52,6 +54,8 @@ pub(super) enum Obstacle {
     Database(String),
     #[error("{0}")]
     Mapping(#[from] MappingError),
+    #[error(transparent)]
+    MappedAnew(#[from] MappedAnew),
     #[error("{0}")]
     Guarded(#[from] Guarded),
 }
@@ -80,6 +84,7 @@ impl Dispatcher {
         if !grace.is_zero() && instances::has_others(&mut session, own).await.map_err(explained)? {
             tokio::time::sleep(grace).await;
         }
+        self.agrees(seen.mapped.as_deref())?;
         let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
         let statements = Statements::prepare(&mut session, &mapped).await.map_err(explained)?;
         let claimer = Claimer {
@@ -87,6 +92,7 @@ impl Dispatcher {
             key: seen.key,
             place,
             silence: self.leads.silence,
+            spelled: spelled(&self.leads),
             statements,
             endpoints: Endpoints::default(),
             cautious: 0,
@@ -98,26 +104,46 @@ impl Dispatcher {
         };
         let (cursor, bell) = (String::new(), notifies.then(Bell::default));
         let (is_uncertain, horizon) = (false, Horizon::default());
-        Ok(Ready { session, claimer, pipeline, guarded_at, cursor, bell, all_ring: true, is_uncertain, horizon })
+        let installation = seen.version;
+        Ok(Ready {
+            session,
+            claimer,
+            pipeline,
+            guarded_at,
+            installation,
+            cursor,
+            bell,
+            all_ring: true,
+            is_uncertain,
+            horizon,
+        })
     }
 
     /// Whether this is still the installation's database, after a beat or a reload.
     pub(super) async fn look_out(&mut self, ready: &mut Ready) -> Result<(), String> {
         // In a session of a server's own only the installation's row can change, which each beat looks at.
-        let is_looked_after = !ready.session.shared().is_pooled() && self.heart.beats();
+        let is_looked_after =
+            !ready.session.shared().is_pooled() && self.heart.beats() && self.heart.saw(&ready.installation);
         let is_guarded = is_looked_after || ready.guarded_at.elapsed() < heart::EVERY;
         if is_guarded && !self.pipeline.has_changed().unwrap_or(false) {
             return Ok(());
         }
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
-        self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?.map_err(|guarded| guarded.to_string())?;
+        let looked = self.ask(guard::look(&mut ready.session, pipeline.keyring())).await?;
+        let seen = looked.map_err(|guarded| guarded.to_string())?;
+        self.agrees(seen.mapped.as_deref()).map_err(|anew| anew.to_string())?;
         // Also where nothing is to be claimed: what a standby that took over does not know of is for us to tell it.
         if let Some(place) = &ready.claimer.place
             && !self.ask(place.is_here(ready.session.shared())).await?
         {
             return Err(ClaimError::Moved.to_string());
         }
-        (ready.guarded_at, ready.pipeline) = (guarded_at, pipeline);
+        (ready.guarded_at, ready.pipeline, ready.installation) = (guarded_at, pipeline, seen.version);
         Ok(())
+    }
+
+    /// Whether the triggers go by what this daemon was started with.
+    fn agrees(&self, mapped: Option<&str>) -> Result<(), MappedAnew> {
+        if mapped.is_none_or(|mapped| mapped == spelled(&self.leads)) { Ok(()) } else { Err(MappedAnew) }
     }
 }

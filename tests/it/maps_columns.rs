@@ -140,6 +140,39 @@ async fn times_of_any_type_are_utc_and_an_infinite_one_counts_as_absent() {
 }
 
 #[tokio::test]
+async fn leads_that_are_mapped_anew_wait_for_a_daemon_that_knows_them() {
+    let table = "CREATE TABLE leads (id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
+        visitor_id text, conversation_id text, created_at timestamptz DEFAULT now(), last_conversation_at timestamptz,
+        mail text)";
+    let application = Application::installed_beside(table).await;
+    let mut daemon = application.setup.daemon();
+    application.run("INSERT INTO leads (id, tenant_id, email) VALUES (1, 'acme', '1@example.com')").await;
+    application.setup.db.wait_for_log(1).await;
+    // Whether it meets such a lead first, or looks in time.
+    for (id, email, is_first) in
+        [(2, "sql: coalesce(lead.mail, lead.email)", true), (3, "sql: coalesce(lead.email, lead.mail)", false)]
+    {
+        application.setup.edit_config(&[("leads.columns.email", json!(email))]);
+        assert!(application.migrate().await.contains(&"note what is mapped".to_owned()));
+        let insert = format!("INSERT INTO leads (id, tenant_id, mail) VALUES ({id}, 'acme', '{id}@example.com')");
+        let says_so = |line: &str| line.contains("the triggers go by another table") && line.contains("restart it");
+        if is_first {
+            application.run(&insert).await;
+            daemon.wait_for_log(says_so).await;
+        } else {
+            daemon.wait_for_log(says_so).await;
+            application.run(&insert).await;
+        }
+        assert_eq!(application.setup.db.log_rows().await.len(), id - 1, "nothing is gone");
+        daemon.signal("TERM");
+        daemon.wait().await;
+        daemon = application.setup.daemon();
+        let rows = application.setup.db.wait_for_log(id).await;
+        assert!(rows.iter().all(|row| row.status == "delivered"), "{rows:?}");
+    }
+}
+
+#[tokio::test]
 async fn every_fault_of_a_mapping_is_told_at_once_and_nothing_is_installed() {
     let application = Application::alone(Database::create(&Cluster::shared()).await).await;
     let faults = [

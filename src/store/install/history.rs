@@ -10,6 +10,7 @@ use crate::store::{
     client::Client,
     identifier,
     installation::{Identity, identity},
+    literal,
     session::Param,
 };
 
@@ -40,6 +41,8 @@ pub(super) struct History {
     pub(super) is_installed: bool,
     /// Whether it says from which captured time on leads are new.
     pub(super) notes_leads: bool,
+    /// What it says that the triggers go by.
+    pub(super) mapped: Option<String>,
     log_is_kept: bool,
     log_is_aside: bool,
 }
@@ -52,7 +55,7 @@ const APPLIED: &str = "-- history::applied
 SELECT version, name, checksum FROM lead_webhook.migrations ORDER BY version";
 
 const INSTALLATION: &str = "-- history::installation
-SELECT leads_since IS NOT NULL FROM lead_webhook.installation";
+SELECT leads_since IS NOT NULL, mapped FROM lead_webhook.installation";
 
 /// Writes the installation's row.
 pub(super) const INSTALL: &str = "-- history::install
@@ -81,12 +84,19 @@ impl History {
         }
         let row = if has_installation { client.query_opt(INSTALLATION, &[]).await? } else { None };
         let notes_leads = row.as_ref().map_or(Ok(false), |row| row.try_get(0))?;
-        Ok(Self { pending, is_installed: row.is_some(), notes_leads, log_is_kept, log_is_aside })
+        let mapped = row.as_ref().map_or(Ok(None), |row| row.try_get(1))?;
+        Ok(Self { pending, is_installed: row.is_some(), notes_leads, mapped, log_is_kept, log_is_aside })
     }
 
     /// Moves a kept log out of the migrations' way.
     pub(super) fn before(&self, owner: &str) -> Option<Step> {
         self.log_is_kept.then(|| Step::owner(owner, "set the kept log aside", SET_LOG_ASIDE))
+    }
+
+    /// Notes what the triggers go by from here on, where that is something else.
+    pub(super) fn maps(&self, spelled: &str, owner: &str) -> Option<Step> {
+        let sql = format!("UPDATE lead_webhook.installation SET mapped = {};", literal(spelled));
+        (self.mapped.as_deref() != Some(spelled)).then(|| Step::owner(owner, "note what is mapped", sql))
     }
 
     /// Puts a kept log's rows into the new table.

@@ -52,7 +52,7 @@ use crate::{
     store::{
         capture_clock,
         client::{Client, Param},
-        mapping::{MappedSql, MappingError, table},
+        mapping::{MappedSql, MappingError, spelled, table},
     },
 };
 
@@ -182,9 +182,15 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.extend(indexes::look(client).await?.steps(owner));
         }
         steps.extend(grants::steps(client, owner, daemon, !history.is_installed).await?);
+        let mut maps = history.maps(&spelled(&config.leads), owner);
+        if history.is_installed {
+            // First: a daemon is to know it before it claims what new functions queue.
+            steps.extend(maps.take());
+        }
         steps.extend(functions(&installed, &wanted, owner));
         if !history.is_installed {
             steps.push(Step { heading: "note the installation".to_owned(), action: Action::Install });
+            steps.extend(maps);
         }
         let placed = place(&installed, &wanted, &mapped);
         let leaves_a_mark = placed.is_some() && history.is_installed;
