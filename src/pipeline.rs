@@ -170,6 +170,14 @@ impl Pipeline {
         }
     }
 
+    /// The same for somebody who does not wait until it can be made.
+    pub async fn send_now(&self, endpoint: &Endpoint, event: &Event, delivery_id: Uuid) -> Outcome {
+        self.send(endpoint, event, delivery_id).await.unwrap_or_else(|shortage| {
+            let destination = Some(endpoint.url.destination());
+            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), destination)
+        })
+    }
+
     /// The outcome of a delivery whose endpoint cannot be used.
     pub fn refuse(sealed: &SealedEndpoint, unusable: &Unusable) -> Outcome {
         Outcome::unsent(Status::Failed(unusable.failure), Some(unusable.error.clone()), sealed.destination())

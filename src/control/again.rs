@@ -1,13 +1,14 @@
 //! The explicit second send: a new delivery of the same event, made from the lead as it is now, to the endpoint as it is now.
 //! In three steps, so that no session waits for a receiver: [`prepare`], [`Prepared::send`], [`record`].
 
+use std::time::Duration;
+
 use jiff::Timestamp;
 use uuid::Uuid;
 
 use crate::{
     delivery::request::Endpoint,
     event::{Event, EventKind},
-    outcome::{Failure, Outcome, Status},
     pipeline::Pipeline,
     store::{
         Error,
@@ -20,6 +21,7 @@ use crate::{
         redelivery::{self, Begun},
         session::Session,
     },
+    visitor::{self, UniquenessKey},
 };
 
 /// Why nothing is sent again.
@@ -28,6 +30,9 @@ pub enum Unsent {
     /// Its row is gone from the leads table, or is another tenant's now.
     #[error("the lead is gone")]
     LeadGone,
+    /// There is nobody left to send: it may have been taken away for a request for erasure.
+    #[error("the lead has no contact any more")]
+    NoContact,
     /// One of its values.
     #[error("it cannot be read: {0}")]
     LeadUnreadable(String),
@@ -56,8 +61,12 @@ pub enum Failed {
     Leads(#[from] LoadError),
 }
 
+/// How long an outcome may be kept from being written: then it is given up, and its delivery stands as interrupted.
+pub const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
+
 /// What is ready to be sent again.
 pub struct Prepared {
+    endpoint: Endpoint,
     event: Event,
     delivery_id: Uuid,
     queued_at: Timestamp,
@@ -65,14 +74,7 @@ pub struct Prepared {
 }
 
 /// A tenant's endpoint as it is now, opened.
-///
-/// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn endpoint(
-    session: &mut Session,
-    pipeline: &Pipeline,
-    tenant: &str,
-) -> Result<Result<Endpoint, Unsent>, Error> {
+async fn endpoint(session: &mut Session, pipeline: &Pipeline, tenant: &str) -> Result<Result<Endpoint, Unsent>, Error> {
     Ok(match endpoints::find(session, tenant).await? {
         None => Err(Unsent::NoEndpoint),
         Some(row) if !row.sealed.enabled => Err(Unsent::Off),
@@ -80,23 +82,36 @@ pub async fn endpoint(
     })
 }
 
-/// Loads the lead of `first`, and writes down that it is sent again. `insisted`: also where it was before.
+/// Opens the endpoint, loads the lead of `first`, and writes down that it is sent again, and that its visitor is known, by the
+/// installation's `key`. `insisted`: also where it was before.
 ///
 /// # Errors
 /// [`Failed`]. Then nothing may be sent.
 pub async fn prepare(
     session: &mut Session,
+    pipeline: &Pipeline,
+    key: &UniquenessKey,
     mapped: &MappedSql,
     first: &Delivery,
     insisted: bool,
 ) -> Result<Result<Prepared, Unsent>, Failed> {
+    let endpoint = match endpoint(session, pipeline, &first.tenant_id).await? {
+        Ok(endpoint) => endpoint,
+        Err(unsent) => return Ok(Err(unsent)),
+    };
     let lead = match lead(session, mapped, first).await? {
         Ok(lead) => lead,
         Err(unsent) => return Ok(Err(unsent)),
     };
+    let Some(contact) = visitor::contact(lead.email.as_deref(), lead.phone.as_deref()) else {
+        return Ok(Err(Unsent::NoContact));
+    };
+    let key = key.of(&first.tenant_id, lead.visitor_id.as_deref(), &first.lead_id, &contact);
     let (event, delivery_id) = (event(first, lead), Uuid::new_v4());
-    Ok(match redelivery::begin(session, delivery_id, first.delivery_id, insisted).await? {
-        Begun::At(queued_at) => Ok(Prepared { event, delivery_id, queued_at, captured_at: first.captured_at }),
+    Ok(match redelivery::begin(session, delivery_id, first.delivery_id, &key, insisted).await? {
+        Begun::At(queued_at) => {
+            Ok(Prepared { endpoint, event, delivery_id, queued_at, captured_at: first.captured_at })
+        }
         Begun::No => Err(Unsent::Overtaken),
     })
 }
@@ -119,11 +134,9 @@ async fn lead(session: &mut Session, mapped: &MappedSql, first: &Delivery) -> Re
 
 impl Prepared {
     /// The one attempt.
-    pub async fn send(self, pipeline: &Pipeline, endpoint: &Endpoint) -> Entry {
-        let Self { event, delivery_id, queued_at, captured_at } = self;
-        let outcome = pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
-            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), None)
-        });
+    pub async fn send(self, pipeline: &Pipeline) -> Entry {
+        let Self { endpoint, event, delivery_id, queued_at, captured_at } = self;
+        let outcome = pipeline.send_now(&endpoint, &event, delivery_id).await;
         let Event { kind, tenant_id, event_id, lead_id, last_conversation_at, .. } = event;
         let place = Place { tenant_id, queued_at, event_id };
         Entry { place, delivery_id, lead_id, event: kind, captured_at, last_conversation_at, outcome }

@@ -10,7 +10,6 @@ use crate::{
     delivery::{payload::synthetic_event, request::Endpoint},
     event::{Event, EventKind},
     keyring::{Column, OpenError, Place},
-    outcome::{Failure, Outcome, Status},
     pipeline::{Pipeline, Unusable},
     store::{
         Error,
@@ -94,10 +93,7 @@ impl Begun {
     /// The one attempt.
     pub async fn send(self, pipeline: &Pipeline, endpoint: &Endpoint) -> Entry {
         let Self { event, delivery_id, queued_at } = self;
-        let outcome = pipeline.send(endpoint, &event, delivery_id).await.unwrap_or_else(|shortage| {
-            let destination = Some(endpoint.url.destination());
-            Outcome::unsent(Status::Failed(Failure::Connect), Some(shortage.to_string()), destination)
-        });
+        let outcome = pipeline.send_now(endpoint, &event, delivery_id).await;
         let Event { kind, tenant_id, event_id, lead_id, captured_at, last_conversation_at, .. } = event;
         Entry {
             place: outbox::Place { tenant_id, queued_at, event_id },

@@ -176,6 +176,75 @@ async fn a_redelivery_that_is_cut_off_stands_as_interrupted_and_is_not_repeated_
     assert_eq!(setup.receiver.requests().len(), 2);
 }
 
+/// Two leads of `acme` that were refused.
+async fn two_refused(setup: &Setup) {
+    setup.receiver.answer(Answer::status(503));
+    let _daemon = setup.daemon();
+    setup.db.insert_leads("acme", 2).await;
+    setup.db.wait_for_log(2).await;
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_switched_off_meanwhile_gets_nothing_more() {
+    let setup = installation().await;
+    two_refused(&setup).await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let running = setup.start(&["deliveries", "redeliver", "--rate", "100", "--tenant", "acme"], &[], "");
+    setup.receiver.wait_for(3).await;
+    setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    gate.open();
+    let ended = running.output().await;
+    assert!(ended.stderr.contains("1 sent again: 1 delivered, 0 not; 1 not sent"), "{}", ended.stderr);
+    assert_eq!(setup.receiver.requests().len(), 3);
+}
+
+#[tokio::test]
+async fn an_outcome_is_written_though_the_session_was_lost_meanwhile() {
+    let setup = installation().await;
+    two_refused(&setup).await;
+    let gate = Gate::closed();
+    setup.receiver.answer(Answer::status(200).behind(&gate));
+    let running = setup.start(&["deliveries", "redeliver", "--rate", "100", "--tenant", "acme"], &[], "");
+    setup.receiver.wait_for(3).await;
+    let admin = setup.db.admin().await;
+    let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
+               WHERE datname = current_database() AND usename = $1";
+    assert_eq!(admin.query(end, &[&setup.db.daemon_login]).await.unwrap().len(), 1);
+    gate.open();
+    let ended = running.output().await.ok();
+    assert!(ended.stderr.contains("2 sent again: 2 delivered"), "{}", ended.stderr);
+    let rows = setup.db.log_rows().await;
+    assert_eq!(rows.iter().filter(|row| row.status == "delivered").count(), 2, "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_lead_without_a_contact_is_not_sent_again() {
+    let setup = installation().await;
+    two_refused(&setup).await;
+    setup.db.app().await.batch_execute("UPDATE leads SET email = NULL, phone = ' '").await.unwrap();
+    let refused = redeliver(&setup, &["--tenant", "acme"]).await;
+    assert!(refused.stderr.contains("the lead has no contact any more"), "{}", refused.stderr);
+    assert!(refused.code == Some(1) && setup.receiver.requests().len() == 2, "{refused:?}");
+}
+
+#[tokio::test]
+async fn the_visitor_of_a_skipped_lead_is_known_once_that_was_sent() {
+    let setup = installation().await;
+    let insert = "INSERT INTO leads (tenant_id, visitor_id, email) VALUES ('acme', 'v', 'ann@example.com')";
+    let app = setup.db.app().await;
+    setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    let _daemon = setup.daemon();
+    app.batch_execute(insert).await.unwrap();
+    let skipped = setup.db.wait_for_log(1).await.remove(0).delivery_id.to_string();
+    setup.run(&["endpoint", "enable", "acme"]).await.ok();
+    redeliver(&setup, &[&skipped]).await.ok();
+    app.batch_execute(insert).await.unwrap();
+    let rows = setup.db.wait_for_log(3).await;
+    assert!(rows.iter().any(|row| row.reason.as_deref() == Some("duplicate")), "{rows:?}");
+    assert_eq!(setup.receiver.requests().len(), 1);
+}
+
 #[tokio::test]
 async fn what_cannot_be_sent_is_named_and_nothing_is_logged_of_it() {
     let setup = installation().await;

@@ -42,7 +42,10 @@ const MAY_KNOW: [(&str, &[&str]); 25] = [
             "visitor",
         ],
     ),
-    ("control", &["delivery", "dispatch", "egress", "event", "keyring", "outcome", "pipeline", "secret", "store"]),
+    (
+        "control",
+        &["delivery", "dispatch", "egress", "event", "keyring", "outcome", "pipeline", "secret", "store", "visitor"],
+    ),
     ("metrics", &["outcome"]),
     (
         "admin",

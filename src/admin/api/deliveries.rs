@@ -52,9 +52,6 @@ const MOST: u32 = 500;
 /// Why it is not sent again by itself.
 const SENT_AGAIN: &str = "it was sent again before: send `{\"again\": true}` to do so once more";
 
-/// For an outcome to be written while the database is away.
-const WRITTEN_WITHIN: Duration = Duration::from_secs(30);
-
 /// Deliveries, the newest first.
 #[derive(Serialize, ToSchema)]
 pub(in crate::admin) struct Deliveries {
@@ -265,29 +262,27 @@ pub(in crate::admin) async fn redeliver(
             return Err(Problem::conflict("it is a Test, of no lead: test the endpoint again").into());
         }
         vouch(session, &pipeline).await?;
-        guard::look(session, pipeline.keyring()).await?.map_err(|_| {
+        let seen = guard::look(session, pipeline.keyring()).await?.map_err(|_| {
             Problem::unavailable("this database is not the installation's: `lead-webhook check` tells more")
         })?;
         let all = delivery_list::of_event(session, &one).await?;
         let first = all.into_iter().find(|delivery| delivery.redelivery_of.is_none()).ok_or_else(gone)?;
-        let endpoint = again::endpoint(session, &pipeline, &tenant.id).await?.map_err(|unsent| match unsent {
-            Unsent::Unusable(_) if !tenant.is_operator() => Problem::conflict(UNUSABLE),
-            unsent => Problem::conflict(unsent.to_string()),
-        })?;
         let mapped = MappedSql::resolve(session.client(), &api.leads).await.map_err(|error| unreadable(&error))?;
-        let prepared = again::prepare(session, &mapped, &first, insisted).await.map_err(|error| match error {
+        let prepared = again::prepare(session, &pipeline, &seen.key, &mapped, &first, insisted).await;
+        let prepared = prepared.map_err(|error| match error {
             Failed::Database(error) => Trouble::from(error),
             Failed::Leads(error) => unreadable(&error).into(),
         })?;
         let prepared = prepared.map_err(|unsent| match unsent {
             Unsent::Overtaken if !insisted => Problem::conflict(SENT_AGAIN),
+            Unsent::Unusable(_) if !tenant.is_operator() => Problem::conflict(UNUSABLE),
             unsent => Problem::conflict(unsent.to_string()),
         })?;
         audit(&tenant, "delivery sent again", &first.delivery_id.to_string());
-        Ok((first, endpoint, prepared))
+        Ok((first, prepared))
     };
-    let (first, endpoint, prepared) = api.sessions.within(&tenant.bearer, prepare).await?;
-    let entry = prepared.send(&pipeline, &endpoint).await;
+    let (first, prepared) = api.sessions.within(&tenant.bearer, prepare).await?;
+    let entry = prepared.send(&pipeline).await;
     Ok((StatusCode::CREATED, Json(recorded(&api, &tenant, &entry, Some(&first)).await?)))
 }
 
@@ -299,7 +294,7 @@ pub(super) async fn recorded(
     entry: &Entry,
     first: Option<&Delivery>,
 ) -> Result<DeliveryView, Problem> {
-    let until = Instant::now() + WRITTEN_WITHIN;
+    let until = Instant::now() + again::WRITTEN_WITHIN;
     loop {
         let record = async |session: &mut Session| match first {
             None => {

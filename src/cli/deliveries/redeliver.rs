@@ -1,9 +1,9 @@
 //! `deliveries redeliver`: an operator's explicit second send. Each is a new delivery of the same event, made from the lead as
 //! it is now, to the endpoint as it is now. One after the other, and no faster than asked for.
 
-use std::{collections::HashMap, time::Duration};
+use std::time::Duration;
 
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use super::{counted, read_filter, show, table};
 use crate::{
@@ -14,17 +14,18 @@ use crate::{
         fields::quoted,
         output,
     },
-    control::again::{self, Failed, Unsent},
-    delivery::request::Endpoint,
+    control::again::{self, Failed},
     dispatch::guard,
-    outcome::SkipReason,
+    outcome::{SkipReason, Status},
     pipeline::Pipeline,
     store::{
         delivery_list::{self, Delivery, Filter},
+        delivery_log::Entry,
         mapping::MappedSql,
         redelivery,
         session::Session,
     },
+    visitor::UniquenessKey,
 };
 
 /// How the command is to go about it.
@@ -55,8 +56,8 @@ pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) 
     let pipeline = context.pipeline()?;
     let mut session = context.session().await?;
     vouch_for_keys(context, &mut session, pipeline.keyring()).await?;
-    let guarded = guard::look(&mut session, pipeline.keyring()).await.map_err(failed(context))?;
-    guarded.map_err(|guarded| Failure::Operation(format!("nothing is sent: {guarded}")))?;
+    let seen = guard::look(&mut session, pipeline.keyring()).await.map_err(failed(context))?;
+    let seen = seen.map_err(|guarded| Failure::Operation(format!("nothing is sent: {guarded}")))?;
     let first = match &filter {
         Some(filter) => of_filter(context, &mut session, filter).await?,
         None => of_ids(context, &mut session, options.ids).await?,
@@ -76,7 +77,7 @@ pub(in crate::cli) async fn redeliver(context: &Context, options: &Options<'_>) 
         return Ok(());
     }
     let mapped = MappedSql::resolve(session.client(), &context.config.leads).await.map_err(Failure::operation)?;
-    let mut work = Work { context, pipeline, session, mapped, insisted: filter.is_none(), endpoints: HashMap::new() };
+    let mut work = Work { context, pipeline, key: seen.key, session, mapped, insisted: filter.is_none() };
     let counts = work.send_all(&first, options).await?;
     let Counts { delivered, failed, unsent } = counts;
     output::message(&format!(
@@ -176,11 +177,11 @@ async fn of_ids(context: &Context, session: &mut Session, ids: &[String]) -> Res
 struct Work<'a> {
     context: &'a Context,
     pipeline: Pipeline,
+    key: UniquenessKey,
     session: Session,
     mapped: MappedSql,
     /// Ids were given: also what was sent again already.
     insisted: bool,
-    endpoints: HashMap<String, Result<Endpoint, Unsent>>,
 }
 
 impl Work<'_> {
@@ -219,28 +220,49 @@ impl Work<'_> {
 
     /// The new delivery as it is logged, or why nothing was sent.
     async fn send(&mut self, first: &Delivery) -> Result<Result<Delivery, String>, Failure> {
-        let failed = failed(self.context);
-        if !self.endpoints.contains_key(&first.tenant_id) {
-            let endpoint = again::endpoint(&mut self.session, &self.pipeline, &first.tenant_id).await;
-            self.endpoints.insert(first.tenant_id.clone(), endpoint.map_err(&failed)?);
-        }
-        let endpoint = match self.endpoints.get(&first.tenant_id) {
-            Some(Ok(endpoint)) => endpoint,
-            Some(Err(unsent)) => return Ok(Err(unsent.to_string())),
-            None => return Ok(Err("its endpoint is gone".to_owned())),
-        };
-        let prepared = again::prepare(&mut self.session, &self.mapped, first, self.insisted).await;
+        let Self { session, pipeline, key, mapped, .. } = self;
+        let prepared = again::prepare(session, pipeline, key, mapped, first, self.insisted).await;
         let prepared = match prepared.map_err(|error| match error {
-            Failed::Database(error) => failed(error),
+            Failed::Database(error) => failed(self.context)(error),
             Failed::Leads(error) => Failure::operation(error),
         })? {
             Ok(prepared) => prepared,
             Err(unsent) => return Ok(Err(unsent.to_string())),
         };
-        let entry = prepared.send(&self.pipeline, endpoint).await;
-        let sent = again::record(&mut self.session, &entry, first).await.map_err(&failed)?;
-        Ok(sent.ok_or_else(|| "its log row is gone".to_owned()))
+        let entry = prepared.send(&self.pipeline).await;
+        Ok(self.record(&entry, first).await?.ok_or_else(|| "its log row is gone".to_owned()))
     }
+
+    /// Writes how it ended. While the database is away it is tried again; where that is of no use, it is said: nobody else
+    /// knows it.
+    async fn record(&mut self, entry: &Entry, first: &Delivery) -> Result<Option<Delivery>, Failure> {
+        let until = Instant::now() + again::WRITTEN_WITHIN;
+        loop {
+            let error = match again::record(&mut self.session, entry, first).await {
+                Ok(sent) => return Ok(sent),
+                Err(error) => failed(self.context)(error),
+            };
+            if Instant::now() >= until {
+                output::message(&format!(
+                    "{}: tenant {}, lead {}, delivery {}: this could not be written, the log says interrupted",
+                    ended(entry.outcome.status),
+                    quoted(&entry.place.tenant_id),
+                    quoted(&entry.lead_id),
+                    entry.delivery_id
+                ));
+                return Err(error);
+            }
+            sleep(Duration::from_secs(1)).await;
+            if let Ok(session) = self.context.session().await {
+                self.session = session;
+            }
+        }
+    }
+}
+
+/// `failed / timeout`.
+fn ended(status: Status) -> String {
+    status.failure().map_or_else(|| status.as_str().to_owned(), |failure| format!("{} / {failure}", status.as_str()))
 }
 
 fn line(sent: &Delivery) -> String {
