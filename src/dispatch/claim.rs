@@ -17,13 +17,12 @@ use crate::{
     failpoint,
     outcome::{SkipReason, Status},
     store::{
-        Client, Error, Statement, bell,
+        Client, Error, bell,
         delivery_log::{self, Entry},
-        endpoints::{self, SealedEndpoint},
-        installation,
-        leads::{self, Lead, Leads, LoadError, LoadStatements, Loaded},
-        mapping::{MappedAnew, MappedSql},
-        outbox::{self, Decision, Pending, PickStatements, Picked},
+        endpoints::SealedEndpoint,
+        leads::{self, Lead, Leads, LoadError, Loaded},
+        mapped_as::{self, MappedAnew},
+        outbox::{self, Decision, Pending, Picked},
         session::Session,
         timeline::Place,
         uniqueness,
@@ -35,7 +34,9 @@ use super::{
     decide::Verdict,
     endpoints::Endpoints,
     keys::{self, Keys, Present, observed},
+    moved,
     settled::{broken, skipped},
+    statements::Statements,
 };
 
 /// A delivery that is claimed and committed, ready to be sent once.
@@ -62,7 +63,8 @@ pub struct Claimed {
     pub deliveries: Vec<Delivery>,
     /// Logged already: skipped, or failed without an attempt.
     pub settled: Vec<Entry>,
-    /// Of those, leads that are gone before they were sent as decided: what their keys know of them did not happen.
+    /// Of those, what had been decided, went back to the queue and is not sent after all: what its key knows of it did not
+    /// happen.
     pub unfired: Vec<Pending>,
     /// The tenant of each event that was picked; fewer than asked for: nothing more was free to pick.
     pub picked: Vec<String>,
@@ -87,35 +89,6 @@ pub enum ClaimError {
     /// The database said no, or the connection is lost.
     #[error("the claim failed")]
     Database(#[from] Error),
-}
-
-/// The statements of a claim, prepared once a session.
-pub struct Statements {
-    pick: PickStatements,
-    decide: Statement,
-    record: Statement,
-    endpoints: Statement,
-    load: LoadStatements,
-    uniqueness: uniqueness::Statements,
-    is_mapped_as: Statement,
-}
-
-impl Statements {
-    /// Prepares them for `session`.
-    ///
-    /// # Errors
-    /// What the database says of a statement, or that the connection is lost.
-    pub async fn prepare(session: &mut Session, mapped: &MappedSql) -> Result<Self, Error> {
-        Ok(Self {
-            pick: PickStatements::prepare(session, mapped).await?,
-            decide: outbox::decide_statement(session).await?,
-            record: delivery_log::record_within_statement(session).await?,
-            endpoints: endpoints::load_statement(session).await?,
-            load: LoadStatements::prepare(session, mapped).await?,
-            uniqueness: uniqueness::Statements::prepare(session).await?,
-            is_mapped_as: installation::is_mapped_as_statement(session).await?,
-        })
-    }
 }
 
 /// Claims for one daemon.
@@ -182,11 +155,12 @@ impl Claimer {
         };
         let (endpoints, loaded) = join(self.endpoints.load(client, &statements.endpoints, &endpoints), loaded).await;
         let (endpoints, loaded) = (endpoints?, loaded?);
+        let events = moved::tell_apart(client, &statements.known, events, &loaded).await?;
         let present = self.present(&loaded, events, &endpoints, &mut claimed);
         let is_gone = |entry: &Entry| entry.outcome.status == Status::Skipped(SkipReason::Gone);
         // The triggers may have been made anew since the last look.
         if claimed.settled.iter().any(is_gone)
-            && !installation::is_mapped_as(client, &statements.is_mapped_as, &self.spelled).await?
+            && !mapped_as::is_noted(client, &statements.is_mapped_so, &self.spelled).await?
         {
             client.roll_back().await?;
             return Err(MappedAnew.into());
@@ -321,6 +295,9 @@ impl Claimer {
                 (Ok(_), None) => claimed.settled.push(skipped(&event, lead.captured_at, SkipReason::NoEndpoint, None)),
                 (Err(reason), endpoint) => {
                     claimed.settled.push(skipped(&event, lead.captured_at, reason, endpoint.as_deref()));
+                    if event.decided.is_some() {
+                        claimed.unfired.push(event);
+                    }
                 }
             }
         }

@@ -68,7 +68,8 @@ pub(super) struct Keys {
 }
 
 impl Keys {
-    /// Adds what is new, locks what is known. Moved rows, decided events and those that are not sent add nothing.
+    /// Adds what is new, locks what is known. Moved rows and what is not sent add nothing. What was decided before has its
+    /// key already, unless its lead has another contact now: that is the one that is sent.
     pub(super) async fn lock(
         client: &Client,
         statements: &uniqueness::Statements,
@@ -76,9 +77,12 @@ impl Keys {
     ) -> Result<Self, Error> {
         let mut firsts: HashMap<Key, (Uuid, Known)> = HashMap::new();
         let mut keys: HashSet<Key> = HashSet::new();
-        for p in present.iter().filter(|p| p.event.decided.is_none()) {
-            keys.insert(p.key);
-            if !p.event.is_moved_row && p.obstacle.is_none() {
+        for p in present {
+            let is_decided = p.event.decided.is_some();
+            if !is_decided {
+                keys.insert(p.key);
+            }
+            if (is_decided || !p.event.is_moved_row) && p.obstacle.is_none() {
                 let observed = observed(&p.event, &p.lead);
                 firsts.entry(p.key).or_insert_with(|| (p.event.place.event_id, decide::first(&observed).1));
             }

@@ -7,7 +7,8 @@ use crate::{
     pipeline::Pipeline,
     store::{
         self, bell, connect, instances,
-        mapping::{MappedAnew, MappedSql, MappingError, spelled},
+        mapped_as::{MappedAnew, spelled},
+        mapping::{MappedSql, MappingError},
         session::{Session, explain},
         timeline::Place,
     },
@@ -15,12 +16,13 @@ use crate::{
 
 use super::{
     bell::Bell,
-    claim::{ClaimError, Claimer, Statements},
+    claim::{ClaimError, Claimer},
     dispatcher::Dispatcher,
     endpoints::Endpoints,
     guard::{self, Guarded},
     heart,
     horizon::Horizon,
+    statements::Statements,
 };
 
 /// A session that can claim, and what is known as long as it lasts.

@@ -4,12 +4,7 @@ use jiff::Timestamp;
 use tokio_postgres::{Error, Row};
 use uuid::Uuid;
 
-use super::{
-    client::{Client, Statement},
-    is_refusal, row_version,
-    session::Session,
-    table_oid,
-};
+use super::{client::Client, is_refusal, row_version, session::Session, table_oid};
 
 /// The row of `lead_webhook.installation`.
 #[derive(Debug, Clone)]
@@ -26,7 +21,7 @@ pub struct Installation {
     pub key_check_sealed: Vec<u8>,
     /// The HMAC key of the uniqueness keys, sealed.
     pub uniqueness_key_sealed: Vec<u8>,
-    /// What the triggers go by, as [`spelled`](super::mapping::spelled); `None`: not noted.
+    /// What the triggers go by, as [`spelled`](super::mapped_as::spelled); `None`: not noted.
     pub mapped: Option<String>,
 }
 
@@ -196,26 +191,6 @@ SELECT current_database()::text AS database_name, NULL::bigint AS system_identif
        ",
     table_oid!(),
 );
-
-const IS_MAPPED_AS: &str = "\
--- installation::is_mapped_as
-SELECT EXISTS (SELECT FROM lead_webhook.installation i WHERE coalesce(i.mapped, $1::text) = $1)";
-
-/// The statement that [`is_mapped_as`] runs.
-///
-/// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn is_mapped_as_statement(session: &mut Session) -> Result<Statement, Error> {
-    session.statement(IS_MAPPED_AS).await
-}
-
-/// Whether the triggers go by what is `spelled` so, asked within a transaction.
-///
-/// # Errors
-/// What the database says, or that the connection is lost.
-pub async fn is_mapped_as(client: &Client, statement: &Statement, spelled: &str) -> Result<bool, Error> {
-    client.query_one(statement, &[&spelled]).await?.try_get(0)
-}
 
 /// What this database is.
 ///

@@ -132,22 +132,6 @@ pub(super) fn table(leads: &Leads) -> String {
     format!("{}.{}", identifier(&leads.table.schema), identifier(&leads.table.name))
 }
 
-/// What decides which rows are leads, and whose: the table, and how id, tenant, email and phone are mapped.
-pub fn spelled(leads: &Leads) -> String {
-    let Columns { id, tenant_id, email, phone, .. } = &leads.columns;
-    let column = |mapping: Option<&Mapping>| mapping.map_or_else(|| "nothing".to_owned(), raw);
-    let [id, tenant_id, email, phone] = [Some(id), Some(tenant_id), email.as_ref(), phone.as_ref()].map(column);
-    format!("{}: id {id}, tenant {tenant_id}, email {email}, phone {phone}", table(leads))
-}
-
-/// A daemon's own `[leads]` is another one than the triggers go by. To it a lead that they queue may be none.
-#[derive(Debug, thiserror::Error)]
-#[error(
-    "the triggers go by another table, id, tenant_id, email or phone than this daemon's [leads]: restart it with the \
-     configuration that `lead-webhook migrate` was run with, or run that; until then events wait"
-)]
-pub struct MappedAnew;
-
 impl MappedSql {
     /// Asks the database what the configured columns are.
     ///

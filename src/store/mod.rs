@@ -28,6 +28,7 @@ pub mod instances;
 pub mod lead_pages;
 pub mod lead_slices;
 pub mod leads;
+pub mod mapped_as;
 pub mod mapping;
 pub mod notifications;
 pub mod outbox;

@@ -1,6 +1,7 @@
 //! The outbox: what is pending or in flight. Picking is fair between tenants and marks what it picks, releasing gives it
 //! back. It knows nothing of what a lead's values mean.
 
+mod known;
 mod pick;
 
 use std::collections::HashSet;
@@ -11,6 +12,7 @@ use uuid::Uuid;
 
 use crate::event::EventKind;
 
+pub use self::known::{known, known_statement};
 pub use self::pick::{Pending, PickStatements, Picked, Request, pick};
 use super::{
     client::{Client, Statement},

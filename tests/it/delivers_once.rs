@@ -267,6 +267,33 @@ async fn a_partitioned_table_sends_each_lead_once_also_when_its_row_moves() {
 }
 
 #[tokio::test]
+async fn a_lead_under_an_id_that_was_used_before_is_another_one() {
+    let story = Story::begin().await;
+    let insert = |visitor: &str, captured_at: &str| {
+        format!(
+            "INSERT INTO leads (id, tenant_id, visitor_id, email, created_at)
+             VALUES ('00000000-0000-0000-0000-000000000001', 'acme', '{visitor}', '{visitor}@example.com', {captured_at})"
+        )
+    };
+    story.app(&insert("ann", "now()")).await;
+    story.after(1).await;
+    let admin = story.setup.db.admin().await;
+    let a_minute_ago = "UPDATE lead_webhook.deliveries SET queued_at = queued_at - interval '1 min';
+                        UPDATE lead_webhook.uniqueness SET seen_at = seen_at - interval '1 min'";
+    admin.batch_execute(a_minute_ago).await.unwrap();
+    story.app("TRUNCATE leads").await;
+    story.app(&insert("bob", "now()")).await;
+    let (rows, requests) = story.after(2).await;
+    assert!(rows[0].lead_id == rows[1].lead_id && words(&rows) == vec![CREATED; 2], "{rows:?}");
+    assert_eq!(requests[1].json()["email"], "bob@example.com");
+    // One that was captured before is a row that moved, or was put back.
+    story.app("TRUNCATE leads").await;
+    story.app(&insert("cid", "now() - interval '1 h'")).await;
+    let (rows, requests) = story.after(3).await;
+    assert!(requests.len() == 2 && rows[2].reason.as_deref() == Some("duplicate"), "{rows:?}");
+}
+
+#[tokio::test]
 async fn leads_captured_while_no_daemon_runs_are_sent_when_one_starts() {
     let setup = Setup::new().await;
     let secret = setup.endpoint("acme").await;

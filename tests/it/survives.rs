@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use crate::{
     audit::{Audit, age_heartbeats},
-    harness::{Answer, Cluster, Gate, Process, Setup, Stop, patiently, signal},
+    harness::{Answer, Cluster, Gate, LogRow, Process, Setup, Stop, patiently, signal},
 };
 
 /// Waits until a session waits for a lock within a statement of this name.
@@ -175,26 +175,63 @@ async fn of_a_claim_that_is_under_way_when_the_stop_comes_nothing_is_begun() {
     Audit::of(&setup).await.assert_sound();
 }
 
-#[tokio::test]
-async fn a_lead_that_went_back_and_is_gone_before_it_was_sent_keeps_its_visitor_from_nothing() {
+/// Four visitors.
+const VISITORS: &str = "INSERT INTO leads (tenant_id, visitor_id, email)
+                        SELECT 'acme', 'v' || n, n || '@example.com' FROM generate_series(1, 4) AS n";
+
+/// One lead was sent, and those of [`VISITORS`] were claimed, have added their keys and went back to the queue.
+async fn visitors_went_back() -> Setup {
     let setup = Setup::new().await;
     setup.endpoint("acme").await;
     let mut daemon = setup.daemon();
     setup.db.insert_leads("acme", 1).await;
     setup.db.wait_for_log(1).await;
     let [admin, app] = [setup.db.admin().await, setup.db.app().await];
-    let visitors = "INSERT INTO leads (tenant_id, visitor_id, email)
-                    SELECT 'acme', 'v' || n, n || '@example.com' FROM generate_series(1, 4) AS n";
-    stop_within_the_claim_of(&setup, &mut daemon, async { app.batch_execute(visitors).await.unwrap() }).await;
-    // Claimed, their keys added, and given back.
+    stop_within_the_claim_of(&setup, &mut daemon, async { app.batch_execute(VISITORS).await.unwrap() }).await;
     let went_back = "SELECT count(*) FROM lead_webhook.outbox WHERE event = 'lead.created' AND claimed_by IS NULL";
     assert_eq!(admin.query_one(went_back, &[]).await.unwrap().get::<_, i64>(0), 4);
+    setup
+}
+
+fn count(rows: &[LogRow], outcome: &str) -> usize {
+    rows.iter().filter(|row| row.reason.as_ref().unwrap_or(&row.status) == outcome).count()
+}
+
+#[tokio::test]
+async fn a_lead_that_went_back_and_is_gone_before_it_was_sent_keeps_its_visitor_from_nothing() {
+    let setup = visitors_went_back().await;
+    let app = setup.db.app().await;
     app.batch_execute("DELETE FROM leads WHERE visitor_id IS NOT NULL").await.unwrap();
-    app.batch_execute(visitors).await.unwrap();
+    app.batch_execute(VISITORS).await.unwrap();
     let _second = setup.daemon();
     let rows = setup.db.wait_for_log(9).await;
-    let outcomes = |word: &str| rows.iter().filter(|row| row.reason.as_ref().unwrap_or(&row.status) == word).count();
-    assert_eq!((outcomes("delivered"), outcomes("gone")), (5, 4), "{rows:?}");
+    assert_eq!((count(&rows, "delivered"), count(&rows, "gone")), (5, 4), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_lead_that_went_back_and_whose_endpoint_was_switched_off_keeps_its_visitor_from_nothing() {
+    let setup = visitors_went_back().await;
+    setup.run(&["endpoint", "disable", "acme"]).await.ok();
+    let _second = setup.daemon();
+    setup.db.wait_for_log(5).await;
+    setup.run(&["endpoint", "enable", "acme"]).await.ok();
+    setup.db.app().await.batch_execute(VISITORS).await.unwrap();
+    let rows = setup.db.wait_for_log(9).await;
+    assert_eq!((count(&rows, "delivered"), count(&rows, "disabled")), (5, 4), "{rows:?}");
+}
+
+#[tokio::test]
+async fn a_lead_that_went_back_and_has_another_contact_is_known_by_the_one_that_was_sent() {
+    let setup = visitors_went_back().await;
+    let app = setup.db.app().await;
+    app.batch_execute("UPDATE leads SET email = 'new-' || email WHERE visitor_id IS NOT NULL").await.unwrap();
+    let _second = setup.daemon();
+    setup.db.wait_for_log(5).await;
+    let sent = setup.receiver.requests();
+    assert_eq!(sent.iter().filter(|request| request.json()["email"].as_str().unwrap().starts_with("new-")).count(), 4);
+    app.batch_execute(&VISITORS.replace("n || '@", "'new-' || n || '@")).await.unwrap();
+    let rows = setup.db.wait_for_log(9).await;
+    assert_eq!((count(&rows, "delivered"), count(&rows, "duplicate")), (5, 4), "{rows:?}");
 }
 
 #[tokio::test]

@@ -52,7 +52,8 @@ use crate::{
     store::{
         capture_clock,
         client::{Client, Param},
-        mapping::{MappedSql, MappingError, spelled, table},
+        mapped_as::spelled,
+        mapping::{MappedSql, MappingError, table},
     },
 };
 
