@@ -6,6 +6,7 @@
 
 mod needles;
 mod readings;
+mod sent;
 
 use std::ops::Range;
 
@@ -29,25 +30,11 @@ const LAYERS: usize = 4;
 const BLANK: &str = "[…]";
 
 /// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts; and
-/// without the secret, whose forms a receiver's error may show.
+/// without the secret, whose forms a receiver's error may show. `None` too where it is not known what the body says.
 pub(super) fn of(answer: &[u8], request: &Request) -> Option<String> {
-    fn strings(value: &serde_json::Value, into: &mut Vec<String>) {
-        match value {
-            serde_json::Value::String(text) => into.push(text.clone()),
-            serde_json::Value::Array(items) => items.iter().for_each(|item| strings(item, into)),
-            serde_json::Value::Object(members) => members.values().for_each(|member| strings(member, into)),
-            _ => {}
-        }
-    }
     let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
-    if let Ok(body) = serde_json::from_slice(&request.body) {
-        strings(&body, &mut values);
-    }
-    let url = request.url.url();
-    values.push(request.url.as_str().to_owned());
-    values.push(url.path().to_owned());
-    values.extend(url.path_segments().into_iter().flatten().map(str::to_owned));
-    values.extend(url.query_pairs().flat_map(|(name, value)| [name.into_owned(), value.into_owned()]));
+    values.extend(sent::strings(&request.body)?);
+    values.extend(sent::parts(request.url.url()));
     let secret = request.secret.text().expose();
     values.extend(secret.split('_').map(str::to_owned));
     values.push(request.secret.bytes().expose().iter().map(|byte| format!("{byte:02x}")).collect());
