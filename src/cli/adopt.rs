@@ -14,14 +14,16 @@ use crate::{
     store::{
         adoption::{self, Discarded},
         capture_clock,
+        check::{self as server, Daemon},
         installation::{self, Identity, Installation},
         outbox,
         session::Session,
     },
 };
 
-/// Writes the present identifiers, and discards the queue of a copy. Where nothing differs, nothing is changed.
-pub(super) async fn adopt(context: &Context, queue: &Queue) -> Result<(), Failure> {
+/// Writes the present identifiers, and discards the queue of a copy. Where nothing differs, nothing is changed, unless the
+/// operator says that the database was `restored`.
+pub(super) async fn adopt(context: &Context, queue: &Queue, restored: bool) -> Result<(), Failure> {
     let keyring = context.keyring()?;
     let mut session = context.owner_session().await?;
     let installation = installed(&mut session, failed(context)).await?;
@@ -29,12 +31,26 @@ pub(super) async fn adopt(context: &Context, queue: &Queue) -> Result<(), Failur
     open_key(&installation, &keyring).map_err(|error| other_keys(context, error, &then))?;
     let now = installation::identity(session.shared()).await.map_err(failed(context))?;
     let differences = installation.identity.differences(&now);
-    if differences.is_empty() {
+    if restored {
+        no_daemon_runs(context, &mut session).await?;
+    } else if differences.is_empty() {
         output::message(&format!("nothing differs, and nothing is changed: this is {}", named(&now)));
         return Ok(());
     }
     differences.iter().for_each(|difference| output::message(&format!("differs: {difference}")));
     settle(context, &mut session, &installation, &now, queue).await
+}
+
+/// Nothing holds one off where nothing differs: it would be sending what is discarded.
+async fn no_daemon_runs(context: &Context, session: &mut Session) -> Result<(), Failure> {
+    let daemons = server::daemons(session).await.map_err(failed(context))?;
+    let Some(daemon) = daemons.iter().find(|daemon| daemon.unseen_s < server::DEAD) else { return Ok(()) };
+    let Daemon { host, process_id, .. } = daemon;
+    Err(Failure::Operation(format!(
+        "a daemon runs on {host}, process {process_id}, and nothing is changed: stop all of them first. One that is stopped \
+         already is taken for dead {} s after it, and after the server's start: try again then",
+        server::DEAD
+    )))
 }
 
 async fn settle(

@@ -78,7 +78,9 @@ Uses database.url: the daemon's login has what it needs from `migrate`.")]
     #[command(after_help = "\
 `migrate` remembers the server's system identifier, the database's name and the oid of its own table, which a restore \
 makes anew. Where they are others, daemons claim, send and write nothing, and `check` fails. This command notes the present ones; daemons that run go on by themselves. What \
-was discarded is sent only where `deliveries redeliver` names it by its id. Where nothing differs it changes nothing.
+was discarded is sent only where `deliveries redeliver` names it by its id. Where nothing differs it changes nothing, \
+unless it is told by --restored: a base backup that was put back differs in nothing, and what was pending in it may have been \
+sent since. Stop the daemons for it.
 
 It needs the installation's key file, and a database user who is a member of the owner role (database.owner_url). A copy \
 that is to have a key file of its own is installed anew: `uninstall`, then `migrate`.")]
@@ -86,6 +88,9 @@ that is to have a key file of its own is installed anew: `uninstall`, then `migr
         /// What becomes of the queue.
         #[command(flatten)]
         queue: Queue,
+        /// Also where nothing differs: the database's files were put back from a backup, to a point in time perhaps
+        #[arg(long, conflicts_with = "keep_queue")]
+        restored: bool,
     },
     /// Check configuration, key, database, triggers, rights and endpoints; each finding with its remedy
     #[command(after_help = "\

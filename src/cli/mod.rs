@@ -135,7 +135,7 @@ async fn dispatch(cli: Cli) -> Result<(), Failure> {
         Command::Migrate { dry_run, published } => migrate::migrate(&context()?, dry_run, published).await,
         Command::Uninstall { keep_log, dry_run } => migrate::uninstall(&context()?, keep_log, dry_run).await,
         Command::Seed => seed::seed(&context()?).await,
-        Command::Adopt { queue } => adopt::adopt(&context()?, &queue).await,
+        Command::Adopt { queue, restored } => adopt::adopt(&context()?, &queue, restored).await,
         Command::Check { json } => check::check(&context()?, json).await,
         Command::Reconcile { since, json } => reconcile::reconcile(&context()?, since.as_deref(), json).await,
         Command::Endpoint(command) => endpoint::run(&context()?, command).await,

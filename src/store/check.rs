@@ -115,6 +115,9 @@ pub async fn notify_round_trip(
     Ok(heard.map_or(RoundTrip::Unheard, RoundTrip::Heard))
 }
 
+/// Unseen for so many seconds a daemon is dead (specification, section 4).
+pub const DEAD: f64 = 30.0;
+
 /// A daemon's heartbeat.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Daemon {

@@ -262,6 +262,27 @@ async fn rename(from: &Database, to: &Database) {
 }
 
 #[tokio::test]
+async fn the_queue_of_files_that_were_put_back_is_discarded_where_an_operator_says_so() {
+    let setup = with_pending(2).await;
+    let nothing = setup.run(&["adopt", "--discard-queue"]).await.ok().stderr;
+    assert!(nothing.contains("nothing differs, and nothing is changed"), "{nothing}");
+    assert_eq!(setup.run(&["adopt", "--keep-queue", "--restored"]).await.code, Some(2));
+    {
+        let daemon = setup.daemon();
+        setup.db.wait_for_log(2).await;
+        let refused = setup.run(&["adopt", "--discard-queue", "--restored"]).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains("stop all of them first"), "{refused:?}");
+        daemon.signal("TERM");
+        let mut daemon = daemon;
+        daemon.wait().await;
+    }
+    setup.db.insert_lead("acme", "third@example.com").await;
+    let adopted = setup.run(&["adopt", "--discard-queue", "--restored"]).await.ok().stderr;
+    assert!(adopted.contains("1 events logged as skipped / discarded"), "{adopted}");
+    assert_eq!((setup.db.outbox_count().await, setup.receiver.requests().len()), (0, 2));
+}
+
+#[tokio::test]
 async fn under_another_key_file_nothing_is_claimed_or_adopted_and_a_reload_with_the_right_one_goes_on() {
     let setup = with_pending(0).await;
     let daemon = setup.daemon();

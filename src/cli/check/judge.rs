@@ -15,7 +15,7 @@ use crate::{
     keyring::{KeyFileError, OpenError},
     secret::Secret,
     store::{
-        check::{Daemon, Missed, RoundTrip, Server},
+        check::{DEAD, Daemon, Missed, RoundTrip, Server},
         clocks::Ahead,
         connect::ConnectError,
         installation::Identity,
@@ -32,9 +32,6 @@ const OLDEST: f64 = 5.0 * 60.0;
 
 /// While the clone guard holds.
 const WAITS: &str = "until then no daemon claims anything, and events wait in the outbox";
-
-/// Unseen for so many seconds a daemon is dead (specification, section 4).
-const DEAD: f64 = 30.0;
 
 /// A daemon prunes every hour.
 const UNPRUNED: Duration = Duration::from_secs(86_400);
