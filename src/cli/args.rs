@@ -317,7 +317,8 @@ pub enum KeyCommand {
     },
     /// Replace the key that seals, while daemons run: add a key, seal everything anew by it, drop the old one
     #[command(after_help = "\
-Three steps, each safe to run again, also after a crash; each says what it did and what comes next.
+Three steps, each safe to run again, also after a crash; each says what it did and what comes next. While a new key waits,
+the first adds no other: exit code 1.
 
   1. key rotate               adds a key that opens and seals nothing yet. Copy the key file to every host and let every
                               daemon read it: `systemctl restart` under the unit, whose LoadCredential hands out a copy

@@ -74,7 +74,7 @@ Each is made from the lead as it is now, and goes to the endpoint as it is now; 
 that dedupes takes it once. A new log row names the first. With a filter: what failed or was interrupted, if --status says \
 nothing else, the oldest first, and nothing that was sent again already, unless that failed too; of what was skipped \
 only what had waited too long. By id also that. \
-Exit code 1 unless all were delivered.
+Exit code 1 unless all of them were delivered; what --limit leaves is said, and is none of them.
 
   lead-webhook deliveries redeliver --tenant acme --since 2h --dry-run
   lead-webhook deliveries redeliver --since 2026-04-22 --failure timeout --rate 2
