@@ -141,8 +141,8 @@ fn advise(found: &Reconciled) {
     rest("unreadable", found.counts.unreadable, found.unreadable.len());
     if found.unaccounted.iter().any(|lead| !lead.was_claimed) {
         output::message(
-            "never queued: a daemon queues those of the last 24 hours when it starts and when a trigger has failed, where \
-             `lead-webhook check` says that the sweep is on; docs/operations.md tells how older ones are queued by hand",
+            "never queued: a daemon queues those of the last 24 hours when it starts, when a trigger has failed and when `migrate` \
+             has put one back, where `lead-webhook check` says that the sweep is on; docs/operations.md tells how older ones are queued by hand",
         );
     }
     if found.unaccounted.iter().any(|lead| lead.was_claimed) {

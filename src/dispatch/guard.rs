@@ -25,8 +25,9 @@ pub const ADOPT: &str = "`lead-webhook adopt --keep-queue` where this is the sam
                          `lead-webhook adopt --discard-queue` where it is a copy, or was restored from a backup";
 
 /// The two ways on for another key file.
-pub const KEYS: &str = "put the installation's key file back; a copy that is to have a key file of its own is installed \
-                        anew: `lead-webhook uninstall`, then `lead-webhook migrate`";
+pub const KEYS: &str = "put the installation's key file back; where it is lost, or a copy is to have one of its own, it is \
+                        installed anew: `lead-webhook uninstall --keep-log`, `lead-webhook migrate`, endpoints and secrets, \
+                        `lead-webhook seed`";
 
 /// Why nothing may be done in this database. The operator must act; each names the remedy.
 #[derive(Debug, thiserror::Error)]

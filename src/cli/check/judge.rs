@@ -312,8 +312,9 @@ pub(super) fn missed(missed: Missed) -> Line {
     }
     // A sequence: a crash of the server, or a failover, moves it on by up to 32.
     let what = if times == 1 { "once".to_owned() } else { format!("at most {times} times") };
-    let text = format!("a trigger could not queue what it saw, {what} since the install");
-    let causes = "the server's log has a WARNING of lead_webhook for each, with the cause";
+    let text =
+        format!("a trigger could not queue what it saw, or was not there until a `migrate`, {what} since the install");
+    let causes = "the server's log has a WARNING of lead_webhook for each that failed, with the cause";
     match swept_s.map(|swept_s| swept_s.max(0.0)) {
         None => {
             let remedy = format!(
