@@ -1,6 +1,6 @@
 //! The admin page: whose forms change something, and what a browser keeps.
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::harness::{Admin, Answered, ENDPOINT, OPERATOR, Setup, administered, with_endpoint};
 
@@ -19,6 +19,49 @@ fn sign_in(admin: &Admin, token: &str) -> (String, String) {
     let cookie = answer.header("set-cookie").unwrap();
     let (pair, attributes) = cookie.split_once("; ").unwrap();
     (pair.strip_prefix("lead_webhook_session=").unwrap().to_owned(), attributes.to_owned())
+}
+
+/// The hidden fields of a page's settings, as its form sends them.
+fn hidden(page: &str) -> String {
+    let form = page.split("id=\"settings-form\"").nth(1).unwrap().split("</form>").next().unwrap();
+    let inputs = form.split("<input type=\"hidden\" name=\"").skip(1);
+    let pair = |input: &str| {
+        let (name, rest) = input.split_once("\" value=\"").unwrap();
+        format!("&{name}={}", rest.split('"').next().unwrap().replace("&#34;", "%22"))
+    };
+    inputs.map(pair).collect()
+}
+
+#[tokio::test]
+async fn what_was_not_touched_is_not_overwritten_and_after_a_change_of_somebody_elses_both_are_shown() {
+    let (_setup, admin, _) = with_endpoint().await;
+    let own = admin.origin();
+    let (session, _) = sign_in(&admin, OPERATOR);
+    let path = "/admin/tenants/acme";
+    let shown = || browse(&admin, "GET", path, &session, None, "").with(200).text;
+    let save = |fields: &str, page: &str| {
+        browse(&admin, "POST", path, &session, Some(&own), &format!("do=save{fields}{}", hidden(page)))
+    };
+    let theirs = |draft: Value| admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", "*")], Some(&draft)).with(200);
+    let in_force = || admin.operator("GET", ENDPOINT, None).body;
+    theirs(json!({ "template": "{\"a\":1}", "timeout_ms": 5_000 }));
+    let before = shown();
+    theirs(json!({ "template": "{\"colleague\":1}", "timeout_ms": 20_000, "omit_empty": true }));
+    let refused = save("&template={\"mine\":1}&timeout=5", &before).with(412).text;
+    for part in ["colleague", "mine", "value=\"yes\" checked", "value=\"20\""] {
+        assert!(refused.contains(part), "{part}: {refused}");
+    }
+    assert_eq!(in_force()["template"], "{\"colleague\":1}");
+    save("&template={\"mine\":1}&timeout=20&omit_empty=yes", &refused).with(303);
+    let saved = in_force();
+    assert_eq!((&saved["template"], &saved["timeout_ms"]), (&json!("{\"mine\":1}"), &json!(20_000)));
+    assert_eq!(saved["omit_empty"], true);
+    // What is touched is shown beside what is in force.
+    let tried =
+        browse(&admin, "POST", path, &session, Some(&own), &format!("do=preview&timeout=7{}", hidden(&shown())));
+    for part in ["In force: left out", "In force: 20", "mine"] {
+        assert!(tried.text.contains(part), "{part}: {}", tried.text);
+    }
 }
 
 #[tokio::test]

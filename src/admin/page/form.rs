@@ -2,7 +2,9 @@
 
 use std::collections::HashSet;
 
+use base64::{Engine as _, prelude::BASE64_URL_SAFE_NO_PAD};
 use serde_json::{Map, Value, json};
+use sha2::{Digest as _, Sha256};
 
 use super::Fields;
 use crate::{
@@ -29,6 +31,8 @@ pub(super) struct Form {
     pub(super) timeout: String,
     pub(super) preset: String,
     pub(super) event: String,
+    /// Of each setting that the form shows, what it was made of.
+    pub(super) made_of: Vec<String>,
     faults: Vec<(&'static str, String)>,
 }
 
@@ -41,14 +45,40 @@ pub(super) struct HeaderRow {
 impl Form {
     /// Of what is stored; `None`: there is nothing yet.
     pub(super) fn of(stored: Option<&EndpointView>) -> Self {
-        let Some(stored) = stored else { return Self::default().with_rows() };
-        Self {
-            template: stored.template.clone().unwrap_or_default(),
+        let mut form = stored.map_or_else(Self::default, |stored| Self {
+            template: as_typed(stored.template.as_deref().unwrap_or_default()),
             omit_empty: stored.omit_empty,
             timeout: if stored.timeout_is_own { seconds(stored.timeout_ms) } else { String::new() },
             ..Self::default()
+        });
+        form.made_of = form.shown().map(|setting| mark(&setting)).into();
+        form.with_rows()
+    }
+
+    /// What was typed, over what is in force now: a setting that was not touched is as it is there.
+    pub(super) fn over(mut self, in_force: Self) -> Self {
+        let [keeps_template, keeps_omit_empty, keeps_timeout] = self.shown().map(|setting| self.is_untouched(&setting));
+        if keeps_template {
+            self.template = in_force.template;
         }
-        .with_rows()
+        if keeps_omit_empty {
+            self.omit_empty = in_force.omit_empty;
+        }
+        if keeps_timeout {
+            self.timeout = in_force.timeout;
+        }
+        self.made_of = in_force.made_of;
+        self
+    }
+
+    /// The settings that are shown as they are stored, by their names in a draft.
+    fn shown(&self) -> [(&'static str, String); 3] {
+        let omit_empty = self.omit_empty.to_string();
+        [("template", self.template.clone()), ("omit_empty", omit_empty), ("timeout_ms", self.timeout.clone())]
+    }
+
+    fn is_untouched(&self, setting: &(&str, String)) -> bool {
+        self.made_of.contains(&mark(setting))
     }
 
     /// Of what was sent.
@@ -59,11 +89,12 @@ impl Form {
             url: fields.first("url").trim().to_owned(),
             headers: rows.filter(|row| !row.name.is_empty() || !row.value.is_empty()).collect(),
             dropped: fields.all("drop").map(str::to_owned).collect(),
-            template: fields.first("template").replace("\r\n", "\n"),
+            template: as_typed(fields.first("template")),
             omit_empty: fields.first("omit_empty") == "yes",
             timeout: fields.first("timeout").trim().to_owned(),
             preset: fields.first("preset").to_owned(),
             event: fields.first("event").to_owned(),
+            made_of: fields.all("made_of").map(str::to_owned).collect(),
             faults: Vec::new(),
         }
         .with_rows()
@@ -106,6 +137,16 @@ impl Form {
             draft.insert("headers".to_owned(), headers.into());
         }
         draft
+    }
+
+    /// Of the draft what was touched: the rest is not overwritten, whatever it is by now.
+    pub(super) fn changes(&self) -> Map<String, Value> {
+        let shown = self.shown();
+        let untouched: Vec<_> =
+            shown.iter().filter(|setting| self.is_untouched(setting)).map(|(name, _)| *name).collect();
+        let mut changes = self.draft();
+        changes.retain(|name, _| !untouched.contains(&name.as_str()));
+        changes
     }
 
     /// What is no number goes on as it is, and is refused there.
@@ -154,6 +195,16 @@ impl Form {
     pub(super) fn drops(&self, name: &str) -> bool {
         self.dropped.iter().any(|dropped| dropped == name)
     }
+}
+
+/// Browsers send each end of a line as CR and LF, whatever stood there.
+fn as_typed(text: &str) -> String {
+    text.replace("\r\n", "\n").replace('\r', "\n")
+}
+
+/// A setting's value is known again by it: a template itself would make the form twice as long.
+fn mark((name, value): &(&str, String)) -> String {
+    BASE64_URL_SAFE_NO_PAD.encode(Sha256::digest(format!("{name}={value}")))
 }
 
 fn seconds(milliseconds: u64) -> String {
@@ -208,6 +259,24 @@ mod tests {
         assert_eq!(Value::Object(sent.draft()), expected);
         let empty = json!({ "template": null, "omit_empty": false, "timeout_ms": null });
         assert_eq!(Value::Object(Form::sent(&fields(&[])).draft()), empty);
+    }
+
+    #[test]
+    fn what_was_not_touched_is_not_saved_and_is_as_it_is_in_force_when_that_has_changed() {
+        let stored = |template: &str, timeout: &str| {
+            let mut form = Form { template: template.to_owned(), timeout: timeout.to_owned(), ..Form::default() };
+            form.made_of = form.shown().map(|setting| mark(&setting)).into();
+            form
+        };
+        let mut typed = stored("{}", "15");
+        assert!(typed.changes().is_empty());
+        typed.template = "[]".to_owned();
+        assert_eq!(Value::Object(typed.changes()), json!({ "template": "[]" }));
+        let mut typed = typed.over(stored("{\"theirs\":1}", "20"));
+        assert_eq!((typed.template.as_str(), typed.timeout.as_str()), ("[]", "20"));
+        assert_eq!(Value::Object(typed.changes()), json!({ "template": "[]" }));
+        typed.timeout = "15".to_owned();
+        assert_eq!(Value::Object(typed.changes()), json!({ "template": "[]", "timeout_ms": 15_000 }));
     }
 
     #[test]

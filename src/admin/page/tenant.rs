@@ -54,6 +54,9 @@ struct TenantPage {
     stored_headers: Vec<String>,
     default_timeout: String,
     form: Form,
+    in_force: Form,
+    /// Somebody else has changed it.
+    is_overtaken: bool,
     presets: &'static [Preset],
     notes: Vec<String>,
     placeholders: Vec<String>,
@@ -198,15 +201,15 @@ fn refuse(form: &mut Form, then: &mut Shown, problem: &Problem, what: &str) {
 fn why(problem: &Problem) -> &str {
     match problem.status() {
         StatusCode::PRECONDITION_FAILED => {
-            "somebody else has changed these settings meanwhile, or this was sent twice. What is in force is shown here, and what \
-             you typed is kept below: look at both, and go on from there"
+            "somebody else has changed these settings meanwhile, or this was sent twice. What you typed is kept below, with what is in \
+             force beside it; what you did not touch is as it is in force: look at both, and go on from there"
         }
         _ => problem.detail(),
     }
 }
 
 async fn save(api: &Api, tenant: &Tenant, condition: &Condition, form: &Form) -> Result<Vec<String>, Problem> {
-    let (_, _, saved) = endpoint::lay(api, tenant, condition, form.draft()).await?;
+    let (_, _, saved) = endpoint::lay(api, tenant, condition, form.changes()).await?;
     Ok(saved.warnings)
 }
 
@@ -291,7 +294,12 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Prob
     let default_timeout = api.pipeline().timeout();
     let stored = row.as_ref().map(|row| EndpointView::of(row, default_timeout));
     let Shown { mut messages, form, version, notes, tried, filter, status } = what;
-    let form = form.unwrap_or_else(|| Form::of(stored.as_ref()));
+    let in_force = || Form::of(stored.as_ref());
+    let form = match form {
+        None => in_force(),
+        Some(form) if version.is_none() => form.over(in_force()),
+        Some(form) => form,
+    };
     let since = chart::since(Timestamp::now());
     let days = stats::by_day(api, tenant, since).await?;
     let (deliveries, next) = match list(api, tenant, &filter).await {
@@ -319,6 +327,8 @@ async fn shown(api: &Api, tenant: &Tenant, what: Shown) -> Result<Response, Prob
         default_timeout: humantime::format_duration(default_timeout).to_string(),
         preview: previewed(api, tenant, &form).await,
         form,
+        in_force: in_force(),
+        is_overtaken: status == StatusCode::PRECONDITION_FAILED,
         presets: &presets::ALL,
         notes,
         placeholders: Placeholder::ALL.iter().map(|placeholder| format!("{{{{{placeholder}}}}}")).collect(),
