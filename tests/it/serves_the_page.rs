@@ -65,6 +65,25 @@ async fn what_was_not_touched_is_not_overwritten_and_after_a_change_of_somebody_
 }
 
 #[tokio::test]
+async fn a_form_that_is_refused_for_another_reason_stays_one_over_what_it_was_made_of() {
+    let (setup, admin, version) = with_endpoint().await;
+    let own = admin.origin();
+    let (session, _) = sign_in(&admin, OPERATOR);
+    let theirs = json!({ "timeout_ms": 5_000 });
+    let newer = admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", &version)], Some(&theirs)).with(200);
+    let another =
+        "UPDATE lead_webhook.installation SET key_check_sealed = overlay(key_check_sealed PLACING '\\x00' FROM 30)";
+    setup.db.admin().await.batch_execute(another).await.unwrap();
+    let form = format!("enabled=false&version={}", version.replace('"', "%22"));
+    for form in ["switch", "secret"].map(|part| (part, form.as_str())) {
+        let path = format!("/admin/tenants/acme/{}", form.0);
+        let refused = browse(&admin, "POST", &path, &session, Some(&own), form.1).with(503).text;
+        assert!(hidden(&refused).contains(&format!("&version={}", version.replace('"', "%22"))), "{refused}");
+        assert!(!refused.contains(newer.header("etag").unwrap().trim_matches('"')), "{refused}");
+    }
+}
+
+#[tokio::test]
 async fn the_page_is_changed_by_its_own_forms_alone_and_embedded_nowhere() {
     let (_setup, admin, version) = with_endpoint().await;
     let own = admin.origin();

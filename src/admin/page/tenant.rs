@@ -248,7 +248,7 @@ pub(super) async fn refused(
     what: &str,
 ) -> Result<Response, Refused> {
     let mut form = Form::sent(fields);
-    let mut then = Shown::default();
+    let mut then = Shown { version: Some(fields.first("version").to_owned()), ..Shown::default() };
     refuse(&mut form, &mut then, problem, what);
     shown_or_kept(api, tenant, fields, Shown { form: Some(form), ..then }).await
 }
