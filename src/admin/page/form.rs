@@ -224,7 +224,7 @@ fn field_of(fault: &FieldFault) -> &'static str {
 
 /// Milliseconds are the API's; the form has seconds.
 fn words(fault: &FieldFault) -> String {
-    if fault.detail.contains("milliseconds") {
+    if field_of(fault) == "timeout_ms" && fault.detail.contains("milliseconds") {
         "must be a number of seconds, or empty".to_owned()
     } else {
         fault.detail.clone()
@@ -302,6 +302,14 @@ mod tests {
             assert_eq!(Form { timeout: text.to_owned(), ..Form::default() }.timeout_ms(), value);
         }
         assert_eq!([15_000, 2_500, 1_001].map(seconds), ["15", "2.5", "1.001"]);
+    }
+
+    #[test]
+    fn of_the_time_limit_alone_milliseconds_are_told_as_seconds() {
+        let detail = "must be a whole number of milliseconds, or null";
+        assert_eq!(words(&FieldFault::at(&["timeout_ms"], detail)), "must be a number of seconds, or empty");
+        let unknown = "unknown placeholder `{{milliseconds}}`";
+        assert_eq!(words(&FieldFault::at(&["template"], unknown)), unknown);
     }
 
     #[test]
