@@ -66,7 +66,7 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
     let kind = if options.re_engaged { EventKind::ReEngaged } else { EventKind::Created };
     let preview = preview::of(tenant, latest, kind, (template.as_ref(), omit_empty), usize::MAX);
     for (lead_id, body) in &preview.bodies {
-        let problem = body.as_ref().err().map(ToString::to_string);
+        let problem = body.as_ref().err().cloned();
         let body = body.as_deref().ok();
         if options.json {
             let body = body.map(serde_json::from_slice).transpose().map_err(Failure::operation)?;

@@ -4,7 +4,7 @@ use uuid::Uuid;
 
 use crate::{
     delivery::{
-        body::{self, TooLong},
+        body,
         template::{Placeholder, Template},
     },
     event::{Event, EventKind},
@@ -13,28 +13,35 @@ use crate::{
 
 /// What a template makes of leads.
 pub struct Preview {
-    /// The leads' ids and their bodies, in the order of the leads.
-    pub bodies: Vec<(String, Result<Vec<u8>, TooLong>)>,
-    /// Each placeholder in use, and in how many of the leads it came out empty.
+    /// The leads' ids and their bodies, or why there is none, in the order of the leads.
+    pub bodies: Vec<(String, Result<Vec<u8>, String>)>,
+    /// Each placeholder in use, and in how many of the leads that could be read it came out empty.
     pub empty: Vec<(Placeholder, usize)>,
 }
 
-/// Makes the bodies; `template` is `None` for the default one. None is made any more where they have `most` bytes together.
+/// Makes the bodies of leads, each its id and its values, or why they cannot be read; `template` is `None` for the default one. None is made any more where they have `most` bytes together.
 pub fn of(
     tenant: &str,
-    leads: Vec<Lead>,
+    leads: Vec<(String, Result<Lead, String>)>,
     kind: EventKind,
     (template, omit_empty): (Option<&Template>, bool),
     most: usize,
 ) -> Preview {
-    let events: Vec<Event> = leads.into_iter().map(|lead| event(tenant, lead, kind)).collect();
+    let leads: Vec<_> = leads.into_iter().map(|(id, lead)| (id, lead.map(|lead| event(tenant, lead, kind)))).collect();
     let mut left = most;
-    let body = |event: &Event| {
-        let body = (left > 0).then(|| body::of(event, template, omit_empty))?;
-        left = left.saturating_sub(body.as_ref().map_or(body::MAX_BYTES, Vec::len));
-        Some((event.lead_id.clone(), body))
+    let body = |(id, event): &(String, Result<Event, String>)| {
+        if left == 0 {
+            return None;
+        }
+        let body = event.as_ref().map_err(String::clone).and_then(|event| {
+            let body = body::of(event, template, omit_empty);
+            left = left.saturating_sub(body.as_ref().map_or(body::MAX_BYTES, Vec::len));
+            body.map_err(|too_long| too_long.to_string())
+        });
+        Some((id.clone(), body))
     };
-    let bodies = events.iter().map_while(body).collect();
+    let bodies = leads.iter().map_while(body).collect();
+    let events: Vec<_> = leads.iter().filter_map(|(_, event)| event.as_ref().ok()).collect();
     let empty =
         used(template, kind).into_iter().map(|placeholder| (placeholder, empty(placeholder, &events))).collect();
     Preview { bodies, empty }
@@ -66,7 +73,7 @@ fn used(template: Option<&Template>, kind: EventKind) -> Vec<Placeholder> {
     template.map_or_else(|| Placeholder::ALL.into_iter().filter(of_default).collect(), Template::placeholders)
 }
 
-fn empty(placeholder: Placeholder, events: &[Event]) -> usize {
-    let is_empty = |event: &&Event| placeholder.value(event).is_none_or(|value| value.trim().is_empty());
+fn empty(placeholder: Placeholder, events: &[&Event]) -> usize {
+    let is_empty = |event: &&&Event| placeholder.value(event).is_none_or(|value| value.trim().is_empty());
     events.iter().filter(is_empty).count()
 }

@@ -1,6 +1,8 @@
 //! The application's leads, read by id through the configured mapping. The only place that says how the application's
 //! table is read while the daemon runs.
 
+mod latest;
+
 use std::collections::HashMap;
 
 use futures_util::future::join3;
@@ -17,6 +19,8 @@ use super::{
     said,
     session::{Param, Session},
 };
+
+pub use latest::latest;
 
 /// A lead's values as they stand now. Personal: it has no `Debug`.
 #[derive(Clone)]
@@ -205,30 +209,6 @@ pub(super) fn of_event_sql(mapped: &MappedSql, event: &str) -> String {
         mapped.id_type,
         mapped.tenant_id
     )
-}
-
-/// The latest leads of a tenant's that have a contact.
-fn latest_sql(mapped: &MappedSql) -> String {
-    let latest = mapped.captured_at.as_ref().map_or(&mapped.id_key, |captured| &captured.key);
-    format!(
-        "-- leads::latest\nSELECT {} FROM {} lead WHERE ({}) COLLATE \"C\" = $1 AND {} ORDER BY {latest} DESC NULLS LAST LIMIT $2",
-        select_list(mapped),
-        mapped.table,
-        mapped.tenant_id,
-        mapped.has_contact,
-    )
-}
-
-/// The tenant's latest leads with a contact, the latest first: by their captured time, or else by id. In ten seconds at
-/// most, because a change of the table waits for it, and behind that every writer.
-///
-/// # Errors
-/// [`LoadError`], also where one of them cannot be read.
-pub async fn latest(session: &mut Session, mapped: &MappedSql, tenant: &str, n: i64) -> Result<Vec<Lead>, LoadError> {
-    let transaction = session.client().transaction().await.map_err(LoadError::Connection)?;
-    transaction.batch_execute("SET LOCAL statement_timeout = '10s'").await.map_err(LoadError::Connection)?;
-    let rows = transaction.query(&latest_sql(mapped), &[&tenant, &n]).await.map_err(classify)?;
-    rows.iter().map(Lead::from_row).collect::<Result<_, _>>().map_err(LoadError::Leads)
 }
 
 /// Why leads could not be loaded at all: nothing is claimed then.

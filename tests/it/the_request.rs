@@ -12,7 +12,7 @@ use futures_util::future;
 use serde_json::{Value, json};
 use tokio::{io::AsyncWriteExt as _, net::TcpListener};
 
-use crate::harness::{Answer, Gate, LogRow, Receiver, Request, Setup};
+use crate::harness::{Admin, Answer, Gate, LogRow, Receiver, Request, Setup};
 
 fn words(row: &LogRow) -> (&str, Option<&str>, Option<i16>) {
     (row.status.as_str(), row.failure.as_deref(), row.http_status)
@@ -285,6 +285,33 @@ async fn a_test_that_is_killed_counts_and_stands_in_the_log_as_interrupted() {
     let row = setup.db.log_rows().await.remove(0);
     assert_eq!((words(&row), row.is_test), (("interrupted", None, None), true));
     gate.open();
+}
+
+#[tokio::test]
+async fn a_lead_that_cannot_be_read_takes_no_other_out_of_the_preview() {
+    let setup = Setup::new().await;
+    let name = "sql: (case when lead.email like 'bad%' then 'x' else '1' end)::int::text";
+    setup.edit_config(&[("leads.columns.first_name", json!(name))]);
+    setup.endpoint("acme").await;
+    let admin = Admin::start(&setup).await;
+    let mut ids = Vec::new();
+    for email in ["first@example.com", "bad@example.com", "last@example.com"] {
+        ids.push(setup.db.insert_lead("acme", email).await.to_string());
+    }
+    let shown =
+        setup.run(&["preview", "acme", "--json", "--template", r#"{"who":"{{email}} {{firstName}}"}"#]).await.ok();
+    let lines: Vec<Value> = shown.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let answer = admin.operator("POST", "/v1/tenants/acme/endpoint/preview", None).with(200);
+    for bodies in [&lines[..3], &answer.body["bodies"].as_array().unwrap()[..]] {
+        let of = |nth: usize| bodies.iter().find(|body| body["lead_id"] == ids[nth].as_str()).unwrap();
+        assert!(of(0)["body"].is_object() && of(2)["body"].is_object(), "{bodies:?}");
+        assert!(of(1)["body"].is_null(), "{bodies:?}");
+        assert!(of(1)["problem"].as_str().unwrap().contains("22P02"), "{bodies:?}");
+    }
+    assert_eq!(lines.len(), 5, "{lines:?}");
+    assert!(lines[3..].iter().all(|line| line["empty"] == 0), "{lines:?}");
+    let shown = setup.run(&["preview", "acme"]).await.ok().stdout;
+    assert!(shown.contains("22P02") && shown.contains("last@example.com"), "{shown}");
 }
 
 /// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.

@@ -20,7 +20,7 @@ use crate::{
         preview,
         trial::{self, Needed, Obstacle},
     },
-    delivery::{body::TooLong, template::Template},
+    delivery::template::Template,
     event::EventKind,
     store::{endpoints, leads, mapping::MappedSql, session::Session},
 };
@@ -151,8 +151,8 @@ pub(in crate::admin) async fn preview(
     let ((template, omit_empty), leads): ((Option<Template>, bool), _) =
         api.sessions.within(&tenant.bearer, read).await?;
     let made = preview::of(&tenant.id, leads, kind, (template.as_ref(), omit_empty), MOST_BYTES);
-    let body = |(lead_id, body): (String, Result<Vec<u8>, TooLong>)| {
-        let problem = body.as_ref().err().map(ToString::to_string);
+    let body = |(lead_id, body): (String, Result<Vec<u8>, String>)| {
+        let problem = body.as_ref().err().cloned();
         let text = body.ok().and_then(|body| String::from_utf8(body).ok());
         PreviewedBody { lead_id, body: text.and_then(|text| RawValue::from_string(text).ok()), problem }
     };
