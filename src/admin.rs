@@ -13,8 +13,8 @@ mod work;
 use std::{io, os::unix::fs::FileTypeExt as _, path::Path, sync::Arc, time::Duration};
 
 use axum::{
-    extract::Request,
-    http::StatusCode,
+    extract::{Request, State},
+    http::{StatusCode, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
 };
@@ -30,7 +30,7 @@ use crate::{
     http_server,
     pipeline::Pipeline,
 };
-use access::{Access, is_local, name_of};
+use access::{Access, host_of, is_local, name_of};
 use api::Api;
 use work::Work;
 
@@ -94,11 +94,13 @@ impl Admin {
     pub async fn serve(self, bound: Bound, stop: watch::Receiver<bool>) {
         let Self { probes, config, pipeline, leads, drain_timeout } = self;
         let sessions = probes.sessions.clone();
-        let mut told = probes::routes(probes);
-        // A socket's clients are no browsers, and name it as they like.
-        if matches!(bound, Bound::Tcp(_)) {
-            told = told.layer(middleware::from_fn(only_here));
-        }
+        let names = match bound {
+            Bound::Tcp(_) => Names::Local,
+            Bound::Unix(_) => {
+                Names::AllBut(config.origin.as_ref().map(|origin| host_of(origin.authority()).to_owned()))
+            }
+        };
+        let told = probes::routes(probes).layer(middleware::from_fn_with_state(names, only_here));
         let work = Work::new();
         let api = Access::new(&config).map(|access| Api::new(sessions, pipeline, leads, access, work.clone()));
         let routes = match api {
@@ -133,10 +135,28 @@ async fn ready_at_once<S>(stream: S) -> io::Result<S> {
     Ok(stream)
 }
 
-/// A page of somebody's that a browser on this host has open reaches us under another name, if at all.
-async fn only_here(request: Request, next: Next) -> Response {
-    if name_of(request.uri(), request.headers()).is_some_and(is_local) {
+/// The names under which probes and metrics are told: to whoever is on this host.
+#[derive(Clone)]
+enum Names {
+    /// A page of somebody's that a browser on this host has open reaches us under another name, if at all.
+    Local,
+    /// A socket's clients are no browsers, and name it as they like; by the public name it is a reverse proxy, for anybody.
+    AllBut(Option<String>),
+}
+
+async fn only_here(State(names): State<Names>, request: Request, next: Next) -> Response {
+    let name = name_of(request.uri(), request.headers());
+    let is_told = match (&names, name) {
+        // Old monitors send none (HTTP/1.0); browsers and reverse proxies do.
+        (_, None) => !request.headers().contains_key(header::HOST),
+        (Names::Local, Some(name)) => is_local(name),
+        (Names::AllBut(public), Some(name)) => {
+            let name = host_of(name).trim_end_matches('.');
+            public.as_ref().is_none_or(|public| !name.eq_ignore_ascii_case(public))
+        }
+    };
+    if is_told {
         return next.run(request).await;
     }
-    (StatusCode::FORBIDDEN, "this listener answers under localhost and its addresses alone\n").into_response()
+    (StatusCode::FORBIDDEN, "probes and metrics are told on this host alone: ask under localhost\n").into_response()
 }

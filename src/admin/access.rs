@@ -168,12 +168,17 @@ fn single(headers: &HeaderMap, name: HeaderName) -> Result<Option<&str>, ()> {
     }
 }
 
-/// Whether `host`, a Host header, is one of this host's own names.
-pub(super) fn is_local(host: &str) -> bool {
-    let name = match host.rsplit_once(':') {
+/// A Host header without its port.
+pub(super) fn host_of(host: &str) -> &str {
+    match host.rsplit_once(':') {
         Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
         _ => host,
-    };
+    }
+}
+
+/// Whether `host`, a Host header, is one of this host's own names.
+pub(super) fn is_local(host: &str) -> bool {
+    let name = host_of(host);
     let is_loopback = |address: Option<IpAddr>| address.is_some_and(|address| address.is_loopback());
     let bracketed = name.strip_prefix('[').and_then(|name| name.strip_suffix(']'));
     name.eq_ignore_ascii_case("localhost")

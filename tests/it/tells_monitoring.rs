@@ -168,6 +168,41 @@ async fn it_listens_on_a_unix_socket_also_over_one_that_a_crash_left() {
 }
 
 #[tokio::test]
+async fn over_a_unix_socket_nothing_is_told_under_the_public_name() {
+    let setup = Setup::new().await;
+    let socket = setup.path("admin.sock");
+    setup.edit_config(&[
+        ("admin.listen", json!(format!("unix:{}", socket.display()))),
+        ("admin.origin", json!("https://webhooks.example.com")),
+    ]);
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    for path in ["/healthz", "/readyz", "/metrics"] {
+        let status = |host: &str| answered(UnixStream::connect(&socket).unwrap(), path, host).0;
+        for host in ["webhooks.example.com", "Webhooks.Example.com:443", "webhooks.example.com."] {
+            assert_eq!(status(host), 403, "{path} {host}");
+        }
+        assert_ne!(status("localhost"), 403, "{path}");
+    }
+}
+
+#[tokio::test]
+async fn a_monitor_that_names_no_host_is_told() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"listening\"")).await;
+    let asked = |head: &str| {
+        let mut stream = TcpStream::connect(("127.0.0.1", port)).unwrap();
+        stream.write_all(head.as_bytes()).unwrap();
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).unwrap();
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    assert_eq!(asked("GET /healthz HTTP/1.0\r\n\r\n"), "200");
+    assert_eq!(asked("GET /healthz HTTP/1.0\r\nHost: evil.example\r\n\r\n"), "403");
+}
+
+#[tokio::test]
 async fn it_is_on_this_host_alone_and_a_port_that_is_taken_is_told() {
     let (setup, port) = listening(&Cluster::shared()).await;
     let _taken = TcpListener::bind(("127.0.0.1", port)).unwrap();
