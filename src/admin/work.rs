@@ -18,8 +18,10 @@ pub(super) const QUICK: Duration = Duration::from_secs(30);
 /// For one that waits for a receiver: an attempt takes a minute at most, and its outcome is to be written.
 pub(super) const SLOW: Duration = Duration::from_secs(120);
 
-/// Requests at once that wait for a receiver, and those of one tenant among them.
+/// Requests at once that wait for a receiver, and among them those of all tenants, so that the operator has its own, and those
+/// of one tenant.
 const WAITING: usize = 16;
+const WAITING_OF_TENANTS: usize = 12;
 const WAITING_OF_ONE: usize = 3;
 
 /// Does what is asked.
@@ -27,12 +29,14 @@ const WAITING_OF_ONE: usize = 3;
 pub(super) struct Work {
     under_way: TaskTracker,
     waiting: Arc<Semaphore>,
+    waiting_of_tenants: Arc<Semaphore>,
     waiting_of: Shares,
 }
 
 /// Room for a request that waits for a receiver.
 pub(super) struct Slot {
     _one: OwnedSemaphorePermit,
+    _of_tenants: Option<OwnedSemaphorePermit>,
     _of_theirs: OwnedSemaphorePermit,
 }
 
@@ -41,6 +45,7 @@ impl Work {
         Self {
             under_way: TaskTracker::new(),
             waiting: Arc::new(Semaphore::new(WAITING)),
+            waiting_of_tenants: Arc::new(Semaphore::new(WAITING_OF_TENANTS)),
             waiting_of: Shares::new(WAITING_OF_ONE),
         }
     }
@@ -65,8 +70,29 @@ impl Work {
         let of_theirs = self.waiting_of.of(bearer).try_acquire_owned().map_err(|_| {
             Problem::too_many("so many requests of this tenant's wait for its receiver already").wait(a_while)
         })?;
-        let one = self.waiting.clone().try_acquire_owned();
-        let one = one.map_err(|_| Problem::unavailable("too many requests wait for receivers").wait(a_while))?;
-        Ok(Slot { _one: one, _of_theirs: of_theirs })
+        let full = |_| Problem::unavailable("too many requests wait for receivers").wait(a_while);
+        let of_tenants = match bearer {
+            Bearer::Operator => None,
+            Bearer::Tenant(_) => Some(self.waiting_of_tenants.clone().try_acquire_owned().map_err(full)?),
+        };
+        let one = self.waiting.clone().try_acquire_owned().map_err(full)?;
+        Ok(Slot { _one: one, _of_tenants: of_tenants, _of_theirs: of_theirs })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_tenants_together_leave_the_operator_room_to_send() {
+        let work = Work::new();
+        let of = |nth: usize| work.slot(&Bearer::Tenant(nth.to_string()));
+        let theirs: Vec<_> = (0..3 * WAITING).filter_map(|nth| of(nth / 3).ok()).collect();
+        assert_eq!(theirs.len(), WAITING_OF_TENANTS);
+        let operators: Vec<_> = (0..WAITING).filter_map(|_| work.slot(&Bearer::Operator).ok()).collect();
+        assert_eq!(operators.len(), WAITING - WAITING_OF_TENANTS);
+        drop(theirs);
+        assert!(of(0).is_ok());
     }
 }
