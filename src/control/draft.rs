@@ -8,7 +8,7 @@ mod headers;
 
 use std::{ops::RangeInclusive, time::Duration};
 
-use self::headers::{GivenHeaders, position};
+use self::headers::{GivenHeaders, open_headers, position};
 use super::is_unseen;
 use crate::{
     delivery::{
@@ -141,7 +141,7 @@ impl Stored {
     /// Opens what is needed of `row`; `None`: the tenant has no endpoint yet.
     pub fn open(pipeline: &Pipeline, row: Option<EndpointRow>) -> Self {
         row.map_or_else(Self::nothing, |row| Self {
-            headers: pipeline.open_headers(&row.tenant_id, &row.sealed),
+            headers: open_headers(pipeline, &row),
             sealed: row.sealed,
             header_names: row.header_names,
         })
@@ -311,6 +311,8 @@ impl Changes {
         header_prefix: &str,
         stored: Stored,
     ) -> Result<Sealed, Refused> {
+        // Where all are dropped, none has to open.
+        self.headers.clear |= self.headers.drop_all(&stored.header_names);
         let headers = self.merge_headers(stored.headers, header_prefix);
         if self.are_refused() {
             return Err(Refused::Faults(self.faults()));
@@ -343,7 +345,7 @@ impl Changes {
     /// `None`: they stay as they are.
     fn merge_headers(&mut self, stored: Result<CustomHeaders, Unusable>, header_prefix: &str) -> Option<CustomHeaders> {
         let given = &self.headers;
-        if given.lines.is_empty() && given.dropped.is_empty() {
+        if given.lines.is_empty() && (given.clear || given.dropped.is_empty()) {
             return given.clear.then(CustomHeaders::default);
         }
         let stored = if given.clear { Ok(CustomHeaders::default()) } else { stored };
@@ -367,7 +369,8 @@ impl Changes {
         let merged = self.headers.over(&stored);
         let lines: Vec<&str> = merged.iter().map(|line| line.expose().as_str()).collect();
         let found = |faults: Vec<HeaderFault>| {
-            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::AllHeaders, fault.to_string())));
+            // Those that are stored: a prefix that came later forbids them.
+            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::Header(None), fault.to_string())));
         };
         CustomHeaders::parse(&lines, header_prefix).map_err(found).ok()
     }

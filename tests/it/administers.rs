@@ -213,6 +213,34 @@ fn operations(admin: &Admin, tenant: &str) -> Vec<(String, String)> {
 }
 
 #[tokio::test]
+async fn headers_that_a_new_prefix_forbids_or_no_key_opens_can_be_dropped_by_name() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let given = ["endpoint", "set", "acme", "--header", "X-Acme-Token: a", "--header", "X-Keep: b"];
+    setup.run(&given).await.ok();
+    setup.edit_config(&[("delivery.header_prefix", json!("X-Acme"))]);
+    let admin = Admin::start(&setup).await;
+    let tenant = admin.token("acme");
+    let save = |headers: Value| {
+        let draft = json!({ "headers": headers });
+        admin.ask(&tenant, "PATCH", ENDPOINT, &[("If-Match", "*")], Some(&draft))
+    };
+    let refused = save(json!({ "X-New": "c" })).with(422);
+    assert_eq!(refused.faulty(), ["#/headers"]);
+    assert!(refused.text.contains("X-Acme-Token") && !refused.text.contains("cannot be opened"), "{refused:?}");
+    let saved = save(json!({ "x-acme-token": null })).with(200);
+    assert_eq!(saved.body["endpoint"]["headers"], json!({ "X-Keep": "••••••" }));
+    let altered = "UPDATE lead_webhook.endpoints SET headers_sealed = secret_sealed";
+    setup.db.admin().await.batch_execute(altered).await.unwrap();
+    save(json!({ "X-New": "c" })).with(422);
+    assert_eq!(
+        save(json!({ "X-Keep": null, "X-New": "c" })).with(200).body["endpoint"]["headers"],
+        json!({ "X-New": "••••••" })
+    );
+    assert_eq!(save(json!({ "X-New": null })).with(200).body["endpoint"]["headers"], json!({}));
+}
+
+#[tokio::test]
 async fn each_operation_has_a_name_of_its_own() {
     let (_setup, admin) = administered().await;
     let described = admin.operator("GET", "/v1/openapi.json", None).with(200).body;

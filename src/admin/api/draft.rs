@@ -190,7 +190,7 @@ impl Place {
             },
             Part::StoredHeaders if !self.is_operator => at(&["headers"], UNUSABLE),
             Part::StoredHeaders => {
-                let remedy = "drop them all, by null in place of the object, and then give all of them again";
+                let remedy = "drop them all, and give all of them again";
                 at(&["headers"], &format!("{text}: {remedy}"))
             }
             Part::AllHeaders => at(&["headers"], &format!("{text}: drop some of them")),

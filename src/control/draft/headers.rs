@@ -2,7 +2,10 @@
 
 use crate::{
     delivery::headers::{CustomHeaders, HeaderFault},
+    keyring::{Column, Place},
+    pipeline::{Pipeline, Unusable},
     secret::Secret,
+    store::endpoints::EndpointRow,
 };
 
 #[derive(Debug, Default)]
@@ -23,6 +26,12 @@ impl GivenHeaders {
         kept.count() + given.len()
     }
 
+    /// Whether it names all of those that are stored to be dropped.
+    pub(super) fn drop_all(&self, stored: &[String]) -> bool {
+        let is_dropped = |name: &String| self.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name));
+        !stored.is_empty() && stored.iter().all(is_dropped)
+    }
+
     fn kept<'a>(&'a self, stored: &'a CustomHeaders) -> impl Iterator<Item = (&'a str, &'a Secret<String>)> {
         stored.iter().filter(|(name, _)| !self.dropped.iter().any(|dropped| dropped.eq_ignore_ascii_case(name)))
     }
@@ -37,6 +46,19 @@ impl GivenHeaders {
         }
         merged.iter().map(|(name, value)| Secret::new(format!("{name}: {}", value.expose()))).collect()
     }
+}
+
+/// The stored headers, with those that a new `delivery.header_prefix` forbids: they can be dropped, and are refused where they
+/// stay.
+pub(super) fn open_headers(
+    pipeline: &Pipeline,
+    EndpointRow { tenant_id, sealed, .. }: &EndpointRow,
+) -> Result<CustomHeaders, Unusable> {
+    pipeline.open_headers(tenant_id, sealed).or_else(|unusable| {
+        let place = Place { tenant: tenant_id, column: Column::EndpointHeaders };
+        let opened = sealed.headers_sealed.as_deref().and_then(|sealed| pipeline.keyring().open(&place, sealed).ok());
+        opened.and_then(|opened| CustomHeaders::from_json(opened.expose(), "").ok()).ok_or(unusable)
+    })
 }
 
 /// Counts the headers as they were given.
