@@ -7,6 +7,7 @@ pub mod endpoint;
 pub mod filter;
 pub mod hint;
 pub mod keys;
+pub mod meaning;
 pub mod preset;
 pub mod preview;
 pub mod time;

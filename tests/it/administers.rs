@@ -620,6 +620,8 @@ async fn a_test_that_is_under_way_at_the_stop_is_answered_and_logged() {
     let id = listed.body["deliveries"][0]["delivery_id"].as_str().unwrap().to_owned();
     let told = admin.operator("GET", &format!("/v1/tenants/acme/deliveries/{id}"), None).with(200);
     assert!(told.body["meaning"].as_str().unwrap().contains("under way"), "{told:?}");
+    let shown = setup.run(&["deliveries", "show", &id]).await.ok().stdout;
+    assert!(shown.contains("under way") && !shown.contains("The daemon ended before"), "{shown}");
     admin.daemon.signal("TERM");
     admin.daemon.wait_for_log(|line| line.contains("stopping")).await;
     gate.open();

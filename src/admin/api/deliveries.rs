@@ -231,7 +231,7 @@ pub(in crate::admin) async fn show(
     let may_be_told = is_operator || one.http_status.is_some();
     let hint = if may_be_told { hint(&one, secret_set_at) } else { None };
     let delivery = DeliveryView::of(one, is_operator);
-    Ok(Json(Explained { meaning: delivery.meaning(), hint, delivery, same_event }))
+    Ok(Json(Explained { meaning: delivery.meaning, hint, delivery, same_event }))
 }
 
 /// Sends a delivery's event again: a new delivery, made from the lead as it is now, to the endpoint as it is now. Where it was sent

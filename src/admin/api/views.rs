@@ -8,9 +8,12 @@ use utoipa::ToSchema;
 
 use super::words::{EventWord, FailureWord, ReasonWord, StatusWord};
 use crate::{
-    control::endpoint::{Lack, lacks, masked_url, timeout},
+    control::{
+        endpoint::{Lack, lacks, masked_url, timeout},
+        meaning::meaning,
+    },
     delivery::headers::MASK,
-    outcome::{Failure, Status},
+    outcome::Failure,
     store::{delivery_list::Delivery, endpoints::EndpointRow},
 };
 
@@ -136,12 +139,9 @@ pub(in crate::admin) struct DeliveryView {
     pub(in crate::admin) redelivery_of: Option<String>,
     #[schema(format = DateTime)]
     pub(in crate::admin) last_conversation_at: Option<String>,
-    /// What a tenant is told that it means, where more is known.
+    /// What its status, failure or reason means; to a tenant no more than it is told otherwise.
     #[serde(skip)]
-    veiled: Option<&'static str>,
-    /// A Test or a redelivery stands as interrupted until its outcome is written.
-    #[serde(skip)]
-    may_be_under_way: bool,
+    pub(in crate::admin) meaning: Option<&'static str>,
 }
 
 /// What a tenant is told of everything that goes wrong before an HTTP status: else Test would be a port scanner.
@@ -159,9 +159,6 @@ const NO_ANSWER: &str = "No answer came: it may have arrived all the same. See w
 const CANNOT_BE_OPENED: &str = "Nothing was sent: what is stored of the endpoint cannot be opened. Ask the operator, who sees \
                                 which part that is, before you set anything anew: another secret would have to be given to \
                                 the receiver too.";
-
-/// As long as an attempt, and the writing of its outcome, may take.
-const UNDER_WAY: SignedDuration = SignedDuration::from_mins(2);
 
 /// The failures that would tell of a network: where a name leads, what listens there, and what not.
 pub(super) const OF_A_NETWORK: [Failure; 6] =
@@ -189,12 +186,12 @@ impl DeliveryView {
                 .iter()
                 .any(|sealed| shown.failure.as_deref() == Some(sealed.as_str()))
             {
-                shown.veiled = Some(CANNOT_BE_OPENED);
+                shown.meaning = Some(CANNOT_BE_OPENED);
                 shown.error = Some(UNUSABLE.to_owned());
             }
             let is_of_a_network = |word: &str| OF_A_NETWORK.iter().any(|failure| failure.as_str() == word);
             if shown.http_status.is_none() && shown.failure.as_deref().is_some_and(is_of_a_network) {
-                shown.veiled = Some(NO_ANSWER);
+                shown.meaning = Some(NO_ANSWER);
                 shown.failure = Some(Failure::Connect.as_str().to_owned());
                 shown.error = Some(COULD_NOT_CONNECT.to_owned());
                 // Nor how long it took, nor whether it got so far as to be sent.
@@ -206,22 +203,9 @@ impl DeliveryView {
         shown
     }
 
-    /// What its status, failure or reason means.
-    pub(super) fn meaning(&self) -> Option<&'static str> {
-        if self.veiled.is_some() {
-            return self.veiled;
-        }
-        if self.may_be_under_way {
-            return Some("It is under way, or the daemon ended before the outcome was known: look again in a minute.");
-        }
-        Status::parse(&self.status, self.failure.as_deref(), self.reason.as_deref()).map(Status::meaning)
-    }
-
     fn whole(delivery: Delivery) -> Self {
         let time = |time: Timestamp| time.to_string();
-        let may_be_under_way = delivery.status == "interrupted"
-            && (delivery.is_test || delivery.redelivery_of.is_some())
-            && Timestamp::now().duration_since(delivery.queued_at) < UNDER_WAY;
+        let meaning = meaning(&delivery, Timestamp::now());
         Self {
             delivery_id: delivery.delivery_id.to_string(),
             event_id: delivery.event_id.to_string(),
@@ -251,8 +235,7 @@ impl DeliveryView {
             is_test: delivery.is_test,
             redelivery_of: delivery.redelivery_of.map(|id| id.to_string()),
             last_conversation_at: delivery.last_conversation_at.map(time),
-            veiled: None,
-            may_be_under_way,
+            meaning,
         }
     }
 }

@@ -6,8 +6,7 @@ use uuid::Uuid;
 
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output},
-    control::{hint::hint, time::span},
-    outcome::Status,
+    control::{hint::hint, meaning::meaning, time::span},
     store::{
         delivery_list::{self, Delivery, Ids, Waiting},
         endpoints,
@@ -101,7 +100,6 @@ type Line = (&'static str, String);
 fn delivery_lines(delivery: &Delivery, others: &[&Delivery]) -> Vec<Line> {
     let Delivery { event, event_id, sent_at, finished_at, queued_at, .. } = delivery;
     let after = |time: &Timestamp, before: &Timestamp| span(time.duration_since(*before));
-    let status = Status::parse(&delivery.status, delivery.failure.as_deref(), delivery.reason.as_deref());
     let detail = delivery.failure.as_deref().or(delivery.reason.as_deref());
     let values = [
         ("delivery", Some(delivery.delivery_id.to_string())),
@@ -109,7 +107,7 @@ fn delivery_lines(delivery: &Delivery, others: &[&Delivery]) -> Vec<Line> {
             "status",
             Some([Some(delivery.status.as_str()), detail].into_iter().flatten().collect::<Vec<_>>().join(" / ")),
         ),
-        ("meaning", status.map(|status| status.meaning().to_owned())),
+        ("meaning", meaning(delivery, Timestamp::now()).map(str::to_owned)),
         ("error", delivery.error.clone()),
         ("event", Some(format!("{event}, {event_id}"))),
         ("tenant", Some(delivery.tenant_id.clone())),
