@@ -4,13 +4,25 @@ use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp, civil::DateTime, tz::TimeZone};
 
+/// Seconds to the epoch from the first time that PostgreSQL has: 4713 BC began then, in Julius Caesar's calendar.
+const FIRST: i64 = -210_866_803_200;
+
 /// The time that `text` names: RFC 3339, a date or a date with a time (UTC, as our tables show it), or a duration
 /// before `now`.
 ///
 /// # Errors
-/// What is accepted, to stand behind the option's name.
+/// What is accepted, to stand behind the option's name; also of a time before those that PostgreSQL has.
 pub fn parse(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let text = text.trim();
+    let time = read(text, now)?;
+    if time.as_second() < FIRST {
+        Err(format!("{text:?} is earlier than any time that PostgreSQL has"))
+    } else {
+        Ok(time)
+    }
+}
+
+fn read(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     if let Ok(time) = text.parse::<Timestamp>() {
         return Ok(time);
     }
@@ -114,6 +126,17 @@ mod tests {
         for text in ["", "yesterday", "24", "-24h", "2026-13-01", "99999999999y", "2026-04-22T10:15:00[Europe/Berlin]"]
         {
             assert!(parse(text, now).unwrap_err().contains("24h"), "{text}");
+        }
+    }
+
+    #[test]
+    fn what_postgresql_cannot_hold_is_refused() {
+        let now = at("2026-04-22T10:15:00Z");
+        for text in ["-009000-01-01T00:00:00Z", "-009000-01-01", "-004713-11-23T23:59:59Z", "8000y"] {
+            assert!(parse(text, now).unwrap_err().contains("PostgreSQL"), "{text}");
+        }
+        for text in ["-004713-11-24T00:00:00Z", "9999-12-30T00:00:00Z"] {
+            assert_eq!(parse(text, now), Ok(at(text)));
         }
     }
 

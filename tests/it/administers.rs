@@ -460,6 +460,18 @@ async fn what_is_too_long_of_another_kind_or_no_json_is_refused() {
 }
 
 #[tokio::test]
+async fn a_time_that_postgresql_cannot_hold_is_a_bad_argument() {
+    let (setup, admin) = administered().await;
+    let early = "-009000-01-01T00:00:00Z";
+    for path in ["deliveries", "stats"] {
+        let told = admin.operator("GET", &format!("/v1/{path}?since={early}"), None).with(400);
+        assert_eq!(told.faulty(), ["since"]);
+    }
+    let output = setup.run(&["deliveries", "stats", &format!("--since={early}")]).await;
+    assert_eq!(output.code, Some(2), "{}", output.stderr);
+}
+
+#[tokio::test]
 async fn whoever_asks_too_often_is_told_to_wait_and_others_are_not() {
     let (_setup, admin) = administered().await;
     let (busy, other) = (admin.token("acme"), admin.token("bolt"));
