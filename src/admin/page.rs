@@ -10,7 +10,7 @@ mod secret;
 mod session;
 mod tenant;
 
-use std::borrow::Cow;
+use std::{borrow::Cow, time::Duration};
 
 use askama::Template;
 use axum::{
@@ -191,12 +191,17 @@ impl FromRequest<Api> for Fields {
     type Rejection = Refused;
 
     async fn from_request(request: Request, api: &Api) -> Result<Self, Refused> {
-        let bytes = body::arrived(request, api).await?;
-        Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
+        Ok(Self::arrived(request, api, body::PATIENCE).await?)
     }
 }
 
 impl Fields {
+    /// Of a form that has so long to arrive.
+    async fn arrived(request: Request, api: &Api, patience: Duration) -> Result<Self, Problem> {
+        let bytes = body::arrived(request, api, patience).await?;
+        Ok(Self(form_urlencoded::parse(&bytes).into_owned().collect()))
+    }
+
     /// The words of an address, without what PostgreSQL's texts cannot hold.
     fn of_query(query: Option<&str>) -> Self {
         let words = form_urlencoded::parse(query.unwrap_or_default().as_bytes());

@@ -24,6 +24,10 @@ const WAITING: usize = 16;
 const WAITING_OF_TENANTS: usize = 12;
 const WAITING_OF_ONE: usize = 3;
 
+/// Bodies at once of those of whom it is not known yet who they are: anybody may send them, and the connections that are left
+/// are for the probes and for who is known.
+const UNKNOWN: usize = 16;
+
 /// Does what is asked.
 #[derive(Clone)]
 pub(super) struct Work {
@@ -31,6 +35,7 @@ pub(super) struct Work {
     waiting: Arc<Semaphore>,
     waiting_of_tenants: Arc<Semaphore>,
     waiting_of: Shares,
+    unknown: Arc<Semaphore>,
 }
 
 /// Room for a request that waits for a receiver.
@@ -47,6 +52,7 @@ impl Work {
             waiting: Arc::new(Semaphore::new(WAITING)),
             waiting_of_tenants: Arc::new(Semaphore::new(WAITING_OF_TENANTS)),
             waiting_of: Shares::new(WAITING_OF_ONE),
+            unknown: Arc::new(Semaphore::new(UNKNOWN)),
         }
     }
 
@@ -62,6 +68,13 @@ impl Work {
     pub(super) async fn end(&self) {
         self.under_way.close();
         self.under_way.wait().await;
+    }
+
+    /// Room for the body of somebody who is not known yet.
+    pub(super) fn unknown(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        let a_while = Duration::from_secs(2);
+        let free = self.unknown.clone().try_acquire_owned();
+        free.map_err(|_| Problem::unavailable("too many are signing in just now").wait(a_while))
     }
 
     /// Room for a request that waits for a receiver. One tenant whose receiver hangs leaves room for the others.

@@ -1,6 +1,12 @@
 //! The admin API: everything that a host application's own settings page needs, and nobody sees or changes what is not theirs.
 
-use std::{collections::BTreeSet, process::Command, time::Duration};
+use std::{
+    collections::BTreeSet,
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    process::Command,
+    time::Duration,
+};
 
 use serde_json::{Value, json};
 
@@ -367,6 +373,32 @@ async fn behind_a_proxy_the_configured_origin_is_the_only_name() {
     assert_eq!(with(&format!("localhost:{}", admin.port), None), 403);
     let probes = [("Host", format!("localhost:{}", admin.port))];
     assert_eq!(admin.raw("GET", "/healthz", &probes, b"").status, 200, "whoever scrapes is on this host");
+}
+
+#[tokio::test]
+async fn unfinished_requests_of_nobody_known_leave_connections_for_probes() {
+    let (_setup, admin) = administered().await;
+    let head = format!(
+        "POST /admin/sign-in HTTP/1.1\r\nHost: localhost:{0}\r\nOrigin: {1}\r\nConnection: close\r\nContent-Length: 100\r\n\r\ntoken=",
+        admin.port,
+        admin.origin()
+    );
+    let unfinished: Vec<_> = (0..60)
+        .map(|_| {
+            let mut stream = TcpStream::connect(("127.0.0.1", admin.port)).unwrap();
+            stream.write_all(head.as_bytes()).unwrap();
+            stream
+        })
+        .collect();
+    admin.raw("GET", "/healthz", &[], b"").with(200);
+    let told = |mut stream: TcpStream| {
+        let mut answer = String::new();
+        let _ = stream.read_to_string(&mut answer);
+        answer.split(' ').nth(1).unwrap().to_owned()
+    };
+    let told: Vec<_> = unfinished.into_iter().map(told).collect();
+    assert!(told.iter().all(|status| ["408", "503"].contains(&status.as_str())), "{told:?}");
+    assert!(told.iter().any(|status| status == "503"), "most are not waited for: {told:?}");
 }
 
 #[tokio::test]

@@ -19,8 +19,8 @@ use crate::admin::problem::{FieldFault, Problem};
 /// Bytes of a body: four times what the longest template has.
 pub(in crate::admin) const MOST: usize = 256 * 1024;
 
-/// For a body to arrive.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// For the body of somebody who is let in to arrive.
+pub(in crate::admin) const PATIENCE: Duration = Duration::from_secs(10);
 
 /// A JSON object. No body, and null, is an empty one.
 pub(in crate::admin) struct Body(pub(in crate::admin) Map<String, Value>);
@@ -36,7 +36,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
             Some(_) => return Err(Problem::media_type("send `Content-Type: application/json`")),
             None => false,
         };
-        let bytes = arrived(request, state).await?;
+        let bytes = arrived(request, state, PATIENCE).await?;
         if bytes.is_empty() {
             return Ok(Self(Map::new()));
         }
@@ -120,10 +120,14 @@ impl<'de> Visitor<'de> for Twice {
     }
 }
 
-/// The whole of a body.
-pub(in crate::admin) async fn arrived<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, Problem> {
-    let arrived = timeout(PATIENCE, Bytes::from_request(request, state)).await;
-    let arrived = arrived.map_err(|_| Problem::late(format!("send the body within {} seconds", PATIENCE.as_secs())))?;
+/// The whole of a body, which has so long to arrive.
+pub(in crate::admin) async fn arrived<S: Send + Sync>(
+    request: Request,
+    state: &S,
+    patience: Duration,
+) -> Result<Bytes, Problem> {
+    let arrived = timeout(patience, Bytes::from_request(request, state)).await;
+    let arrived = arrived.map_err(|_| Problem::late(format!("send the body within {} seconds", patience.as_secs())))?;
     arrived.map_err(|rejection| {
         if rejection.status() == StatusCode::PAYLOAD_TOO_LARGE {
             Problem::too_large(format!("at most {MOST} bytes are taken"))
@@ -260,7 +264,7 @@ mod tests {
     async fn a_body_that_never_ends_is_not_waited_for() {
         let never = Stream::from_stream(stream::pending::<io::Result<Bytes>>());
         // The clock moves on by itself where everything waits.
-        let problem = arrived(Request::new(never), &()).await.unwrap_err();
+        let problem = arrived(Request::new(never), &(), PATIENCE).await.unwrap_err();
         assert_eq!(problem.status(), StatusCode::REQUEST_TIMEOUT);
     }
 }

@@ -17,6 +17,9 @@ use crate::control::token::Bearer;
 const SECURE_COOKIE: &str = "__Host-lead_webhook_session";
 const COOKIE: &str = "lead_webhook_session";
 
+/// For a token to arrive: whose it is, is not known before.
+const PATIENCE: Duration = Duration::from_secs(2);
+
 #[derive(Template)]
 #[template(path = "sign_in.html", config = "src/admin/page/askama.toml")]
 struct SignIn<'a> {
@@ -35,8 +38,9 @@ pub(super) async fn ask(State(api): State<Api>, headers: HeaderMap) -> Response 
 pub(super) async fn sign_in(State(api): State<Api>, request: Request) -> Result<Response, Refused> {
     let (parts, body) = request.into_parts();
     refuse_strangers(&parts)?;
-    let fields =
-        <Fields as axum::extract::FromRequest<Api>>::from_request(Request::from_parts(parts, body), &api).await?;
+    let unknown = api.work.unknown()?;
+    let fields = Fields::arrived(Request::from_parts(parts, body), &api, PATIENCE).await?;
+    drop(unknown);
     let token = fields.first("token").trim();
     let bearer = match api.access.of_token(token) {
         Ok(bearer) => bearer,
