@@ -63,12 +63,8 @@ async fn set(context: &Context, tenant: &str, options: &args::Draft, json: bool)
         output::message(&format!("warning: {warning}"));
     }
     show_row(context, &row, json)?;
-    if host.is_some() && host != row.sealed.host && !names_headers && !row.header_names.is_empty() {
-        output::message(&format!(
-            "note: the host is another one, and the headers stored for the one before go there too ({}): `--header` and \
-             `--clear-headers` change that",
-            row.header_names.join(", ")
-        ));
+    if let Some(note) = endpoint::headers_that_follow(host.as_deref(), &row, names_headers) {
+        output::message(&format!("note: {note}: `--header` and `--clear-headers` change that"));
     }
     if let Some(preset) = preset {
         for note in endpoint::notes(preset, row.sealed.host.as_deref(), &row.header_names) {

@@ -7,7 +7,7 @@ use crate::{
     keyring::{Column, KeyRing, Place, SealError},
     outcome::Destination,
     secret::SigningSecret,
-    store::endpoints::SealedEndpoint,
+    store::endpoints::{EndpointRow, SealedEndpoint},
 };
 
 /// What keeps an endpoint from taking leads.
@@ -57,6 +57,16 @@ pub fn notes(preset: &Preset, host: Option<&str>, header_names: &[String]) -> Ve
     notes.extend(missing.map(|(name, value)| format!("it needs the header `{name}: {value}`")));
     notes.extend(preset.notes.iter().map(|note| (*note).to_owned()));
     notes
+}
+
+/// That stored headers go to another host than the one `before`, where the change did not name any (`names_headers`): most often
+/// they are credentials.
+pub fn headers_that_follow(before: Option<&str>, now: &EndpointRow, names_headers: bool) -> Option<String> {
+    let is_another = before.is_some() && before != now.sealed.host.as_deref();
+    (is_another && !names_headers && !now.header_names.is_empty()).then(|| {
+        let names = now.header_names.join(", ");
+        format!("the host is another one, and the headers stored for the one before go there too ({names})")
+    })
 }
 
 /// Why there is no new secret. The operator must act.

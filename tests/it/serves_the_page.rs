@@ -84,6 +84,20 @@ async fn a_form_that_is_refused_for_another_reason_stays_one_over_what_it_was_ma
 }
 
 #[tokio::test]
+async fn that_stored_headers_go_to_another_host_is_told() {
+    let (_setup, admin, version) = with_endpoint().await;
+    let own = admin.origin();
+    let (session, _) = sign_in(&admin, &admin.token("acme"));
+    let headers = json!({ "headers": { "Authorization": "Bearer s3cr3t" } });
+    admin.ask(OPERATOR, "PATCH", ENDPOINT, &[("If-Match", &version)], Some(&headers)).with(200);
+    let path = "/admin/tenants/acme";
+    let page = browse(&admin, "GET", path, &session, None, "").with(200).text;
+    let form = format!("do=save&url=https://127.0.0.1:8443/in{}", hidden(&page));
+    let told = browse(&admin, "POST", path, &session, Some(&own), &form).with(200).text;
+    assert!(told.contains("Saved.") && told.contains("go there too (Authorization)"), "{told}");
+}
+
+#[tokio::test]
 async fn the_page_is_changed_by_its_own_forms_alone_and_embedded_nowhere() {
     let (_setup, admin, version) = with_endpoint().await;
     let own = admin.origin();

@@ -20,7 +20,7 @@ use super::{
 use crate::{
     admin::{problem::Problem, sessions::Trouble},
     control::{
-        endpoint::{GenerateError, new_secret, notes},
+        endpoint::{GenerateError, headers_that_follow, new_secret, notes},
         keys,
     },
     keyring::KeyRing,
@@ -37,7 +37,7 @@ pub(in crate::admin) struct Saved {
     pub(in crate::admin) endpoint: EndpointView,
     /// What may keep deliveries from arriving.
     pub(in crate::admin) warnings: Vec<String>,
-    /// What to know of the preset.
+    /// What to know of the preset, and of stored headers that go to another host now.
     pub(in crate::admin) notes: Vec<String>,
 }
 
@@ -172,14 +172,17 @@ pub(in crate::admin) async fn lay(
         let transaction = session.begin().await?;
         let (row, is_new) = endpoints::lock(&transaction, &tenant.id).await?;
         condition.holds((!is_new).then_some(&row))?;
+        let host = row.sealed.host.clone();
         let sealed = draft.apply(&keyring, &pipeline, &tenant.id, Some(row)).map_err(not_applied)?;
         let row = endpoints::save(&transaction, &tenant.id, &sealed.endpoint, &sealed.header_names).await?;
         commit(transaction, tenant, "endpoint saved", &changed.join(", ")).await?;
-        Ok((is_new, row))
+        Ok((is_new, host, row))
     };
-    let (is_new, row) = api.sessions.within(&tenant.bearer, save).await?;
+    let (is_new, host, row) = api.sessions.within(&tenant.bearer, save).await?;
     let endpoint = EndpointView::of(&row, pipeline.timeout());
-    let notes = preset.map(|preset| notes(preset, row.sealed.host.as_deref(), &row.header_names)).unwrap_or_default();
+    let of_preset = preset.map(|preset| notes(preset, row.sealed.host.as_deref(), &row.header_names));
+    let mut notes = of_preset.unwrap_or_default();
+    notes.extend(headers_that_follow(host.as_deref(), &row, changed.contains(&"headers")));
     Ok((is_new, row, Saved { endpoint, warnings, notes }))
 }
 

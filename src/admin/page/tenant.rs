@@ -158,11 +158,11 @@ pub(super) async fn submit(
             }
         }
         "save" => match save(&api, &tenant, &condition(&fields), &form).await {
-            Ok(warnings) if warnings.is_empty() => {
+            Ok(told) if told.is_empty() => {
                 return Ok(Redirect::to(&format!("{}?saved=yes", path_of(&tenant.id))).into_response());
             }
-            Ok(warnings) => {
-                let messages = warnings.into_iter().map(Message::bad);
+            Ok(told) => {
+                let messages = told.into_iter().map(Message::bad);
                 let messages = [Message::good("Saved.")].into_iter().chain(messages).collect();
                 return Ok(shown(&api, &tenant, Shown { messages, ..Shown::default() }).await?);
             }
@@ -208,9 +208,10 @@ fn why(problem: &Problem) -> &str {
     }
 }
 
+/// What to tell beside it.
 async fn save(api: &Api, tenant: &Tenant, condition: &Condition, form: &Form) -> Result<Vec<String>, Problem> {
     let (_, _, saved) = endpoint::lay(api, tenant, condition, form.changes()).await?;
-    Ok(saved.warnings)
+    Ok([saved.warnings, saved.notes].concat())
 }
 
 /// What is changed is what the page showed; where it showed that there was none, there must be none.
