@@ -14,21 +14,21 @@ pub struct Ended<'a> {
     pub http_status: Option<u16>,
 }
 
-/// A sentence for the tenant; `None`: the error says it all.
+/// A sentence for the tenant, who has the page or an application's own and no command line; `None`: the error says it all.
 pub fn hint(ended: &Ended<'_>) -> Option<&'static str> {
     let Ended { host, failure, http_status } = *ended;
     let is = |name: &str| Preset::find(name).is_some_and(|preset| preset.is_at(host));
     match (failure, http_status) {
-        (Failure::HttpStatus, Some(409)) if is("hubspot-upsert") => Some(
-            "HubSpot has the contact already: `endpoint set --preset hubspot-upsert` and its URL make or update it.",
-        ),
+        (Failure::HttpStatus, Some(409)) if is("hubspot-upsert") => {
+            Some("HubSpot has the contact already: the preset hubspot-upsert and its URL make or update it.")
+        }
         (Failure::HttpStatus, Some(400)) if is("hubspot-upsert") => Some(
             "HubSpot refuses a property that it does not have, a value that it does not take, and a lead without an email: \
-             see the template, and `lead-webhook preview`.",
+             see the template, and the preview.",
         ),
-        (Failure::HttpStatus, Some(400)) if is("pipedrive") => {
-            Some("Pipedrive wants a name, and may refuse empty emails and phones: see `preset show pipedrive`.")
-        }
+        (Failure::HttpStatus, Some(400)) if is("pipedrive") => Some(
+            "Pipedrive wants a name, and may refuse empty emails and phones: see what the preset pipedrive leaves out.",
+        ),
         (Failure::HttpStatus, Some(403 | 404 | 410)) if is("slack") => {
             Some("The hook was removed, or its channel archived: make a new one in Slack, and set its URL.")
         }
@@ -42,10 +42,10 @@ pub fn hint(ended: &Ended<'_>) -> Option<&'static str> {
             Some("The script has no doPost, or the URL is not that of the deployment: it ends in /exec.")
         }
         (Failure::Timeout, _) if is("google-sheets") => {
-            Some("A script may take some seconds to start: `endpoint set --timeout 30s`. It may have run all the same.")
+            Some("A script may take some seconds to start: give it a time limit of 30s. It may have run all the same.")
         }
         (Failure::HttpStatus, Some(429)) => Some(
-            "The receiver takes no more for now. Nothing is repeated by itself: send it again later (`deliveries redeliver --rate`).",
+            "The receiver takes no more for now. Nothing is repeated by itself: send it again later; the operator sends many again by `deliveries redeliver --rate`.",
         ),
         _ => None,
     }
@@ -59,10 +59,10 @@ mod tests {
     fn a_hint_belongs_to_its_destination_and_status() {
         let of = |host, failure, http_status| hint(&Ended { host, failure, http_status });
         let said = of("api.hubapi.com", Failure::HttpStatus, Some(409)).unwrap();
-        assert!(said.contains("--preset hubspot-upsert"), "{said}");
+        assert!(said.contains("the preset hubspot-upsert"), "{said}");
         assert_eq!(of("api.example.com", Failure::HttpStatus, Some(409)), None);
         assert!(of("script.google.com", Failure::Redirect, Some(302)).unwrap().contains("anyone"));
-        assert!(of("script.google.com", Failure::Timeout, None).unwrap().contains("--timeout"));
+        assert!(of("script.google.com", Failure::Timeout, None).unwrap().contains("30s"));
         assert!(of("hooks.slack.com", Failure::HttpStatus, Some(410)).unwrap().contains("archived"));
         assert!(of("crm.example.com", Failure::HttpStatus, Some(429)).unwrap().contains("--rate"));
         assert_eq!(of("crm.example.com", Failure::Dns, None), None);

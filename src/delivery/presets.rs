@@ -131,7 +131,7 @@ pub const ALL: [Preset; 9] = [
         template: None,
         omit_empty: false,
         timeout: None,
-        notes: &["the first request teaches Make what a lead looks like: send one with `lead-webhook test`", RAW_BODY],
+        notes: &["the first request teaches Make what a lead looks like: send it a Test", RAW_BODY],
     },
     Preset {
         name: "n8n",
@@ -144,7 +144,7 @@ pub const ALL: [Preset; 9] = [
         timeout: None,
         notes: &[
             "/webhook-test/… works for two minutes after `listen` alone: take the production URL",
-            "one on a private network needs egress.allow_hosts or allow_networks",
+            "one on a private network is the operator's to allow: egress.allow_hosts, allow_networks",
             RAW_BODY,
         ],
     },
@@ -186,6 +186,13 @@ mod tests {
                 let body = template.render(&synthetic_event("acme", EventKind::Created), preset.omit_empty).unwrap();
                 assert!(serde_json::from_slice::<serde_json::Value>(&body).is_ok(), "{}", preset.name);
             }
+        }
+    }
+
+    #[test]
+    fn notes_fit_whoever_has_no_command_line() {
+        for note in ALL.iter().flat_map(|preset| preset.notes) {
+            assert!(!note.contains("lead-webhook") && !note.contains("--"), "{note}");
         }
     }
 

@@ -417,7 +417,7 @@ async fn what_helps_is_told_to_the_tenant_where_it_tells_nothing_of_a_network() 
     let slow = "UPDATE lead_webhook.deliveries SET host = 'script.google.com', failure = 'timeout', http_status = NULL,
                     response_content_type = NULL, response_length = NULL";
     setup.db.admin().await.batch_execute(slow).await.unwrap();
-    assert!(hint(OPERATOR).as_str().unwrap().contains("--timeout"), "{}", hint(OPERATOR));
+    assert!(hint(OPERATOR).as_str().unwrap().contains("time limit of 30s"), "{}", hint(OPERATOR));
     assert_eq!(hint(&token), Value::Null);
 }
 
