@@ -11,7 +11,10 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::sessions::NoSession;
-use crate::store::{Error, session::explain};
+use crate::{
+    control::time::whole_seconds,
+    store::{Error, session::explain},
+};
 
 /// As many faults are told: more help nobody, and whoever sends thousands is to get no megabytes back.
 const MOST_FAULTS: usize = 200;
@@ -185,9 +188,7 @@ impl Problem {
 
     /// With how long to wait.
     pub(super) fn wait(self, wait: Duration) -> Self {
-        // Up to the whole second: whoever waits so long gets through.
-        let seconds = wait.as_secs() + u64::from(wait.subsec_nanos() > 0);
-        self.beside(header::RETRY_AFTER, seconds.max(1).into())
+        self.beside(header::RETRY_AFTER, whole_seconds(wait).as_secs().into())
     }
 
     /// A statement failed.

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use crate::{
     control::{
         draft::Stored,
+        time::whole_seconds,
         trial::{self, Needed, Obstacle},
     },
     delivery::{payload::format_time, request::Endpoint},
@@ -75,7 +76,7 @@ pub(super) async fn run(context: &Context, tenant: &str, options: &Options) -> R
 /// Too many Tests of this tenant's endpoint, by whomever.
 fn limited(tenant: &str, wait: Duration) -> Failure {
     let (name, most, period) = (quoted(tenant), test_limit::MOST, humantime::format_duration(test_limit::PERIOD));
-    let wait = humantime::format_duration(wait);
+    let wait = humantime::format_duration(whole_seconds(wait));
     Failure::Operation(format!(
         "tenant {name} was tested {most} times in the last {period}, which is the limit; nothing was sent: try again in {wait}"
     ))

@@ -58,6 +58,11 @@ pub fn span(duration: SignedDuration) -> String {
     }
 }
 
+/// Up to the whole second, and one at least: whoever waits so long gets through.
+pub fn whole_seconds(wait: Duration) -> Duration {
+    Duration::from_secs((wait.as_secs() + u64::from(wait.subsec_nanos() > 0)).max(1))
+}
+
 /// How long ago `time` was, in one unit, as tables have room for: `34s`, `12m`, `5h`, `219d`.
 pub fn age(time: Timestamp, now: Timestamp) -> String {
     match now.duration_since(time).as_secs().max(0) {
@@ -144,6 +149,12 @@ mod tests {
     fn what_a_table_shows_can_be_given_to_since() {
         let time = at("2026-04-22T10:15:07.9Z");
         assert_eq!(parse(&to_the_second(time), time), Ok(at("2026-04-22T10:15:07Z")));
+    }
+
+    #[test]
+    fn a_wait_is_told_up_to_the_whole_second() {
+        let waits = [0, 1, 999, 1_000, 1_001].map(|millis| whole_seconds(Duration::from_millis(millis)).as_secs());
+        assert_eq!(waits, [1, 1, 1, 1, 2]);
     }
 
     #[test]

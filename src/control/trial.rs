@@ -79,8 +79,7 @@ pub async fn begin(session: &mut Session, tenant: &str, kind: EventKind) -> Resu
     let (event, delivery_id) = (synthetic_event(tenant, kind), Uuid::new_v4());
     Ok(match test_limit::begin(session, &event, delivery_id).await? {
         test_limit::Begun::At(queued_at) => Ok(Begun { event, delivery_id, queued_at }),
-        // Up to the whole second: whoever waits so long gets through.
-        test_limit::Begun::Refused(wait) => Err(Duration::from_secs(wait.as_secs() + 1)),
+        test_limit::Begun::Refused(wait) => Err(wait),
     })
 }
 
