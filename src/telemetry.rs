@@ -65,7 +65,7 @@ pub fn begin(log: &Log) -> Result<LevelSwitch, LogError> {
     Ok(LevelSwitch(handle))
 }
 
-/// Our own lines at the chosen level; the libraries' (which may quote what they send) never below warnings.
+/// Our own lines at the chosen level; none of the libraries': they may quote what they send.
 fn targets(level: Level) -> Targets {
     let level = match level {
         Level::Error => LevelFilter::ERROR,

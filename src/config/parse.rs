@@ -148,7 +148,7 @@ pub(super) fn host(text: &str) -> Result<String, String> {
     egress::parse_allow_host(text).map_err(|error| format!("{text:?} is {error}"))
 }
 
-/// What our own headers begin with: a token (RFC 9110, section 5.6.2) that takes no other header's name.
+/// What our own headers begin with: a token (RFC 9110, section 5.6.2) that is not the beginning of everybody's own.
 pub(super) fn header_prefix(setting: &Setting) -> Result<String, String> {
     let text = setting.text()?;
     let token = |b: u8| b.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&b);
