@@ -314,6 +314,27 @@ async fn a_lead_that_cannot_be_read_takes_no_other_out_of_the_preview() {
     assert!(shown.contains("22P02") && shown.contains("last@example.com"), "{shown}");
 }
 
+#[tokio::test]
+async fn a_lead_whose_contact_cannot_be_read_takes_no_other_out_of_the_preview() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let app = setup.db.app().await;
+    let insert = "INSERT INTO leads (tenant_id, email, phone) VALUES ('acme', $1, $2) RETURNING id::text";
+    let mut ids: Vec<String> = Vec::new();
+    for (email, phone) in [("first@example.com", "1"), ("bad@example.com", "x"), ("", "")] {
+        ids.push(app.query_one(insert, &[&email, &phone]).await.unwrap().get(0));
+    }
+    // Mapped so before any trigger reads it so: what they would make of it is another matter.
+    setup.edit_config(&[("leads.columns.phone", json!("sql: nullif(lead.phone, '')::int::text"))]);
+    let shown = setup.run(&["preview", "acme", "--json"]).await.ok();
+    let lines: Vec<Value> = shown.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let bodies: Vec<_> = lines.iter().filter(|line| line["kind"] == "body").collect();
+    let told: Vec<_> =
+        bodies.iter().map(|body| (body["lead_id"].as_str().unwrap(), body["body"].is_object())).collect();
+    assert_eq!(told.len(), 2, "{bodies:?}");
+    assert!(told.contains(&(ids[0].as_str(), true)) && told.contains(&(ids[1].as_str(), false)), "{bodies:?}");
+}
+
 /// Verifiers that others wrote: `@octokit/webhooks-methods` and `standardwebhooks`.
 #[tokio::test]
 async fn a_preview_is_byte_for_byte_what_is_sent_and_tells_which_placeholders_are_empty() {
