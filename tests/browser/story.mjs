@@ -149,6 +149,23 @@ async function tenant() {
   assert.ok(!(await page.content()).includes('s3cr3t-team'));
   await page.getByText('X-Team: ••••••').waitFor();
 
+  // Somebody else is quicker: what they saved is seen before it gives way.
+  const theirs = watch(await context.newPage());
+  await theirs.goto(`${told.origin}/admin/tenants/acme`);
+  await theirs.locator('#template').fill('{"theirs":"{{email}}"}');
+  await theirs.getByRole('button', { name: 'Save' }).click();
+  await theirs.getByText('Saved.').waitFor();
+  await theirs.close();
+  await page.locator('#template').fill('{"mine":"{{email}}"}');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByRole('alert').getByText('somebody else has changed').waitFor();
+  await page.getByLabel('Template in force').getByText('theirs').waitFor();
+  assert.equal(await page.locator('#template').inputValue(), '{"mine":"{{email}}"}');
+  await look(page, 'overtaken');
+  await page.locator('#template').fill('{"mail":"{{email}}","who":"{{firstName}}"}');
+  await page.getByRole('button', { name: 'Save' }).click();
+  await page.getByText('Saved.').waitFor();
+
   await ask('lead');
   await page.reload();
   const row = page.getByRole('row').filter({ hasText: 'lead.created' }).filter({ hasNotText: 'Test' }).first();
