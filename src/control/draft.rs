@@ -370,7 +370,7 @@ impl Changes {
         let lines: Vec<&str> = merged.iter().map(|line| line.expose().as_str()).collect();
         let found = |faults: Vec<HeaderFault>| {
             // Those that are stored: a prefix that came later forbids them.
-            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::Header(None), fault.to_string())));
+            self.faults.extend(faults.iter().map(|fault| Fault::new(Part::AllHeaders, fault.to_string())));
         };
         CustomHeaders::parse(&lines, header_prefix).map_err(found).ok()
     }

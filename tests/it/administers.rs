@@ -234,6 +234,11 @@ async fn headers_that_a_new_prefix_forbids_or_no_key_opens_can_be_dropped_by_nam
     let refused = save(json!({ "X-New": "c" })).with(422);
     assert_eq!(refused.faulty(), ["#/headers"]);
     assert!(refused.text.contains("X-Acme-Token") && !refused.text.contains("cannot be opened"), "{refused:?}");
+    let by_command = setup.run(&["endpoint", "set", "acme", "--header", "X-New: c"]).await;
+    assert!(
+        by_command.stderr.contains("X-Acme-Token") && by_command.stderr.contains("--clear-headers"),
+        "{by_command:?}"
+    );
     let saved = save(json!({ "x-acme-token": null })).with(200);
     assert_eq!(saved.body["endpoint"]["headers"], json!({ "X-Keep": "••••••" }));
     let altered = "UPDATE lead_webhook.endpoints SET headers_sealed = secret_sealed";

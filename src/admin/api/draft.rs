@@ -193,7 +193,7 @@ impl Place {
                 let remedy = "drop them all, and give all of them again";
                 at(&["headers"], &format!("{text}: {remedy}"))
             }
-            Part::AllHeaders => at(&["headers"], &format!("{text}: drop some of them")),
+            Part::AllHeaders => at(&["headers"], &format!("{text}; those that are stored can be dropped")),
             Part::Template => at(&["template"], text),
             Part::Preset => at(&["preset"], text),
             Part::Timeout => at(&["timeout_ms"], text),
