@@ -3,7 +3,7 @@
 use std::io;
 
 use serde::Serialize;
-use serde_json::Value;
+use serde_json::value::RawValue;
 
 use super::{
     Failure, args,
@@ -39,7 +39,7 @@ enum Line<'a> {
     Body {
         lead_id: &'a str,
         /// `None`: it is not sent, and `problem` says why.
-        body: Option<Value>,
+        body: Option<&'a RawValue>,
         #[serde(skip_serializing_if = "Option::is_none")]
         problem: Option<String>,
     },
