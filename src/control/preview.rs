@@ -19,7 +19,8 @@ pub struct Preview {
     pub empty: Vec<(Placeholder, usize)>,
 }
 
-/// Makes the bodies of leads, each its id and its values, or why they cannot be read; `template` is `None` for the default one. None is made any more where they have `most` bytes together.
+/// Makes the bodies of leads, each its id and its values, or why they cannot be read; `template` is `None` for the default
+/// one. None is made any more where they have `most` bytes together.
 pub fn of(
     tenant: &str,
     leads: Vec<(String, Result<Lead, String>)>,
