@@ -4,14 +4,14 @@
 //! form of every value, the answer is unescaped and decoded, again and again, while each character remembers which part
 //! of the answer it came from; where a value shows in any of those readings, that part is blanked.
 
+mod address;
 mod needles;
 mod readings;
-mod sent;
 
 use std::ops::Range;
 
 use self::needles::Needles;
-use super::request::Request;
+use super::{json::Said, request::Request};
 use crate::egress;
 
 /// The longest excerpt in bytes: enough for any error message, little enough for a column of the log.
@@ -33,8 +33,8 @@ const BLANK: &str = "[…]";
 /// without the secret, whose forms a receiver's error may show. `None` too where it is not known what the body says.
 pub(super) fn of(answer: &[u8], request: &Request) -> Option<String> {
     let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
-    values.extend(sent::strings(&request.body)?);
-    values.extend(sent::parts(request.url.url()));
+    values.extend(serde_json::from_slice::<Said>(&request.body).ok()?.strings);
+    values.extend(address::parts(request.url.url()));
     let secret = request.secret.text().expose();
     values.extend(secret.split('_').map(str::to_owned));
     values.push(request.secret.bytes().expose().iter().map(|byte| format!("{byte:02x}")).collect());

@@ -27,6 +27,7 @@ pub mod diagnosis;
 mod excerpt;
 pub mod headers;
 pub mod hints;
+pub mod json;
 mod kept;
 pub mod payload;
 pub mod presets;

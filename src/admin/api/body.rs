@@ -1,20 +1,19 @@
 //! A request's body, read member by member, so that every fault is found and not only the first.
 
-use std::{collections::HashSet, fmt, time::Duration};
+use std::time::Duration;
 
 use axum::{
     body::Bytes,
     extract::{FromRequest, Request},
     http::{StatusCode, header},
 };
-use serde::{
-    Deserialize, Deserializer,
-    de::{MapAccess, SeqAccess, Visitor},
-};
 use serde_json::{Map, Value};
 use tokio::time::timeout;
 
-use crate::admin::problem::{FieldFault, Problem};
+use crate::{
+    admin::problem::{FieldFault, Problem},
+    delivery::json::Said,
+};
 
 /// Bytes of a body: four times what the longest template has.
 pub(in crate::admin) const MOST: usize = 256 * 1024;
@@ -43,7 +42,7 @@ impl<S: Send + Sync> FromRequest<S> for Body {
         if !is_json {
             return Err(Problem::media_type("send `Content-Type: application/json`"));
         }
-        if let Ok(Named(Some(name))) = serde_json::from_slice(&bytes) {
+        if let Ok(Said { twice: Some(name), .. }) = serde_json::from_slice(&bytes) {
             return Err(Problem::malformed(format!("the body names `{}` twice", name.escape_debug())));
         }
         match serde_json::from_slice(&bytes) {
@@ -55,68 +54,6 @@ impl<S: Send + Sync> FromRequest<S> for Body {
                 Err(Problem::malformed(format!("the body is no JSON: line {line}, column {column}")))
             }
         }
-    }
-}
-
-/// The first member of a JSON document that its object names twice: of the two, whoever sent them may mean either.
-struct Named(Option<String>);
-
-impl<'de> Deserialize<'de> for Named {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(Twice).map(Self)
-    }
-}
-
-struct Twice;
-
-impl<'de> Visitor<'de> for Twice {
-    type Value = Option<String>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("JSON")
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        let (mut names, mut twice) = (HashSet::new(), None);
-        while let Some((name, Named(within))) = map.next_entry::<String, Named>()? {
-            twice = twice.or(within);
-            if let Some(name) = names.replace(name) {
-                twice.get_or_insert(name);
-            }
-        }
-        Ok(twice)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Self::Value, A::Error> {
-        let mut twice = None;
-        while let Some(Named(within)) = list.next_element()? {
-            twice = twice.or(within);
-        }
-        Ok(twice)
-    }
-
-    fn visit_bool<E>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_u64<E>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_i64<E>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_f64<E>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_str<E>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(None)
-    }
-
-    fn visit_unit<E>(self) -> Result<Self::Value, E> {
-        Ok(None)
     }
 }
 
@@ -242,23 +179,6 @@ mod tests {
     use futures_util::stream;
 
     use super::*;
-
-    #[test]
-    fn a_member_that_is_named_twice_is_found_wherever_it_stands() {
-        let twice = |json: &str| serde_json::from_str::<Named>(json).unwrap().0;
-        for good in
-            [r#"{"a":1,"b":[{"a":-1.5e300},null,true,"a"],"c":{"a":{}}}"#, "[]", "null", "12345678901234567890123"]
-        {
-            assert_eq!(twice(good), None, "{good}");
-        }
-        for (bad, name) in [
-            (r#"{"url":"x","url":"y"}"#, "url"),
-            (r#"{"draft":{"headers":{"X-A":"1","X\u002dA":"2"}}}"#, "X-A"),
-            (r#"[1,{"a":{"b":null,"b":1}}]"#, "b"),
-        ] {
-            assert_eq!(twice(bad).as_deref(), Some(name), "{bad}");
-        }
-    }
 
     #[tokio::test(start_paused = true)]
     async fn a_body_that_never_ends_is_not_waited_for() {
