@@ -24,19 +24,19 @@ pub(super) async fn tell_apart(
     loaded: &Leads,
 ) -> Result<Vec<Pending>, Error> {
     let captured_at = |event: &Pending| match loaded.of(&event.place.tenant_id, &event.lead_id) {
-        Loaded::Found(lead) if event.is_moved_row => lead.captured_at,
+        Loaded::Found(lead) => lead.captured_at,
         _ => None,
     };
     let doubtful: Vec<_> = events
         .iter()
-        .filter(|event| captured_at(event).is_some())
+        .filter(|event| event.is_moved_row)
         .map(|event| (event.place.tenant_id.as_str(), event.lead_id.as_str()))
         .collect();
     if doubtful.is_empty() {
         return Ok(events);
     }
     let known = outbox::known(client, known, &doubtful).await?;
-    for event in &mut events {
+    for event in events.iter_mut().filter(|event| event.is_moved_row) {
         let known_at = known.get(&(event.place.tenant_id.clone(), event.lead_id.clone()));
         if captured_at(event).zip(known_at).is_some_and(|(captured_at, known_at)| is_another(captured_at, *known_at)) {
             event.is_moved_row = false;
