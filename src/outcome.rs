@@ -164,6 +164,14 @@ impl Status {
     }
 }
 
+/// `delivered`, `failed / timeout`, `skipped / gone`.
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())?;
+        self.failure().or_else(|| self.reason()).map_or(Ok(()), |why| write!(f, " / {why}"))
+    }
+}
+
 /// How long each phase of an attempt took. `None` where the phase was not reached or not needed
 /// (a kept-alive connection needs neither DNS nor a handshake).
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -112,11 +112,9 @@ fn shown(entry: &Entry, logged: bool) -> String {
     let Entry { outcome, .. } = entry;
     let Timing { dns, connect, first_byte, total } = outcome.timing;
     let answer = outcome.answer.as_ref();
-    let ended = outcome.status.failure().or_else(|| outcome.status.reason());
-    let ended = ended.map_or_else(String::new, |why| format!(" / {why}"));
     let destination = outcome.destination.as_ref();
     let fields = [
-        ("outcome", Some(format!("{}{ended}", outcome.status.as_str()))),
+        ("outcome", Some(outcome.status.to_string())),
         ("error", outcome.error.clone()),
         ("status code", Some(answer.map_or_else(|| "none".to_owned(), |answer| answer.http_status.to_string()))),
         ("answer", answer.map(answer_summary).filter(|summary| !summary.is_empty())),

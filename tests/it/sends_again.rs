@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use crate::{
     audit::age_heartbeats,
-    harness::{Answer, Gate, Output, Setup},
+    harness::{Answer, Gate, Output, Process, Setup},
 };
 
 /// An installation in which operators send again.
@@ -177,21 +177,28 @@ async fn a_redelivery_that_is_cut_off_stands_as_interrupted_and_is_not_repeated_
 }
 
 /// Two leads of `acme` that were refused.
-async fn two_refused(setup: &Setup) {
+async fn two_refused() -> Setup {
+    let setup = installation().await;
     setup.receiver.answer(Answer::status(503));
     let _daemon = setup.daemon();
     setup.db.insert_leads("acme", 2).await;
     setup.db.wait_for_log(2).await;
+    setup
 }
 
-#[tokio::test]
-async fn an_endpoint_that_is_switched_off_meanwhile_gets_nothing_more() {
-    let setup = installation().await;
-    two_refused(&setup).await;
+/// The same while they are sent again: the first has arrived, and is answered once the gate opens.
+async fn two_under_way() -> (Setup, Process, Gate) {
+    let setup = two_refused().await;
     let gate = Gate::closed();
     setup.receiver.answer(Answer::status(200).behind(&gate));
     let running = setup.start(&["deliveries", "redeliver", "--rate", "100", "--tenant", "acme"], &[], "");
     setup.receiver.wait_for(3).await;
+    (setup, running, gate)
+}
+
+#[tokio::test]
+async fn an_endpoint_that_is_switched_off_meanwhile_gets_nothing_more() {
+    let (setup, running, gate) = two_under_way().await;
     setup.run(&["endpoint", "disable", "acme"]).await.ok();
     gate.open();
     let ended = running.output().await;
@@ -201,12 +208,7 @@ async fn an_endpoint_that_is_switched_off_meanwhile_gets_nothing_more() {
 
 #[tokio::test]
 async fn an_outcome_is_written_though_the_session_was_lost_meanwhile() {
-    let setup = installation().await;
-    two_refused(&setup).await;
-    let gate = Gate::closed();
-    setup.receiver.answer(Answer::status(200).behind(&gate));
-    let running = setup.start(&["deliveries", "redeliver", "--rate", "100", "--tenant", "acme"], &[], "");
-    setup.receiver.wait_for(3).await;
+    let (setup, running, gate) = two_under_way().await;
     let admin = setup.db.admin().await;
     let end = "SELECT pg_terminate_backend(pid) FROM pg_stat_activity
                WHERE datname = current_database() AND usename = $1";
@@ -220,8 +222,7 @@ async fn an_outcome_is_written_though_the_session_was_lost_meanwhile() {
 
 #[tokio::test]
 async fn a_lead_without_a_contact_is_not_sent_again() {
-    let setup = installation().await;
-    two_refused(&setup).await;
+    let setup = two_refused().await;
     setup.db.app().await.batch_execute("UPDATE leads SET email = NULL, phone = ' '").await.unwrap();
     let refused = redeliver(&setup, &["--tenant", "acme"]).await;
     assert!(refused.stderr.contains("the lead has no contact any more"), "{}", refused.stderr);

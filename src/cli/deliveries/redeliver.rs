@@ -16,7 +16,7 @@ use crate::{
     },
     control::again::{self, Failed},
     dispatch::guard,
-    outcome::{SkipReason, Status},
+    outcome::SkipReason,
     pipeline::Pipeline,
     store::{
         delivery_list::{self, Delivery, Filter},
@@ -245,7 +245,7 @@ impl Work<'_> {
             if Instant::now() >= until {
                 output::message(&format!(
                     "{}: tenant {}, lead {}, delivery {}: this could not be written, the log says interrupted",
-                    ended(entry.outcome.status),
+                    entry.outcome.status,
                     quoted(&entry.place.tenant_id),
                     quoted(&entry.lead_id),
                     entry.delivery_id
@@ -258,11 +258,6 @@ impl Work<'_> {
             }
         }
     }
-}
-
-/// `failed / timeout`.
-fn ended(status: Status) -> String {
-    status.failure().map_or_else(|| status.as_str().to_owned(), |failure| format!("{} / {failure}", status.as_str()))
 }
 
 fn line(sent: &Delivery) -> String {
