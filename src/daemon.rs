@@ -132,7 +132,7 @@ impl Daemon {
             table = %self.config.leads.table, "starting",
         );
         let delivery = &self.config.delivery;
-        let heart = Arc::new(Heart::new(instance));
+        let heart = Arc::new(Heart::new(instance, self.config.leads.table.clone()));
         let flight = Arc::new(Flight::new(delivery.concurrency, delivery.per_endpoint));
         let wake_up = WakeUp::default();
         let stop = watch::Sender::new(false);

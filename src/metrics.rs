@@ -64,6 +64,7 @@ struct Gauges {
     pending: Gauge<f64, AtomicU64>,
     oldest_pending: Gauge<f64, AtomicU64>,
     claims_up: Gauge,
+    triggers_up: Gauge,
     unswept: Gauge,
     round_trip: Gauge<f64, AtomicU64>,
     unaccounted: Gauge<f64, AtomicU64>,
@@ -104,6 +105,11 @@ impl Gauges {
         );
         registry.register("claims_up", "Whether events can be claimed; else the log says why", self.claims_up.clone());
         registry.register(
+            "triggers_up",
+            "Whether both triggers are on the leads table and switched on; else new leads are not queued",
+            self.triggers_up.clone(),
+        );
+        registry.register(
             "unswept_misses",
             "How often triggers could not queue a lead, at most, since leads were last looked for that they had missed",
             self.unswept.clone(),
@@ -139,6 +145,7 @@ impl Gauges {
             self.clock_ahead.clone(),
         );
         self.claims_up.set(1);
+        self.triggers_up.set(1);
         for unknown in [&self.round_trip, &self.unaccounted, &self.clock_ahead] {
             unknown.set(f64::NAN);
         }
@@ -219,6 +226,16 @@ impl Metrics {
     /// Whether events can be claimed.
     pub fn is_claiming(&self) -> bool {
         self.gauges.claims_up.get() != 0
+    }
+
+    /// Whether both triggers fire.
+    pub fn triggers(&self, fire: bool) {
+        self.gauges.triggers_up.set(fire.into());
+    }
+
+    /// Whether new leads are queued.
+    pub fn is_queueing(&self) -> bool {
+        self.gauges.triggers_up.get() != 0
     }
 
     /// Triggers could not queue leads so often since the latest sweep; where that `is_stuck`, those are missed for good.
@@ -307,6 +324,7 @@ mod tests {
             "lead_webhook_database_up 1",
             "lead_webhook_notifications_up 0",
             "lead_webhook_claims_up 1",
+            "lead_webhook_triggers_up 1",
             "lead_webhook_pending_events 7.0",
             "lead_webhook_oldest_pending_age_seconds 1.5",
         ] {

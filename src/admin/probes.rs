@@ -61,13 +61,17 @@ async fn healthz() -> &'static str {
     "ok\n"
 }
 
-/// Whether leads are sent just now; where not, why.
+/// Whether leads are queued and sent just now; where not, why.
 async fn readyz(State(probes): State<Probes>) -> Response {
     let standing = probes.standing();
     let (database, why) = match standing {
         Standing::There if !probes.metrics.is_claiming() => {
             ("connected", Some("no event can be claimed, the log says why: events wait"))
         }
+        Standing::There if !probes.metrics.is_queueing() => (
+            "connected",
+            Some("a trigger is missing or switched off, new leads are not queued: see `lead-webhook check`"),
+        ),
         Standing::There if probes.metrics.is_missing_leads() => {
             ("connected", Some("triggers fail and so does the search for what they miss: see `lead-webhook check`"))
         }

@@ -14,6 +14,7 @@ use tokio::sync::watch;
 use uuid::Uuid;
 
 use crate::{
+    config::TableName,
     keyring::{KeyId, KeyRing},
     pipeline::Pipeline,
     store::{
@@ -110,6 +111,8 @@ pub struct Beaten {
 /// This daemon's heartbeat.
 pub struct Heart {
     instance: Instance,
+    /// Where there are to be triggers.
+    leads: TableName,
     beat: watch::Sender<Beat>,
     mark: watch::Sender<Option<Mark>>,
     /// The keys that the latest claim can be opened by.
@@ -117,10 +120,11 @@ pub struct Heart {
 }
 
 impl Heart {
-    /// A heart that has not beaten yet: nothing is sent before its first beat.
-    pub fn new(instance: Instance) -> Self {
+    /// A heart that has not beaten yet: nothing is sent before its first beat. `leads` is the table that has the triggers.
+    pub fn new(instance: Instance, leads: TableName) -> Self {
         Self {
             instance,
+            leads,
             beat: watch::Sender::new(Beat::default()),
             mark: watch::Sender::new(None),
             opens_by: Mutex::new(None),
@@ -196,7 +200,8 @@ impl Heart {
         let mut passed = pulse.passed(session, pipeline);
         loop {
             if let Some(version) = passed
-                && let Some(renewed) = instances::renew(session, &self.instance, &key_ids, &version).await?
+                && let Some(renewed) =
+                    instances::renew(session, &self.instance, &key_ids, &version, &self.leads).await?
             {
                 return Ok(Some((renewed, version)));
             }
@@ -206,7 +211,7 @@ impl Heart {
         }
     }
 
-    /// What each heartbeat sees of the failing triggers; `None`: there was none yet.
+    /// What each heartbeat sees of the triggers; `None`: there was none yet.
     pub fn marks(&self) -> watch::Receiver<Option<Mark>> {
         self.mark.subscribe()
     }
@@ -268,7 +273,8 @@ mod tests {
         KeyFile::open(&path).unwrap().add().unwrap();
         let after = KeyRing::read(&path).unwrap();
         let ids = |ring: &KeyRing| ring.key_ids().map(|id| id.to_string()).collect::<Vec<_>>();
-        let heart = Heart::new(Instance { instance_id: Uuid::nil(), host: "host".to_owned(), process_id: 1 });
+        let leads = TableName { schema: "public".to_owned(), name: "leads".to_owned() };
+        let heart = Heart::new(Instance { instance_id: Uuid::nil(), host: "host".to_owned(), process_id: 1 }, leads);
         assert_eq!(heart.key_ids(&after), ids(&after), "nothing is being claimed");
         heart.opens_by(Some(&before));
         assert_eq!(heart.key_ids(&after), ids(&before));

@@ -117,8 +117,11 @@ impl Sweeper {
         let mut told = String::new();
         let mut pruning = retention::Plan::new();
         let mut reconciling = reconcile::Plan::new();
+        let mut fired = true;
         while marks.changed().await.is_ok() {
             let Some(mark) = *marks.borrow_and_update() else { continue };
+            self.metrics.triggers(mark.fire);
+            tell_of_triggers(&mut fired, mark.fire);
             if plan.is_due(mark, Instant::now()) {
                 self.sweep_for(mark, &mut plan, &mut told).await;
             }
@@ -204,6 +207,21 @@ impl Sweeper {
         }
         tell(&broken);
         Ok(Swept { session, begin, recovered })
+    }
+}
+
+/// Says when nothing is queued any more, and when it is again. What came meanwhile is not looked for at once: whoever
+/// switches triggers off for an import does not want it sent.
+fn tell_of_triggers(fired: &mut bool, fire: bool) {
+    match (std::mem::replace(fired, fire), fire) {
+        (true, false) => tracing::error!(
+            "a trigger is missing or switched off: new leads are not queued; `lead-webhook check` tells which and the remedy"
+        ),
+        (false, true) => tracing::warn!(
+            "the triggers fire again; `lead-webhook reconcile` counts the leads that came meanwhile: the next start of a \
+             daemon queues those of the last 24 hours"
+        ),
+        _ => {}
     }
 }
 
@@ -341,7 +359,7 @@ mod tests {
     }
 
     fn mark(missed: i64, oldest: i64) -> Mark {
-        Mark { missed, oldest }
+        Mark { fire: true, missed, oldest }
     }
 
     #[test]

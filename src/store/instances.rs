@@ -1,6 +1,7 @@
 //! Heartbeats: which daemons run, on the server's clock. A dead one's claims become `interrupted` here. A heartbeat is one
 //! statement: it is written only where the installation's row is the one that the clone guard let pass, and it brings along
-//! the mark of failing triggers, how often the doorbell was rung and whether there is anybody to reap.
+//! whether the triggers fire and how often one has failed, how often the doorbell was rung, and whether there is anybody
+//! to reap.
 
 use jiff::Timestamp;
 use tokio_postgres::Error;
@@ -12,6 +13,7 @@ use super::{
     row_version,
     session::{Param, Session},
 };
+use crate::config::TableName;
 
 /// When a daemon was last seen: the later of its renewal and the server's start, so that nobody dies of a server that was
 /// away. A start in the future is none: the clock was put back since. A macro because `concat!` takes literals only.
@@ -74,6 +76,10 @@ RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_w
           pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
           pg_current_xact_id()::text::bigint AS own,
           pg_backend_pid() AS backend,
+          (SELECT count(*) = 2 FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid
+           JOIN pg_namespace n ON n.oid = c.relnamespace
+           WHERE n.nspname = $7::text AND c.relname = $8::text AND t.tgenabled IN ('O', 'A')
+             AND t.tgname IN ('lead_webhook_insert', 'lead_webhook_update')) AS triggers_fire,
           EXISTS (SELECT FROM lead_webhook.instances i WHERE ",
     is_dead!(),
     " OR ",
@@ -82,10 +88,12 @@ RETURNING (SELECT CASE WHEN m.is_called THEN m.last_value ELSE 0 END FROM lead_w
           clock_timestamp() AS now"
 );
 
-/// What a heartbeat saw of the failing triggers.
+/// What a heartbeat saw of the triggers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark {
-    /// How often a trigger could not queue an event, since the install.
+    /// Whether both are on the leads table and switched on.
+    pub fire: bool,
+    /// How often one could not queue an event, since the install.
     pub missed: i64,
     /// The oldest transaction that was still under way.
     pub oldest: i64,
@@ -118,7 +126,7 @@ pub struct Instance {
 /// What a heartbeat saw.
 #[derive(Debug, Clone, Copy)]
 pub struct Renewed {
-    /// Of the failing triggers.
+    /// Of the triggers.
     pub mark: Mark,
     /// Of the doorbell.
     pub glimpse: Glimpse,
@@ -128,10 +136,12 @@ pub struct Renewed {
     pub ahead: Ahead,
 }
 
-/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by. `None`:
-/// the installation's row has another version than `installation`, and nothing was written.
+/// Writes the heartbeat, also where the row was reaped in between. `key_ids` are the keys that the daemon opens by, `leads`
+/// is the table that it expects triggers on. `None`: the installation's row has another version than `installation`, and
+/// nothing was written.
 ///
-/// It names no table that an operator might lock for long: who waits for that is not dead.
+/// It reads no table that an operator might lock for long: who waits for that is not dead. The leads table is looked up in
+/// the catalog, which takes neither its lock nor a right to its schema.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
@@ -140,16 +150,18 @@ pub async fn renew(
     instance: &Instance,
     key_ids: &[String],
     installation: &str,
+    leads: &TableName,
 ) -> Result<Option<Renewed>, Error> {
     let version = env!("CARGO_PKG_VERSION");
-    let params: [Param<'_>; 6] =
-        [&instance.instance_id, &instance.host, &instance.process_id, &version, &key_ids, &installation];
+    let Instance { instance_id, host, process_id } = instance;
+    let TableName { schema, name } = leads;
+    let params: [Param<'_>; 8] = [instance_id, host, process_id, &version, &key_ids, &installation, schema, name];
     let statement = session.statement(RENEW).await?;
     let asked_at = Timestamp::now();
     let Some(row) = session.client().query_opt(&statement, &params).await? else { return Ok(None) };
     let oldest = row.try_get("oldest")?;
     Ok(Some(Renewed {
-        mark: Mark { missed: row.try_get("missed")?, oldest },
+        mark: Mark { fire: row.try_get("triggers_fire")?, missed: row.try_get("missed")?, oldest },
         glimpse: Glimpse {
             rung: row.try_get("rung")?,
             oldest,

@@ -154,6 +154,33 @@ async fn it_is_not_ready_while_triggers_fail_and_what_they_miss_cannot_be_looked
 }
 
 #[tokio::test]
+async fn it_is_not_ready_while_a_trigger_is_switched_off_or_gone_and_its_log_says_so() {
+    let (setup, port) = listening(&Cluster::shared()).await;
+    setup.endpoint("acme").await;
+    let daemon = setup.daemon();
+    daemon.wait_for_log(|line| line.contains("\"swept\"")).await;
+    let app = setup.db.app().await;
+    for (off, on) in [
+        (
+            "ALTER TABLE leads DISABLE TRIGGER lead_webhook_update",
+            "ALTER TABLE leads ENABLE ALWAYS TRIGGER lead_webhook_update",
+        ),
+        ("ALTER TABLE leads RENAME TO leads_before", "ALTER TABLE leads_before RENAME TO leads"),
+    ] {
+        app.batch_execute(off).await.unwrap();
+        until("not ready", || get(port, "/readyz").0 == 503).await;
+        assert!(get(port, "/readyz").1.contains("a trigger is missing or switched off"), "{off}");
+        assert_eq!(value(&get(port, "/metrics").1, "lead_webhook_triggers_up"), 0.0, "{off}");
+        app.batch_execute(on).await.unwrap();
+        until("ready", || get(port, "/readyz").0 == 200).await;
+    }
+    let told = |what: &str| daemon.log().iter().filter(|line| line.contains(what)).count();
+    assert_eq!((told("new leads are not queued"), told("the triggers fire again")), (2, 2));
+    setup.db.insert_lead("acme", "ann@example.com").await;
+    assert_eq!(setup.db.wait_for_log(1).await[0].status, "delivered");
+}
+
+#[tokio::test]
 async fn it_listens_on_a_unix_socket_also_over_one_that_a_crash_left() {
     let setup = Setup::new().await;
     let socket = setup.path("admin.sock");
