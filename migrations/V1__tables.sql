@@ -18,7 +18,7 @@ COMMENT ON TABLE lead_webhook.installation IS 'The one installation in this data
 COMMENT ON COLUMN lead_webhook.installation.installation_id IS 'Names the installation; bound into everything that is sealed for it.';
 COMMENT ON COLUMN lead_webhook.installation.only_one IS 'Always true: allows one row.';
 COMMENT ON COLUMN lead_webhook.installation.installed_at IS 'When the triggers were first installed.';
-COMMENT ON COLUMN lead_webhook.installation.leads_since IS 'Leads captured from then on came after the install: its time, or later where captured times were ahead of the server''s clock. Others are not looked for. NULL: not noted, the install''s time counts.';
+COMMENT ON COLUMN lead_webhook.installation.leads_since IS 'Leads captured from then on came after the install: its time, that of the migrate to another leads table, or later where captured times were ahead of the server''s clock. Others are not looked for. NULL: not noted, the install''s time counts.';
 COMMENT ON COLUMN lead_webhook.installation.system_identifier IS 'The server''s system identifier at the install; NULL where the server refuses to tell.';
 COMMENT ON COLUMN lead_webhook.installation.database_name IS 'The database''s name at the install.';
 COMMENT ON COLUMN lead_webhook.installation.table_oid IS 'This table''s own oid at the install: another one where it was restored from a dump.';

@@ -62,4 +62,4 @@ pub(super) fn printed(mapped: &MappedSql) -> Option<String> {
 
 /// Notes in the installation's row from which captured time on leads came after the install, given the [`newest`].
 pub(super) const NOTE: &str = "\
-UPDATE lead_webhook.installation SET leads_since = greatest(installed_at, $1::timestamptz + interval '1 microsecond')";
+UPDATE lead_webhook.installation SET leads_since = greatest(installed_at, leads_since, $1::timestamptz + interval '1 microsecond')";

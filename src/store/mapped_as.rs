@@ -18,6 +18,11 @@ pub fn spelled(leads: &Leads) -> String {
     format!("{}: id {id}, tenant {tenant_id}, email {email}, phone {phone}", table(leads))
 }
 
+/// Whether what was [`spelled`] is of this table.
+pub fn is_of(spelled: &str, leads: &Leads) -> bool {
+    spelled.strip_prefix(&table(leads)).is_some_and(|rest| rest.starts_with(": "))
+}
+
 /// A daemon's own `[leads]` is another one than the triggers go by. To it a lead that they queue may be none.
 #[derive(Debug, thiserror::Error)]
 #[error(

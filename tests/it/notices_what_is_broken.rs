@@ -62,12 +62,33 @@ async fn a_right_that_was_taken_from_the_triggers_is_noticed_and_given_back_by_a
 async fn a_table_that_is_no_longer_configured_is_let_go() {
     let application = Application::installed().await;
     application.run("CREATE TABLE prospects (LIKE leads INCLUDING ALL)").await;
+    application.run(&INSERT.replace("leads", "prospects")).await;
+    let since = "SELECT leads_since > now() - interval '1 hour' FROM lead_webhook.installation";
+    application
+        .administer("UPDATE lead_webhook.installation SET installed_at = now() - interval '1 day', leads_since = NULL")
+        .await;
     application.setup.edit_config(&[("leads.table", json!("public.prospects"))]);
     application.migrate().await;
+    assert!(application.one::<bool>(since).await, "what it had before is not new");
+    let role = &application.setup.db.daemon_role;
+    let may_read = format!("SELECT has_any_column_privilege('{role}', 'leads', 'SELECT')");
+    assert!(!application.one::<bool>(&may_read).await);
     application.run(INSERT).await;
     assert_eq!(application.queued().await.len(), 0);
     application.run(&INSERT.replace("leads", "prospects")).await;
     assert_eq!(application.queued().await.len(), 1);
+    assert_eq!(application.broken().await, []);
+}
+
+#[tokio::test]
+async fn a_table_that_was_renamed_is_still_looked_at_for_what_was_missed_before() {
+    let application = Application::installed().await;
+    application.administer("UPDATE lead_webhook.installation SET leads_since = now() - interval '2 hours'").await;
+    application.run("ALTER TABLE leads RENAME TO prospects").await;
+    application.setup.edit_config(&[("leads.table", json!("public.prospects"))]);
+    assert_eq!(application.migrate().await, ["note what is mapped"]);
+    let since = "SELECT leads_since < now() - interval '1 hour' FROM lead_webhook.installation";
+    assert!(application.one::<bool>(since).await);
     assert_eq!(application.broken().await, []);
 }
 

@@ -5,13 +5,16 @@ use refinery::{Migration, Runner};
 use uuid::Uuid;
 
 use super::{error::InstallError, step::Step};
-use crate::store::{
-    capture_clock,
-    client::Client,
-    identifier,
-    installation::{Identity, identity},
-    literal,
-    session::Param,
+use crate::{
+    config::Leads,
+    store::{
+        capture_clock,
+        client::Client,
+        identifier,
+        installation::{Identity, identity},
+        literal, mapped_as,
+        session::Param,
+    },
 };
 
 /// Where migrations are noted.
@@ -93,10 +96,18 @@ impl History {
         self.log_is_kept.then(|| Step::owner(owner, "set the kept log aside", SET_LOG_ASIDE))
     }
 
-    /// Notes what the triggers go by from here on, where that is something else.
-    pub(super) fn maps(&self, spelled: &str, owner: &str) -> Option<Step> {
-        let sql = format!("UPDATE lead_webhook.installation SET mapped = {};", literal(spelled));
-        (self.mapped.as_deref() != Some(spelled)).then(|| Step::owner(owner, "note what is mapped", sql))
+    /// Whether the triggers went by a table of another name than that of `leads`.
+    pub(super) fn names_another_table(&self, leads: &Leads) -> bool {
+        self.mapped.as_ref().is_some_and(|mapped| !mapped_as::is_of(mapped, leads))
+    }
+
+    /// Notes what the triggers go by from here on, where that is something else. `moves`: the table is another one, where
+    /// nothing was missed before.
+    pub(super) fn maps(&self, leads: &Leads, moves: bool, owner: &str) -> Option<Step> {
+        let spelled = mapped_as::spelled(leads);
+        let since = if moves { ", leads_since = clock_timestamp()" } else { "" };
+        let sql = format!("UPDATE lead_webhook.installation SET mapped = {}{since};", literal(&spelled));
+        (self.mapped.as_ref() != Some(&spelled)).then(|| Step::owner(owner, "note what is mapped", sql))
     }
 
     /// Puts a kept log's rows into the new table.

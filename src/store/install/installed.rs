@@ -1,5 +1,7 @@
 //! The functions and triggers that are there, compared with those that the mapping wants.
 
+use std::collections::BTreeMap;
+
 use crate::store::client::Client;
 
 use super::{error::InstallError, triggers::Trigger};
@@ -113,6 +115,12 @@ impl Installed {
         self.triggers
             .iter()
             .filter(|there| !there.is_on_leads || wanted.iter().all(|trigger| trigger.name != there.name))
+    }
+
+    /// Other tables than the leads table that have triggers of ours, each once, and whether this user owns it.
+    pub(super) fn left(&self) -> BTreeMap<&str, bool> {
+        let left = self.triggers.iter().filter(|there| !there.is_on_leads);
+        left.map(|there| (there.table.as_str(), there.may_be_dropped)).collect()
     }
 
     /// The tables that have triggers of ours, each once.

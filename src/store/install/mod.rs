@@ -52,7 +52,6 @@ use crate::{
     store::{
         capture_clock,
         client::{Client, Param},
-        mapped_as::spelled,
         mapping::{MappedSql, MappingError, table},
     },
 };
@@ -164,6 +163,10 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
         let sql = format!("DROP TRIGGER {} ON {};", crate::store::identifier(&stray.name), stray.table);
         Need::new(stray.may_be_dropped, format!("remove a trigger from {} that is not wanted there", stray.table), sql)
     }));
+    needs.extend(installed.left().into_iter().map(|(table, may_be_left)| {
+        let sql = format!("REVOKE SELECT ON {table} FROM {};", crate::store::identifier(daemon));
+        Need::new(may_be_left, format!("take back the right to read {table}"), sql)
+    }));
     let id = verify::id_is_indexed(config, &mapped);
     warnings.extend(id.remedy.map(|remedy| format!("{}: {remedy}", id.text)));
     let (mut steps, administrator) = roles::divide(needs);
@@ -183,7 +186,10 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.extend(indexes::look(client).await?.steps(owner));
         }
         steps.extend(grants::steps(client, owner, daemon, !history.is_installed).await?);
-        let mut maps = history.maps(&spelled(&config.leads), owner);
+        let placed = place(&installed, &wanted, &mapped);
+        // A table that was only renamed has its triggers.
+        let moves = placed.is_some() && history.names_another_table(&config.leads);
+        let mut maps = history.maps(&config.leads, moves, owner);
         if history.is_installed {
             // First: a daemon is to know it before it claims what new functions queue.
             steps.extend(maps.take());
@@ -193,17 +199,16 @@ async fn plan(client: &mut Client, config: &Config) -> Result<Plan, InstallError
             steps.push(Step { heading: "note the installation".to_owned(), action: Action::Install });
             steps.extend(maps);
         }
-        let placed = place(&installed, &wanted, &mapped);
         let leaves_a_mark = placed.is_some() && history.is_installed;
         steps.extend(placed);
-        if leaves_a_mark {
-            let heading = "leave a mark, so that daemons look for what was captured meanwhile";
-            steps.push(Step::owner(owner, heading, "SELECT nextval('lead_webhook.missed');"));
-        }
-        if !history.notes_leads {
+        if !history.notes_leads || moves {
             let heading = "note from which captured time on leads are new";
             let note = |newest| Step { heading: heading.to_owned(), action: Action::NoteLeads(newest) };
             steps.extend(capture_clock::printed(&mapped).map(note));
+        }
+        if leaves_a_mark {
+            let heading = "leave a mark, so that daemons look for what was captured meanwhile";
+            steps.push(Step::owner(owner, heading, "SELECT nextval('lead_webhook.missed');"));
         }
     }
     Ok(Plan { administrator, steps, warnings, published_by })
