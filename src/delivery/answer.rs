@@ -6,7 +6,11 @@
 use serde_json::Value;
 use url::Url;
 
-use crate::outcome::{Failure, Status};
+use super::redirect;
+use crate::{
+    egress::EndpointUrl,
+    outcome::{Failure, Status},
+};
 
 /// Where Google's Apps Script web apps are posted to.
 const APPS_SCRIPT: &str = "script.google.com";
@@ -44,19 +48,20 @@ const CONTENT_TYPES: [&str; 12] = [
 /// 2xx is delivered, 300 to 399 is [`Failure::Redirect`], all else [`Failure::HttpStatus`]. The one exception is
 /// that of the specification (section 4): an Apps Script web app answers 302 after it ran.
 ///
-/// `destination_host` is the host that was posted to, in lower case; `location` the answer's `Location` as it came.
-/// The text shows neither: addresses hold credentials.
-pub fn judge(destination_host: &str, status: u16, location: Option<&str>) -> (Status, Option<String>) {
-    let destination_host = without_root(destination_host);
+/// `posted` is what was posted to; `location` the answer's `Location` as it came. The text shows neither: addresses hold
+/// credentials.
+pub fn judge(posted: &EndpointUrl, status: u16, location: Option<&str>) -> (Status, Option<String>) {
+    let host = without_root(posted.host());
     match status {
         200..=299 => (Status::Delivered, None),
-        302 if destination_host == APPS_SCRIPT => judge_apps_script(location),
+        302 if host == APPS_SCRIPT => judge_apps_script(location),
         300..=399 => {
-            let text = format!("answered {status}: redirects are not followed, configure the address that it leads to");
+            let leads = redirect::leads(posted, location);
+            let text = format!("answered {status}, a redirect {leads}: none is followed, configure where it leads to");
             (Status::Failed(Failure::Redirect), Some(text))
         }
         _ => {
-            let text = format!("answered {status}{}", remedy(destination_host, status));
+            let text = format!("answered {status}{}", remedy(host, status));
             (Status::Failed(Failure::HttpStatus), Some(text))
         }
     }
@@ -171,11 +176,16 @@ pub fn content_type(raw: &[u8]) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::egress::{Lists, Policy};
 
     const ECHO: &str = "https://script.googleusercontent.com/macros/echo?user_content_key=abc&lib=def";
 
+    fn judged(host: &str, status: u16, location: Option<&str>) -> (Status, Option<String>) {
+        judge(&Policy::new(Lists::default()).vet_url(&format!("https://{host}/hook")).unwrap(), status, location)
+    }
+
     fn status(host: &str, status: u16, location: Option<&str>) -> Status {
-        judge(host, status, location).0
+        judged(host, status, location).0
     }
 
     #[test]
@@ -183,8 +193,8 @@ mod tests {
         for code in 100..=999 {
             for host in ["example.com", APPS_SCRIPT] {
                 for location in [None, Some(ECHO), Some("https://accounts.google.com/x")] {
-                    let (judged, error) = judge(host, code, location);
-                    match judged {
+                    let (status, error) = judged(host, code, location);
+                    match status {
                         Status::Delivered => {
                             assert!((200..300).contains(&code) || (code == 302 && host == APPS_SCRIPT), "{code}");
                             assert_eq!(error, None);
@@ -193,7 +203,7 @@ mod tests {
                         Status::Failed(Failure::HttpStatus) => assert!(!(200..400).contains(&code), "{code}"),
                         other => panic!("{code}: {other:?}"),
                     }
-                    assert_eq!(error.is_some(), judged != Status::Delivered);
+                    assert_eq!(error.is_some(), status != Status::Delivered);
                     assert!(error.is_none_or(|text| text.len() < 200 && text.contains(&code.to_string())));
                 }
             }
@@ -213,8 +223,8 @@ mod tests {
     fn an_apps_script_that_is_not_for_anyone_is_failed_with_the_hint() {
         let location =
             "https://accounts.google.com/ServiceLogin?continue=https://script.google.com/macros/s/SECRET/exec";
-        let (judged, error) = judge(APPS_SCRIPT, 302, Some(location));
-        assert_eq!(judged, Status::Failed(Failure::Redirect));
+        let (status, error) = judged(APPS_SCRIPT, 302, Some(location));
+        assert_eq!(status, Status::Failed(Failure::Redirect));
         let error = error.unwrap();
         assert!(error.contains("`Anyone`") && !error.contains("SECRET"), "{error}");
     }
@@ -246,8 +256,8 @@ mod tests {
 
     #[test]
     fn a_known_contact_at_hubspot_points_to_the_upsert() {
-        assert!(judge("api.hubapi.com", 409, None).1.unwrap().contains("upsert"));
-        assert_eq!(judge("example.com", 409, None).1.unwrap(), "answered 409");
+        assert!(judged("api.hubapi.com", 409, None).1.unwrap().contains("upsert"));
+        assert_eq!(judged("example.com", 409, None).1.unwrap(), "answered 409");
     }
 
     #[test]

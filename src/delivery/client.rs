@@ -186,7 +186,7 @@ impl Client {
         request: &Request,
     ) -> Outcome {
         let http_status = response.status().as_u16();
-        let (status, error) = answer::judge(&attempt.destination.host, http_status, text(&response, LOCATION));
+        let (status, error) = answer::judge(&request.url, http_status, text(&response, LOCATION));
         let content_type =
             response.headers().get(CONTENT_TYPE).map(HeaderValue::as_bytes).and_then(answer::content_type);
         let announced = announced(&response);

@@ -32,6 +32,7 @@ mod kept;
 pub mod payload;
 pub mod presets;
 mod reach;
+mod redirect;
 pub mod request;
 pub mod signature;
 pub mod template;
