@@ -162,7 +162,7 @@ impl Pipeline {
     /// [`Shortage`]: none could be made, and nothing was sent.
     pub async fn send(&self, endpoint: &Endpoint, event: &Event, delivery_id: Uuid) -> Result<Outcome, Shortage> {
         match Request::prepare(endpoint, &self.identity, event, delivery_id, Timestamp::now()) {
-            Ok(request) => self.client.send(request).await,
+            Ok(request) => self.client.send(request, event).await,
             Err(too_long) => {
                 let destination = Some(endpoint.url.destination());
                 Ok(Outcome::unsent(Status::Failed(Failure::Template), Some(too_long.to_string()), destination))

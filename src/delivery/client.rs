@@ -24,6 +24,7 @@ use tokio::time::error::Elapsed;
 
 use crate::{
     egress::{ResolveError, Resolver},
+    event::Event,
     names::LookupError,
     outcome::{Answer, Destination, Failure, Outcome, Status, Timing},
     shortage::Shortage,
@@ -102,11 +103,11 @@ impl Client {
             .map_err(|error| ClientError::Library(error.into()))
     }
 
-    /// Makes one attempt.
+    /// Makes one attempt: `request`, which was made of `event`.
     ///
     /// # Errors
     /// [`Shortage`]: none could be made, and nothing was sent.
-    pub async fn send(&self, request: Request) -> Result<Outcome, Shortage> {
+    pub async fn send(&self, request: Request, event: &Event) -> Result<Outcome, Shortage> {
         let destination = request.url.destination();
         let Some(headers) = header_map(&request) else {
             let error = "a header's name or value is not allowed in HTTP".to_owned();
@@ -152,7 +153,7 @@ impl Client {
                 let keep_alive = text(&response, HeaderName::from_static("keep-alive"));
                 let status = response.status().as_u16();
                 let serves_again = answer::leaves_connection(status, announced(&response), keep_alive);
-                let outcome = self.answered(attempt, response, deadline, &request).await;
+                let outcome = self.answered(attempt, response, deadline, &request, event).await;
                 if serves_again {
                     self.kept.keep(destination, http, Instant::now());
                 }
@@ -184,6 +185,7 @@ impl Client {
         response: reqwest::Response,
         deadline: tokio::time::Instant,
         request: &Request,
+        event: &Event,
     ) -> Outcome {
         let http_status = response.status().as_u16();
         let (status, error) = answer::judge(&request.url, http_status, text(&response, LOCATION));
@@ -199,7 +201,7 @@ impl Client {
             length: announced.or(u64::try_from(body.len()).ok()),
             error_code: answer::error_code(&attempt.destination.host, http_status, &body),
             excerpt: if self.keep_excerpt && is_plain && !(200..300).contains(&http_status) {
-                excerpt::of(&body, request)
+                excerpt::of(&body, request, event)
             } else {
                 None
             },

@@ -12,7 +12,7 @@ use std::ops::Range;
 
 use self::needles::Needles;
 use super::{json::Said, request::Request};
-use crate::egress;
+use crate::{egress, event::Event};
 
 /// The longest excerpt in bytes: enough for any error message, little enough for a column of the log.
 const MAX_BYTES: usize = 1024;
@@ -29,10 +29,13 @@ const LAYERS: usize = 4;
 /// What stands in the place of a value.
 const BLANK: &str = "[…]";
 
-/// The beginning of an answer without what was sent: header values, every string of the body, the URL and its parts; and
-/// without the secret, whose forms a receiver's error may show. `None` too where it is not known what the body says.
-pub(super) fn of(answer: &[u8], request: &Request) -> Option<String> {
-    let mut values: Vec<String> = request.headers.iter().map(|(_, value)| value.expose().clone()).collect();
+/// The beginning of an answer without what was sent: header values, every string of the body and the lead's values that a
+/// template made some of them of, the URL and its parts; and without the secret, whose forms a receiver's error may show.
+/// `None` too where it is not known what the body says.
+pub(super) fn of(answer: &[u8], request: &Request, event: &Event) -> Option<String> {
+    let Event { email, phone, first_name, conversation_id, .. } = event;
+    let mut values: Vec<String> = [email, phone, first_name, conversation_id].into_iter().flatten().cloned().collect();
+    values.extend(request.headers.iter().map(|(_, value)| value.expose().clone()));
     values.extend(serde_json::from_slice::<Said>(&request.body).ok()?.strings);
     values.extend(address::parts(request.url.url()));
     let secret = request.secret.text().expose();
@@ -48,8 +51,8 @@ pub(super) fn of(answer: &[u8], request: &Request) -> Option<String> {
 /// where nothing printable is left, or where more was sent than is looked for (8 KiB).
 ///
 /// `sent` is everything that must not be kept: the lead's values, the tenant's secret and header values, the URL's path
-/// and query. Parts of a value at a white space or `@` count as values of their own, as far as they have three
-/// characters. Only for answers that are not 2xx, and only where the operator asked for it.
+/// and query. Parts of a value at white space, `@` and other punctuation count as values of their own, as far as they have
+/// three characters. Only for answers that are not 2xx, and only where the operator asked for it.
 fn excerpt(body: &[u8], sent: &[&str]) -> Option<String> {
     if sent.iter().map(|value| value.len()).sum::<usize>() > MAX_SENT {
         return None;

@@ -36,7 +36,9 @@ impl Needles {
         for value in sent {
             let value = value.trim();
             texts.push(value.to_owned());
-            texts.extend(value.split(|c: char| c == '@' || c.is_whitespace()).filter(is_long).map(str::to_owned));
+            for divides in [divides_words, divides_fields] {
+                texts.extend(value.split(divides).filter(is_long).map(str::to_owned));
+            }
             texts.extend(value.split_whitespace().filter_map(decoded).flat_map(|text| with_parts(&text)));
             phones.extend(phone(value));
         }
@@ -141,6 +143,15 @@ impl Finder {
         });
         whole.chain(cut)
     }
+}
+
+fn divides_words(c: char) -> bool {
+    c == '@' || c.is_whitespace()
+}
+
+/// What people put around a value, or between two.
+fn divides_fields(c: char) -> bool {
+    divides_words(c) || "=,;:<>()[]{}\"'`/|&\\".contains(c)
 }
 
 fn is_long(part: &&str) -> bool {

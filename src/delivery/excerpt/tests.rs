@@ -1,4 +1,12 @@
+use std::time::Duration;
+
 use super::*;
+use crate::{
+    delivery::payload::synthetic_event,
+    egress::{Lists, Policy},
+    event::EventKind,
+    secret::SigningSecret,
+};
 
 const EMAIL: &str = "jürgen.o'neil+x@example.com";
 
@@ -90,6 +98,25 @@ fn the_parts_of_a_value_are_blanked_where_they_stand_alone() {
         excerpt(b"token s3cr3t of anna is unknown", &["Bearer s3cr3t", "anna@example.com"]).unwrap(),
         "token […] of […] is unknown"
     );
+}
+
+#[test]
+fn values_that_a_template_puts_beside_other_characters_are_blanked_too() {
+    let event = Event {
+        email: Some("ann@example.com".to_owned()),
+        phone: Some("+49 30 123456".to_owned()),
+        first_name: Some("Jo".to_owned()),
+        ..synthetic_event("acme", EventKind::Created)
+    };
+    let request = Request {
+        url: Policy::new(Lists::default()).vet_url("https://example.com/hook").unwrap(),
+        headers: vec![("Authorization".to_owned(), "Token token=s3cr3t,realm=\"crm\"".to_owned().into())],
+        body: br#"{"text":"Lead <ann@example.com>, Jo/+49 30 123456 mailto:ann@example.com"}"#.to_vec(),
+        secret: SigningSecret::generate().unwrap(),
+        timeout: Duration::from_secs(1),
+    };
+    let answer = b"invalid s3cr3t: ann@example.com of Jo (030/123456), Joke";
+    assert_eq!(of(answer, &request, &event).unwrap(), "invalid […]: […] of […] (03[…]), Joke");
 }
 
 #[test]
