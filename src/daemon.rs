@@ -282,7 +282,7 @@ impl Tasks {
 
     /// Stops the tasks in order: no more claims, what is in flight ends, outcomes are written.
     async fn end(self, requests: &mut Requests, watchdog: &mut Interval) -> Ended {
-        let Self { recorder, listener, dispatcher, sweeper, admin, flight, stop, .. } = self;
+        let Self { recorder, listener, dispatcher, sweeper, admin, flight, stop, standing, .. } = self;
         tracing::info!(in_flight = flight.len(), "stopping");
         notify(&[NotifyState::Stopping, NotifyState::Status("finishing what is in flight")]);
         stop.send_replace(true);
@@ -311,9 +311,14 @@ impl Tasks {
             }
         };
         if !is_written {
+            let why = match *standing.borrow() {
+                Standing::Guarded => "the database or the key file is not the installation's",
+                Standing::There | Standing::Away => "the database stayed away",
+            };
             tracing::error!(
                 outcomes = flight.ended(),
-                "the database stayed away: outcomes are lost, their events will be logged as interrupted",
+                why,
+                "outcomes are lost, their events will be logged as interrupted",
             );
             return Ended::InDoubt;
         }

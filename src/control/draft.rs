@@ -18,6 +18,7 @@ use crate::{
     },
     egress::{EndpointUrl, Policy, Resolver},
     keyring::{Column, KeyRing, Place, SealError},
+    outcome::Destination,
     pipeline::{Pipeline, Unusable},
     secret::Secret,
     store::endpoints::{EndpointRow, SealedEndpoint},
@@ -322,8 +323,9 @@ impl Changes {
         let endpoint = &mut sealed.endpoint;
         if let Some(url) = &self.url {
             endpoint.url_sealed = Some(seal(Column::EndpointUrl, url.as_str().as_bytes())?);
-            endpoint.host = Some(url.host().to_owned());
-            endpoint.port = Some(i32::from(url.port()));
+            let Destination { host, port } = url.destination();
+            endpoint.host = Some(host);
+            endpoint.port = Some(i32::from(port));
         }
         if let Some(headers) = headers {
             let some = (!headers.is_empty()).then(|| seal(Column::EndpointHeaders, headers.to_json().expose()));

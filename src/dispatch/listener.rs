@@ -132,6 +132,8 @@ async fn hear_and_probe(
     let asked = answer::explained(PROMPT, &database.daemon_role, notifications::listen(&session.client));
     asked.await?;
     let mut probe = Probe::default();
+    // A probe that finds another notification under way is dropped, and that one came through.
+    let mut has_heard = false;
     let mut due = tokio::time::interval(PROBE_EVERY);
     loop {
         tokio::select! {
@@ -141,12 +143,13 @@ async fn hear_and_probe(
                     if let Some(after) = probe.came_back(&heard) {
                         metrics.notified(Some(after));
                     }
+                    has_heard = true;
                     // Whatever it was: one of a lead's may have found no room behind it.
                     wake_up.ring();
                 }
             },
             _ = due.tick() => {
-                if probe.is_out() {
+                if probe.is_out() && !std::mem::take(&mut has_heard) {
                     metrics.notified(None);
                 }
                 answer::explained(PROMPT, &database.daemon_role, probe.send(&session.client)).await?;

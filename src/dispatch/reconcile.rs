@@ -6,10 +6,8 @@ use std::time::{Duration, Instant};
 use jiff::{SignedDuration, Timestamp};
 
 use crate::store::{
-    connect,
-    mapping::MappedSql,
+    clocks,
     reconcile::{ReconcileError, Reconciliation, Way},
-    session::{Session, explain},
 };
 
 use super::{
@@ -75,11 +73,9 @@ impl Sweeper {
     /// How many leads are unaccounted, where the count has come to its end.
     async fn reconcile_for_a_while(&self, plan: &mut Plan) -> Result<Option<u64>, Obstacle> {
         let began = Instant::now();
-        let connected = connect::connect(&self.database.url, &self.database).await?;
-        let mut session = Session::new(connected);
-        self.look_out(&mut session).await?;
+        let (mut session, mapped) = self.open_for_leads().await?;
         let refused = |error| match error {
-            ReconcileError::Database(error) => Obstacle::Database(explain(&error, &self.database.daemon_role)),
+            ReconcileError::Database(error) => self.explained(&error),
             error => Obstacle::Database(error.to_string()),
         };
         let mut under_way = match plan.under_way.take() {
@@ -88,9 +84,11 @@ impl Sweeper {
                 under_way
             }
             None => {
-                let mapped = MappedSql::resolve(session.client(), &self.leads).await?;
-                let since = Timestamp::now().checked_sub(SPAN).ok();
-                within(PATIENT, Reconciliation::begin(&mut session, mapped, since)).await?.map_err(refused)?
+                let begun = async {
+                    let since = clocks::now(session.client()).await?.checked_sub(SPAN).ok();
+                    Reconciliation::begin(&mut session, mapped, since).await
+                };
+                within(PATIENT, begun).await?.map_err(refused)?
             }
         };
         if under_way.way != Way::ByCapture {

@@ -2,11 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::store::{
-    connect,
-    retention::{self, Pruning},
-    session::{Session, explain},
-};
+use crate::store::retention::{self, Pruning};
 
 use super::{
     answer::{PATIENT, within},
@@ -68,10 +64,8 @@ impl Sweeper {
     /// Whether nothing is left.
     async fn prune_for_a_while(&self, plan: &mut Plan) -> Result<bool, Obstacle> {
         let began = Instant::now();
-        let connected = connect::connect(&self.database.url, &self.database).await?;
-        let mut session = Session::new(connected);
-        self.look_out(&mut session).await?;
-        let explained = |error| Obstacle::Database(explain(&error, &self.database.daemon_role));
+        let mut session = self.open().await?;
+        let explained = |error| self.explained(&error);
         let begun = async {
             session.probe().await?;
             let edges = retention::edges(&mut session, &self.retention).await?;

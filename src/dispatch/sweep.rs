@@ -166,7 +166,7 @@ impl Sweeper {
         settled.map_err(|error| self.explained(&error))
     }
 
-    fn explained(&self, error: &Error) -> Obstacle {
+    pub(super) fn explained(&self, error: &Error) -> Obstacle {
         Obstacle::Database(explain(error, &self.database.daemon_role))
     }
 
@@ -178,11 +178,25 @@ impl Sweeper {
         Ok(())
     }
 
-    async fn sweep(&self) -> Result<Swept, Obstacle> {
+    /// A session that the guard lets work.
+    pub(super) async fn open(&self) -> Result<Session, Obstacle> {
         let connected = connect::connect(&self.database.url, &self.database).await?;
         let mut session = Session::new(connected);
         self.look_out(&mut session).await?;
+        Ok(session)
+    }
+
+    /// The same to look at leads, through the mapping as it is now.
+    pub(super) async fn open_for_leads(&self) -> Result<(Session, MappedSql), Obstacle> {
+        let mut session = self.open().await?;
+        let bounded = within(PATIENT, lead_slices::bound(session.client())).await?;
+        bounded.map_err(|error| self.explained(&error))?;
         let mapped = within(PATIENT, MappedSql::resolve(session.client(), &self.leads)).await??;
+        Ok((session, mapped))
+    }
+
+    async fn sweep(&self) -> Result<Swept, Obstacle> {
+        let (mut session, mapped) = self.open_for_leads().await?;
         let began = async {
             let index = capture_index::look(session.client(), &mapped).await?;
             let begin = sweep::begin(&mut session).await?;

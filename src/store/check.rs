@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use tokio_postgres::{Error, Row};
 
 use super::{
-    clocks::Ahead,
+    clocks::{self, Ahead},
     connect::{self, ConnectError},
     instances::seen_at,
     leads,
@@ -66,16 +66,12 @@ pub async fn server(session: &mut Session) -> Result<Server, Error> {
     })
 }
 
-const CLOCK: &str = "\
--- check::clock
-SELECT clock_timestamp()";
-
 /// How far this host's clock is ahead of the server's.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn clocks(session: &mut Session) -> Result<Ahead, Error> {
-    let statement = session.statement(CLOCK).await?;
+    let statement = session.statement(clocks::NOW).await?;
     let asked_at = Timestamp::now();
     let row = session.client().query_one(&statement, &[]).await?;
     Ok(Ahead::by_answer(asked_at, row.try_get(0)?))

@@ -2,10 +2,26 @@
 //! where the two are apart.
 
 use jiff::{SignedDuration, Timestamp};
+use tokio_postgres::Error;
+
+use super::client::Client;
 
 /// Receivers refuse a signature whose time is minutes away from theirs (Standard Webhooks names five), so a clock that
 /// is seconds off is not kept by anybody.
 pub(super) const MOST_APART: SignedDuration = SignedDuration::from_secs(5);
+
+/// Asks for the server's time.
+pub(super) const NOW: &str = "\
+-- clocks::now
+SELECT clock_timestamp()";
+
+/// The server's time.
+///
+/// # Errors
+/// What the database says, or that the connection is lost.
+pub async fn now(client: &Client) -> Result<Timestamp, Error> {
+    client.query_one(NOW, &[]).await?.try_get(0)
+}
 
 /// How far this host's clock is ahead of the server's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -38,6 +38,17 @@ pub enum SliceError {
 const PLAN: [Setting; 4] =
     [("enable_seqscan", "off"), ("enable_bitmapscan", "off"), ("enable_nestloop", "off"), ("enable_mergejoin", "off")];
 
+/// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
+const PATIENCE: [Setting; 1] = [("statement_timeout", "10s")];
+
+/// Bounds this session's statements from here on.
+///
+/// # Errors
+/// That the connection is lost.
+pub async fn bound(client: &Client) -> Result<(), Error> {
+    client.set("lead_slices::bound", &PATIENCE).await
+}
+
 /// Plans this session's statements for slices from here on.
 ///
 /// # Errors
@@ -113,7 +124,7 @@ impl Slices {
         };
         self.is_done = last.is_none();
         self.after = last;
-        Ok(Some(Pieces::new(self, format!("{range} AND {}", self.filter))))
+        Ok(Some(Pieces::new(self, &range)))
     }
 }
 
@@ -152,10 +163,14 @@ impl Piece {
 }
 
 impl Pieces {
-    fn new(slices: &Slices, condition: String) -> Self {
-        let Slices { table, id, id_key, id_type, .. } = slices;
+    /// `range` is what the slice is by its key. The filter is not asked for its ids: it may fail for the one lead.
+    fn new(slices: &Slices, range: &str) -> Self {
+        let Slices { table, id, id_key, id_type, filter, .. } = slices;
+        let condition = format!("{range} AND {filter}");
         Self {
-            ids_sql: format!("-- lead_slices::ids\nSELECT {id} FROM {table} lead WHERE {condition}"),
+            ids_sql: format!(
+                "-- lead_slices::ids\nSELECT {id} FROM {table} lead WHERE {range} AND {id_key} IS NOT NULL"
+            ),
             waiting: vec![Piece { condition: condition.clone(), ids: None }],
             condition,
             id_key: id_key.clone(),

@@ -283,7 +283,8 @@ pub async fn load(
                             fits = Some(statements.fit(client).await?);
                         }
                         if fits == Some(false) {
-                            return Err(LoadError::Table(error));
+                            // Of one lead's values it may speak too.
+                            return Err(LoadError::Leads(error));
                         }
                         let (lead_id, tenant_id) = ((*id).to_owned(), tenant.map(str::to_owned));
                         loaded.broken.push(Broken { lead_id, tenant_id, why: describe(&error) });

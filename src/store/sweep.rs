@@ -10,7 +10,6 @@ use uuid::Uuid;
 use super::{
     bell,
     capture_clock::MOST_AHEAD,
-    client::Setting,
     mapping::{MappedSql, MappedTime},
     session::Session,
 };
@@ -57,16 +56,12 @@ const BEGIN: &str = "\
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text::bigint AS oldest,
        (SELECT greatest(i.installed_at, i.leads_since, clock_timestamp() - interval '24 hours') FROM lead_webhook.installation i) AS since";
 
-/// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
-const PATIENCE: [Setting; 1] = [("statement_timeout", "10s")];
-
 /// Begins a sweep: draws the fence, then looks who is under way.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
 pub async fn begin(session: &mut Session) -> Result<Begin, Error> {
     let client = session.client();
-    client.set("sweep::patience", &PATIENCE).await?;
     let fence = client.query_one(bell::FENCE, &[]).await?.try_get("fence")?;
     let row = client.query_one(BEGIN, &[]).await?;
     Ok(Begin { fence, oldest: row.try_get("oldest")?, since: row.try_get("since")? })

@@ -162,3 +162,26 @@ async fn a_lead_that_waits_under_the_tenant_that_it_had_before_is_pending() {
     let output = application.setup.run(&["reconcile", "--json"]).await.ok();
     assert_eq!(counts(&output), json!({ "pending": 1 }));
 }
+
+#[tokio::test]
+async fn one_captured_time_that_cannot_be_read_keeps_no_other_lead_from_being_counted() {
+    let tables = "CREATE TABLE leads (id bigint PRIMARY KEY, tenant_id text, email text, phone text, first_name text,
+                      visitor_id text, conversation_id text, last_conversation_at timestamptz, meta jsonb)";
+    let db = Database::create_with(&Cluster::shared(), tables).await;
+    let captured_at = json!("sql: (lead.meta->>'at')::timestamptz");
+    let application = Application::installed_in(db, &[("leads.columns.captured_at", captured_at)]).await;
+    application
+        .run(
+            "INSERT INTO leads (id, tenant_id, email, meta)
+             SELECT n, 'acme', n, jsonb_build_object('at', CASE n WHEN 7 THEN 'soon' ELSE now()::text END)
+             FROM generate_series(1, 20) n",
+        )
+        .await;
+    let output = application.setup.run(&["reconcile", "--json"]).await.ok();
+    assert_eq!(counts(&output), json!({"pending": 19, "unreadable": 1}));
+    assert!(
+        lines(&output).iter().any(|line| line["kind"] == "unreadable" && line["lead_id"] == "7"),
+        "{}",
+        output.stdout
+    );
+}

@@ -1,6 +1,6 @@
 //! What `check` says about the install: is everything there, and as the configuration wants it?
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 
 use super::{
     error::InstallError,
@@ -18,7 +18,7 @@ use crate::{
         capture_clock,
         capture_index::{self, CaptureIndex},
         client::Client,
-        identifier,
+        clocks, identifier,
         mapping::{MappedSql, MappingError, Problem, mapped, raw, table},
         said,
     },
@@ -268,9 +268,6 @@ async fn sweep_is_on(client: &mut Client, config: &Config, mapped: &MappedSql) -
 /// Clocks of applications differ by less.
 const MAY_BE_AHEAD: SignedDuration = SignedDuration::from_mins(5);
 
-const NOW: &str = "-- verify::now
-SELECT clock_timestamp()";
-
 /// Captured times that are far from the server's clock are not what they are taken for.
 async fn on_time(client: &mut Client, mapped: &MappedSql) -> Result<Finding, InstallError> {
     let newest = match capture_clock::newest(client, mapped).await {
@@ -279,7 +276,7 @@ async fn on_time(client: &mut Client, mapped: &MappedSql) -> Result<Finding, Ins
         Err(error) if error.as_db_error().is_some() => None,
         Err(error) => return Err(error.into()),
     };
-    let now: Timestamp = client.query_one(NOW, &[]).await?.try_get(0)?;
+    let now = clocks::now(client).await?;
     let ahead = newest.map_or(SignedDuration::ZERO, |newest| newest.duration_since(now));
     if ahead < MAY_BE_AHEAD {
         return Ok(Finding::fine("sweep", "leads that a failing trigger misses are looked for by their captured time"));
