@@ -107,7 +107,8 @@ impl Pipeline {
     }
 
     fn open_url(&self, tenant_id: &str, sealed: &SealedEndpoint) -> Result<EndpointUrl, Unusable> {
-        let opened = self.unseal(tenant_id, Column::EndpointUrl, sealed.url_sealed.as_deref(), Failure::Secret)?;
+        let opened =
+            self.unseal(tenant_id, (Column::EndpointUrl, "URL"), sealed.url_sealed.as_deref(), Failure::Secret)?;
         let raw = std::str::from_utf8(opened.expose())
             .map_err(|_| unusable(Failure::Secret, "the stored URL is no text: set the URL anew"))?;
         self.resolver
@@ -117,8 +118,12 @@ impl Pipeline {
     }
 
     fn open_secret(&self, tenant_id: &str, sealed: &SealedEndpoint) -> Result<SigningSecret, Unusable> {
-        let opened =
-            self.unseal(tenant_id, Column::EndpointSecret, sealed.secret_sealed.as_deref(), Failure::Secret)?;
+        let opened = self.unseal(
+            tenant_id,
+            (Column::EndpointSecret, "secret"),
+            sealed.secret_sealed.as_deref(),
+            Failure::Secret,
+        )?;
         std::str::from_utf8(opened.expose())
             .ok()
             .and_then(|text| SigningSecret::parse(text).ok())
@@ -131,7 +136,7 @@ impl Pipeline {
     /// [`Unusable`] where they cannot be opened or are no longer allowed.
     pub fn open_headers(&self, tenant_id: &str, sealed: &SealedEndpoint) -> Result<CustomHeaders, Unusable> {
         let Some(headers) = sealed.headers_sealed.as_deref() else { return Ok(CustomHeaders::default()) };
-        let opened = self.unseal(tenant_id, Column::EndpointHeaders, Some(headers), Failure::Headers)?;
+        let opened = self.unseal(tenant_id, (Column::EndpointHeaders, "headers"), Some(headers), Failure::Headers)?;
         CustomHeaders::from_json(opened.expose(), self.header_prefix())
             .map_err(|error| Unusable { failure: Failure::Headers, error: error.to_string() })
     }
@@ -139,15 +144,10 @@ impl Pipeline {
     fn unseal(
         &self,
         tenant: &str,
-        column: Column,
+        (column, part): (Column, &str),
         sealed: Option<&[u8]>,
         failure: Failure,
     ) -> Result<Secret<Vec<u8>>, Unusable> {
-        let part = match column {
-            Column::EndpointUrl => "URL",
-            Column::EndpointSecret => "secret",
-            Column::EndpointHeaders | Column::UniquenessKey | Column::KeyCheck => "headers",
-        };
         let cannot_be_opened = |error: OpenError| {
             let error = format!("the stored {part} cannot be opened: {error}, or set the {part} anew");
             Unusable { failure, error }

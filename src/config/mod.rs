@@ -24,6 +24,7 @@ pub use self::{
     environment::host_name,
     load::{DEFAULT_FILE, load},
     problem::{ConfigError, Problem},
+    sections::SHORTEST_RETENTION,
 };
 use crate::{egress::Lists, secret::Secret};
 

@@ -196,8 +196,8 @@ fn log(reader: &mut Reader) -> Log {
     }
 }
 
-/// The sweep knows a lead of the last 24 hours by its log row.
-const SHORTEST_RETENTION: Duration = Duration::from_secs(2 * 86_400);
+/// Nothing newer leaves the log: the sweep knows a lead of the last 24 hours by its row.
+pub const SHORTEST_RETENTION: Duration = Duration::from_secs(2 * 86_400);
 
 fn retention(reader: &mut Reader) -> Retention {
     let mut period = |key, default| reader.read(key, Some(default), parse::limit(SHORTEST_RETENTION..=LONGEST_PERIOD));

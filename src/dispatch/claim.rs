@@ -24,7 +24,7 @@ use crate::{
         mapped_as::{self, MappedAnew},
         outbox::{self, Decision, Pending, Picked},
         session::Session,
-        timeline::Place,
+        timeline::Whereabouts,
         uniqueness,
     },
     visitor::{self, UniquenessKey},
@@ -98,7 +98,7 @@ pub struct Claimer {
     /// Makes visitors and contacts comparable.
     pub key: UniquenessKey,
     /// Behind a pooler: where the guard looked and the daemon's memory is of. Each transaction may be elsewhere.
-    pub place: Option<Place>,
+    pub whereabouts: Option<Whereabouts>,
     /// How long a lead must have been silent.
     pub silence: Duration,
     /// What it takes for leads.
@@ -138,8 +138,8 @@ impl Claimer {
             client.roll_back().await?;
             return Ok(Claimed::default());
         }
-        if let Some(place) = &self.place
-            && !place.is_here(client).await?
+        if let Some(whereabouts) = &self.whereabouts
+            && !whereabouts.is_here(client).await?
         {
             client.roll_back().await?;
             return Err(ClaimError::Moved);

@@ -10,7 +10,7 @@ use crate::{
         mapped_as::{MappedAnew, spelled},
         mapping::{MappedSql, MappingError},
         session::{Session, explain},
-        timeline::Place,
+        timeline::Whereabouts,
     },
 };
 
@@ -71,8 +71,8 @@ impl Dispatcher {
         session.probe().await.map_err(explained)?;
         let (guarded_at, pipeline) = (Instant::now(), Arc::clone(&self.pipeline.borrow_and_update()));
         // First: what is found afterwards is there or elsewhere, and a claim elsewhere is none.
-        let place = match session.shared().is_pooled() {
-            true => Some(Place::look(&mut session).await.map_err(explained)?),
+        let whereabouts = match session.shared().is_pooled() {
+            true => Some(Whereabouts::look(&mut session).await.map_err(explained)?),
             false => None,
         };
         let seen = guard::look(&mut session, pipeline.keyring()).await.map_err(explained)??;
@@ -92,7 +92,7 @@ impl Dispatcher {
         let claimer = Claimer {
             instance_id: own,
             key: seen.key,
-            place,
+            whereabouts,
             silence: self.leads.silence,
             spelled: spelled(&self.leads),
             statements,
@@ -135,8 +135,8 @@ impl Dispatcher {
         let seen = looked.map_err(|guarded| guarded.to_string())?;
         self.agrees(seen.mapped.as_deref()).map_err(|anew| anew.to_string())?;
         // Also where nothing is to be claimed: what a standby that took over does not know of is for us to tell it.
-        if let Some(place) = &ready.claimer.place
-            && !self.ask(place.is_here(ready.session.shared())).await?
+        if let Some(whereabouts) = &ready.claimer.whereabouts
+            && !self.ask(whereabouts.is_here(ready.session.shared())).await?
         {
             return Err(ClaimError::Moved.to_string());
         }

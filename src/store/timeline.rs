@@ -61,13 +61,13 @@ SELECT current_database()::text AS name, NULL::bigint AS system_identifier, NULL
 
 /// Database, server, timeline and the installation's table, as far as the server tells them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub struct Whereabouts {
     /// What asks for no more than the server tells: a refusal would end a transaction.
     sql: &'static str,
     found: Found,
 }
 
-impl Place {
+impl Whereabouts {
     /// Where the session's transactions are now.
     ///
     /// # Errors

@@ -1,16 +1,14 @@
 //! `deliveries prune`: what the daemon removes from the log by and by, at once or only counted.
 
-use jiff::{SignedDuration, Timestamp};
+use jiff::Timestamp;
 use serde::Serialize;
 
 use crate::{
     cli::{Failure, context::Context, database::failed, fields::aligned, output, progress::Progress},
+    config::SHORTEST_RETENTION,
     control::time::{self, to_the_second},
     store::retention::{self, Edges, Pruning},
 };
-
-/// The sweep knows a lead of the last 24 hours by its log row.
-const NEWEST: SignedDuration = SignedDuration::from_hours(48);
 
 /// What `--json` says.
 #[derive(Serialize)]
@@ -64,7 +62,7 @@ pub(super) async fn prune(context: &Context, before: Option<&str>, dry_run: bool
 
 fn edge(text: &str, now: Timestamp) -> Result<Timestamp, String> {
     let edge = time::parse(text, now).map_err(|problem| format!("--before: {problem}"))?;
-    if now.duration_since(edge) < NEWEST {
+    if now.checked_sub(SHORTEST_RETENTION).is_ok_and(|newest| edge > newest) {
         return Err(format!("--before: {text:?} is too new: what ended within the last 48 hours is kept"));
     }
     Ok(edge)

@@ -20,9 +20,9 @@ use crate::{
 /// Endpoints read at a time: a few hundred KiB at most.
 const PAGE: i64 = 100;
 
-/// How long a daemon's heartbeat may take to name a key that it has just read: one that is full begins its next claim
-/// within `database.poll_interval`, 5 s, and the heartbeat after that comes within 5 s more.
-const HEARTBEATS: Duration = Duration::from_secs(15);
+/// How long a daemon's heartbeat may take to name a key that it has just read, beside `database.poll_interval`, within
+/// which one that is full begins its next claim: the heartbeat after that comes within 5 s more.
+const HEARTBEATS: Duration = Duration::from_secs(10);
 
 /// Between two looks at the heartbeats.
 const LOOK: Duration = Duration::from_millis(500);
@@ -90,13 +90,14 @@ async fn await_daemons(
     progress: &Progress,
 ) -> Result<(), Failure> {
     let (asked_at, id) = (Instant::now(), key.to_string());
+    let patience = HEARTBEATS + context.config.database.poll_interval;
     loop {
         let running = instances::running(session, &id).await.map_err(failed_as_owner(context))?;
         let without: Vec<&Running> = running.iter().filter(|daemon| !daemon.has_key).collect();
         if without.is_empty() {
             return Ok(());
         }
-        if asked_at.elapsed() > HEARTBEATS {
+        if asked_at.elapsed() > patience {
             let named: Vec<_> = without.iter().map(|d| format!("process {} on {}", d.process_id, d.host)).collect();
             return Err(Failure::Operation(format!(
                 "{said}: {} could not open what key {id} seals. Copy the key file to its host and restart it \
