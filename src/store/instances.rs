@@ -334,3 +334,14 @@ pub async fn leave(session: &mut Session, own: Uuid) -> Result<(), Error> {
     session.execute(LEAVE, &[&own]).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::check::DEAD;
+
+    #[test]
+    fn a_daemon_is_dead_after_one_time_to_all_who_ask() {
+        assert!(RUNNING.contains(&format!("interval '{DEAD} seconds'")));
+    }
+}

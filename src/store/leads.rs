@@ -161,9 +161,9 @@ pub fn select_list(mapped: &MappedSql) -> String {
     )
 }
 
-/// Bytes of a mapped value at most, as many as of a template's body: whoever leaves a contact chooses what it holds, and what
-/// is in flight is in memory.
-pub const VALUE_BYTES: usize = 1024 * 1024;
+/// Bytes of a mapped value at most: whoever leaves a contact chooses what it holds, what is in flight is in memory, and the
+/// default body, which has three of them, is to stay below a mebibyte.
+pub const VALUE_BYTES: usize = 256 * 1024;
 
 /// A value as text; of one that is too long the query fails, with the code that [`describe`] knows. Its length is known
 /// without reading it.

@@ -291,14 +291,14 @@ async fn a_value_beyond_measure_fails_its_lead_and_holds_no_other_up() {
     app(
         &setup,
         "INSERT INTO leads (tenant_id, email) VALUES
-             ('acme', repeat('x', 1048576)), ('acme', repeat('ü', 524289)), ('acme', 'ann@example.com')",
+             ('acme', repeat('x', 262144)), ('acme', repeat('ü', 131073)), ('acme', 'ann@example.com')",
     )
     .await;
     let _daemon = setup.daemon();
     let rows = setup.db.wait_for_log(3).await;
     let mut outcomes: Vec<_> = rows.iter().map(|row| (words(row), row.error.as_deref())).collect();
     outcomes.sort_unstable();
-    let too_long = (("failed", Some("lead")), Some("a mapped value has more than 1048576 bytes"));
+    let too_long = (("failed", Some("lead")), Some("a mapped value has more than 262144 bytes"));
     assert_eq!(outcomes, [(("delivered", None), None), (("delivered", None), None), too_long]);
 }
 
