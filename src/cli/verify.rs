@@ -7,6 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use jiff::Timestamp;
 use zeroize::Zeroizing;
 
 use super::{Failure, output};
@@ -46,9 +47,32 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
         _ => "",
     };
     match why(diagnosis) {
-        None => output::data("the signature fits"),
+        None => {
+            output::data("the signature fits")?;
+            signature
+                .timestamp()
+                .and_then(|sent| stale(sent, Timestamp::now()))
+                .iter()
+                .for_each(|note| output::message(note));
+            Ok(())
+        }
         Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}{covered}"))),
     }
+}
+
+/// By how many seconds the libraries for Standard Webhooks let a timestamp differ from their clock.
+const TOLERANCE: i64 = 300;
+
+/// What a receiver says of a signature of then, though it fits; `None`: nothing.
+fn stale(sent: i64, now: Timestamp) -> Option<String> {
+    let by = now.as_second().saturating_sub(sent);
+    let side = if by > 0 { "behind" } else { "ahead of" };
+    (by.saturating_abs() > TOLERANCE).then(|| {
+        format!(
+            "webhook-timestamp is {} s {side} this host's clock: receivers that allow {TOLERANCE} s, as most libraries do, refuse it now",
+            by.saturating_abs()
+        )
+    })
 }
 
 /// Why a signature does not fit, and what helps; `None`: it fits.
@@ -156,5 +180,15 @@ mod tests {
         ] {
             assert!(signature(text, id, timestamp).unwrap_err().contains(problem), "{text}");
         }
+    }
+
+    #[test]
+    fn an_old_timestamp_is_told_though_the_signature_fits() {
+        let now = Timestamp::from_second(1_000_000).unwrap();
+        let told = |sent| stale(sent, now);
+        assert_eq!([told(1_000_000 - TOLERANCE), told(1_000_000 + TOLERANCE)], [None, None]);
+        assert!(told(999_000).unwrap().starts_with("webhook-timestamp is 1000 s behind"));
+        assert!(told(1_001_000).unwrap().starts_with("webhook-timestamp is 1000 s ahead of"));
+        assert!(told(i64::MIN).is_some() && told(i64::MAX).is_some());
     }
 }

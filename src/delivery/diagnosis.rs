@@ -63,6 +63,14 @@ impl Signature {
         }
     }
 
+    /// When the request was signed, in Unix seconds, where the signature says so.
+    pub fn timestamp(&self) -> Option<i64> {
+        match self {
+            Self::Hex(_) => None,
+            Self::Standard { timestamp, .. } => Some(*timestamp),
+        }
+    }
+
     fn is_well_formed(&self) -> bool {
         match self {
             Self::Hex(header) => is_hex_signature(header),
