@@ -6,8 +6,8 @@ use tokio_rustls::TlsAcceptor;
 use super::hostile::{Hostile, Step};
 use crate::harness::Identity;
 
-/// Twice of it is more than the sockets on both sides hold.
-const LARGE: i32 = 1024 * 1024;
+/// The longest value that is sent. Twice of it is more than the sockets on both sides hold.
+const LARGE: i32 = 256 * 1024;
 
 /// An answer after which the connection is kept.
 pub(super) const KEPT: &str = "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";

@@ -2,6 +2,7 @@
 
 use std::{io, sync::Arc};
 
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -20,7 +21,12 @@ const DRIP: Duration = Duration::from_millis(50);
 const PIECE: usize = 16 * 1024;
 
 /// Kept small, so that what was written was about as much as was read.
-const SOCKET_BUFFER: u32 = 64 * 1024;
+const SEND_BUFFER: u32 = 64 * 1024;
+
+/// Of a request that is not read, both sides' sockets hold 120 kB so, far less than the longest has. By the segments of the
+/// loopback interface it were four megabytes.
+const RECEIVE_BUFFER: u32 = 8 * 1024;
+const SEGMENT: u32 = 1400;
 
 /// What a connection does next. After the last step it is closed.
 #[derive(Debug, Clone)]
@@ -78,8 +84,9 @@ impl Hostile {
 
     fn start(tls: Option<TlsAcceptor>, script: Arc<[Step]>) -> Self {
         let socket = TcpSocket::new_v4().unwrap();
-        socket.set_send_buffer_size(SOCKET_BUFFER).unwrap();
-        socket.set_recv_buffer_size(SOCKET_BUFFER).unwrap();
+        socket.set_send_buffer_size(SEND_BUFFER).unwrap();
+        socket.set_recv_buffer_size(RECEIVE_BUFFER).unwrap();
+        SockRef::from(&socket).set_tcp_mss(SEGMENT).unwrap();
         socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let listener = socket.listen(1024).unwrap();
         let port = listener.local_addr().unwrap().port();
