@@ -26,6 +26,9 @@ const MAX_SENT: usize = 8 * 1024;
 /// How often an answer is unescaped: HTML inside JSON inside a query is three.
 const LAYERS: usize = 4;
 
+/// Headers whose values say nothing of anybody, in words that errors need: `invalid JSON`.
+const OF_ANY_REQUEST: [&str; 2] = ["Content-Type", "User-Agent"];
+
 /// What stands in the place of a value.
 const BLANK: &str = "[…]";
 
@@ -35,7 +38,8 @@ const BLANK: &str = "[…]";
 pub(super) fn of(answer: &[u8], request: &Request, event: &Event) -> Option<String> {
     let Event { email, phone, first_name, conversation_id, .. } = event;
     let mut values: Vec<String> = [email, phone, first_name, conversation_id].into_iter().flatten().cloned().collect();
-    values.extend(request.headers.iter().map(|(_, value)| value.expose().clone()));
+    let headers = request.headers.iter().filter(|(name, _)| !OF_ANY_REQUEST.contains(&name.as_str()));
+    values.extend(headers.map(|(_, value)| value.expose().clone()));
     values.extend(serde_json::from_slice::<Said>(&request.body).ok()?.strings);
     values.extend(address::parts(request.url.url()));
     let secret = request.secret.text().expose();

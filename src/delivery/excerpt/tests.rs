@@ -110,13 +110,15 @@ fn values_that_a_template_puts_beside_other_characters_are_blanked_too() {
     };
     let request = Request {
         url: Policy::new(Lists::default()).vet_url("https://example.com/hook").unwrap(),
-        headers: vec![("Authorization".to_owned(), "Token token=s3cr3t,realm=\"crm\"".to_owned().into())],
+        headers: [("Content-Type", "application/json"), ("Authorization", "Token token=s3cr3t,realm=\"crm\"")]
+            .map(|(name, value)| (name.to_owned(), value.to_owned().into()))
+            .to_vec(),
         body: br#"{"text":"Lead <ann@example.com>, Jo/+49 30 123456 mailto:ann@example.com"}"#.to_vec(),
         secret: SigningSecret::generate().unwrap(),
         timeout: Duration::from_secs(1),
     };
-    let answer = b"invalid s3cr3t: ann@example.com of Jo (030/123456), Joke";
-    assert_eq!(of(answer, &request, &event).unwrap(), "invalid […]: […] of […] (03[…]), Joke");
+    let answer = b"invalid s3cr3t in JSON: ann@example.com of Jo (030/123456), Joke";
+    assert_eq!(of(answer, &request, &event).unwrap(), "invalid […] in JSON: […] of […] (03[…]), Joke");
 }
 
 #[test]
