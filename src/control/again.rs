@@ -17,7 +17,7 @@ use crate::{
         endpoints,
         leads::{self, Lead, Leads, LoadError, LoadStatements, Loaded},
         mapping::MappedSql,
-        outbox::Place,
+        outbox::{self, Place},
         redelivery::{self, Begun},
         session::Session,
     },
@@ -138,7 +138,7 @@ impl Prepared {
         let Self { endpoint, event, delivery_id, queued_at, captured_at } = self;
         let outcome = pipeline.send_now(&endpoint, &event, delivery_id).await;
         let Event { kind, tenant_id, event_id, lead_id, last_conversation_at, .. } = event;
-        let place = Place { tenant_id, queued_at, event_id };
+        let place = Place { tenant_id, queued_at, event_id, row: outbox::RowAt::default() };
         Entry { place, delivery_id, lead_id, event: kind, captured_at, last_conversation_at, outcome }
     }
 }

@@ -95,7 +95,7 @@ impl Begun {
         let outcome = pipeline.send_now(endpoint, &event, delivery_id).await;
         let Event { kind, tenant_id, event_id, lead_id, captured_at, last_conversation_at, .. } = event;
         Entry {
-            place: outbox::Place { tenant_id, queued_at, event_id },
+            place: outbox::Place { tenant_id, queued_at, event_id, row: outbox::RowAt::default() },
             delivery_id,
             lead_id,
             event: kind,

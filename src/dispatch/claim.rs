@@ -171,11 +171,14 @@ impl Claimer {
             let decisions = self.settle(client, present, &mut claimed).await?;
             let decide = async {
                 if decisions.is_empty() {
-                    return Ok(());
+                    return Ok(HashMap::new());
                 }
                 outbox::decide(client, &self.statements.decide, &decisions).await
             };
-            self.write(client, &claimed, decide).await?;
+            let mut rows = self.write(client, &claimed, decide).await?;
+            for Delivery { place, .. } in &mut claimed.deliveries {
+                place.row = rows.remove(&place.event_id).unwrap_or(place.row);
+            }
         }
         Ok(claimed)
     }

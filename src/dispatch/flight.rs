@@ -340,7 +340,12 @@ pub(super) mod tests {
         let event_id = Uuid::new_v4();
         let at = Timestamp::UNIX_EPOCH;
         Delivery {
-            place: outbox::Place { tenant_id: tenant_id.to_owned(), queued_at: at, event_id },
+            place: outbox::Place {
+                tenant_id: tenant_id.to_owned(),
+                queued_at: at,
+                event_id,
+                row: outbox::RowAt::default(),
+            },
             delivery_id: Uuid::new_v4(),
             event: Event {
                 event_id,

@@ -14,7 +14,7 @@ use crate::{
 use super::{
     client::{Client, Statement},
     clocks::MOST_APART,
-    outbox::{Place, columns, is_place},
+    outbox::{Place, RowAt, columns, is_place},
     rows::{Rows, row},
     session::{Param, Session},
 };
@@ -38,23 +38,23 @@ pub struct Entry {
     pub outcome: Outcome,
 }
 
-/// The outbox row goes and the log row comes in one statement. The deletion has arrays of its own: it keeps a copy of
-/// whatever it is joined with.
+/// The outbox row goes and the log row comes in one statement: the outbox rows `gone` go, the log rows of `which` come. The
+/// deletion has arrays of its own: it keeps a copy of whatever it is joined with.
 ///
 /// The times of an attempt are by the daemon's clock. Where that is apart from the server's they are put right by the
 /// difference: days off they would stand at the wrong end of every list, and be pruned at once or never.
-static RECORD: LazyLock<String> = LazyLock::new(|| {
+fn record_sql(name: &str, gone: &str, which: &str) -> String {
     format!(
         "\
--- delivery_log::record
+-- delivery_log::{name}
 WITH done AS (
     DELETE FROM lead_webhook.outbox o
-    USING unnest($2::text[], $3::timestamptz[], $4::uuid[]) AS u (tenant_id, queued_at, event_id)
-    WHERE {is_place}
-      AND (o.claimed_by = $5::uuid OR o.claimed_by IS NULL)
+    USING {gone}
+      AND (o.claimed_by = $2::uuid OR o.claimed_by IS NULL)
+    RETURNING o.event_id
 ), clock AS (
     SELECT make_interval(secs => CASE WHEN abs(ahead) > {most_apart} THEN ahead ELSE 0 END) AS ahead
-    FROM (SELECT extract(epoch FROM $6::timestamptz - statement_timestamp())::float8 AS ahead) AS by
+    FROM (SELECT extract(epoch FROM $3::timestamptz - statement_timestamp())::float8 AS ahead) AS by
 )
 INSERT INTO lead_webhook.deliveries AS d
     (delivery_id, event_id, tenant_id, lead_id, event, status, failure, reason, http_status, error, response_content_type,
@@ -64,10 +64,27 @@ SELECT u.delivery_id, u.event_id, u.tenant_id, u.lead_id, u.event, u.status, u.f
      u.response_content_type, u.response_length, u.response_error_code, u.response_excerpt, u.host, u.port, u.address,
      u.captured_at, u.queued_at, u.sent_at - (SELECT ahead FROM clock), u.finished_at - (SELECT ahead FROM clock),
      u.dns_us, u.connect_us, u.first_byte_us, u.total_us, u.instance_id, u.is_test, u.redelivery_of, u.last_conversation_at
-FROM unnest($1::lead_webhook.deliveries[]) u",
-        is_place = is_place!(),
+FROM unnest($1::lead_webhook.deliveries[]) u{which}",
         most_apart = MOST_APART.as_secs(),
     )
+}
+
+/// Of rows that are found by their places, whichever are there.
+static RECORD: LazyLock<String> = LazyLock::new(|| {
+    let by_place = concat!(
+        "unnest($4::uuid[], $5::text[], $6::timestamptz[]) AS u (event_id, tenant_id, queued_at)
+    WHERE ",
+        is_place!()
+    );
+    record_sql("record", by_place, "")
+});
+
+/// Of rows that are where the claim has left them, and of no others: that spares a search of the index for each. IS TRUE
+/// keeps it to a hash of what has gone.
+static RECORD_CLAIMED: LazyLock<String> = LazyLock::new(|| {
+    let by_row = "unnest($4::uuid[], $5::tid[]) AS u (event_id, row_at)
+    WHERE o.ctid = u.row_at AND o.event_id = u.event_id";
+    record_sql("record_claimed", by_row, "\nWHERE (u.event_id IN (SELECT event_id FROM done)) IS TRUE")
 });
 
 /// Beside [`RECORD`]: written again after a lost answer it changes nothing; an `interrupted` that another daemon wrote of
@@ -96,14 +113,17 @@ static RECORD_WITHIN: LazyLock<String> = LazyLock::new(|| [&RECORD, "\nON CONFLI
 /// What the database says, or that the connection is lost.
 pub async fn record(session: &mut Session, instance_id: Uuid, entries: &[&Entry]) -> Result<(), Error> {
     let batch = Batch::of(entries, &By::Daemon(instance_id));
-    let record = prepared(session, &RECORD).await?;
-    match batch.write(session.shared(), &record).await {
-        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {
-            let record = prepared(session, &RECORD_OR_REPLACE).await?;
-            batch.write(session.shared(), &record).await
-        }
-        recorded => recorded,
+    let others = [Type::UUID, Type::TIMESTAMPTZ, Type::UUID_ARRAY, Type::TID_ARRAY];
+    let record = session.statement_of_rows(&RECORD_CLAIMED, "deliveries", &others).await?;
+    match batch.write_claimed(session.shared(), &record).await {
+        Ok(written) if usize::try_from(written) == Ok(entries.len()) => return Ok(()),
+        // Some rows have moved since, as by VACUUM FULL, or are gone.
+        Ok(_) => {}
+        Err(error) if error.code() == Some(&SqlState::UNIQUE_VIOLATION) => {}
+        Err(error) => return Err(error),
     }
+    let record = prepared(session, &RECORD_OR_REPLACE).await?;
+    batch.write(session.shared(), &record).await
 }
 
 /// Writes the outcome of a Test over the row that [`test_limit::begin`](super::test_limit::begin) wrote: it has no place in
@@ -134,7 +154,7 @@ pub async fn record_within_statement(session: &mut Session) -> Result<Statement,
 }
 
 async fn prepared(session: &mut Session, sql: &str) -> Result<Statement, Error> {
-    let others = [Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY, Type::UUID_ARRAY, Type::UUID, Type::TIMESTAMPTZ];
+    let others = [Type::UUID, Type::TIMESTAMPTZ, Type::UUID_ARRAY, Type::TEXT_ARRAY, Type::TIMESTAMPTZ_ARRAY];
     session.statement_of_rows(sql, "deliveries", &others).await
 }
 
@@ -246,6 +266,7 @@ struct Batch<'a> {
     tenants: Vec<&'a str>,
     queued: Vec<Timestamp>,
     events: Vec<Uuid>,
+    found_at: Vec<RowAt>,
     instance_id: Option<Uuid>,
 }
 
@@ -253,14 +274,22 @@ impl<'a> Batch<'a> {
     fn of(entries: &[&'a Entry], by: &By) -> Self {
         let rows = Rows(entries.iter().map(|entry| LogRow::of(entry, by)).collect());
         let (tenants, queued, events) = columns(entries.iter().map(|entry| &entry.place));
-        Self { rows, tenants, queued, events, instance_id: by.instance_id() }
+        let found_at = entries.iter().map(|entry| entry.place.row).collect();
+        Self { rows, tenants, queued, events, found_at, instance_id: by.instance_id() }
     }
 
     async fn write(&self, client: &Client, statement: &Statement) -> Result<(), Error> {
         let now = Timestamp::now();
-        let params: [Param<'_>; 6] = [&self.rows, &self.tenants, &self.queued, &self.events, &self.instance_id, &now];
+        let params: [Param<'_>; 6] = [&self.rows, &self.instance_id, &now, &self.events, &self.tenants, &self.queued];
         client.execute(statement, &params).await?;
         Ok(())
+    }
+
+    /// How many it has written.
+    async fn write_claimed(&self, client: &Client, statement: &Statement) -> Result<u64, Error> {
+        let now = Timestamp::now();
+        let params: [Param<'_>; 5] = [&self.rows, &self.instance_id, &now, &self.events, &self.found_at];
+        client.execute(statement, &params).await
     }
 }
 

@@ -3,8 +3,9 @@
 
 mod known;
 mod pick;
+mod row_at;
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use jiff::Timestamp;
 use tokio_postgres::Error;
@@ -14,6 +15,7 @@ use crate::event::EventKind;
 
 pub use self::known::{known, known_statement};
 pub use self::pick::{Pending, PickStatements, Picked, Request, pick};
+pub use self::row_at::RowAt;
 use super::{
     client::{Client, Statement},
     session::Session,
@@ -52,7 +54,7 @@ impl Kind {
     }
 }
 
-/// Where an outbox row is: its primary key.
+/// Where an outbox row is: its primary key, and where it was found by that.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The tenant.
@@ -61,6 +63,8 @@ pub struct Place {
     pub queued_at: Timestamp,
     /// The event.
     pub event_id: Uuid,
+    /// Where the claim has left the row.
+    pub row: RowAt,
 }
 
 /// That a row `o` of the outbox is the one whose [`Place`] `u` has. The tenant as an array of one: a plan that is made beside
@@ -105,7 +109,9 @@ SET event = u.event, last_conversation_at = u.last_conversation_at
 FROM unnest($1::text[], $2::timestamptz[], $3::uuid[], $4::text[], $5::timestamptz[])
      AS u (tenant_id, queued_at, event_id, event, last_conversation_at)
 WHERE ",
-    is_place!()
+    is_place!(),
+    "
+RETURNING o.event_id, o.ctid"
 );
 
 /// The statement that [`decide`] runs.
@@ -116,16 +122,20 @@ pub async fn decide_statement(session: &mut Session) -> Result<Statement, Error>
     session.statement(DECIDE).await
 }
 
-/// Notes what picked events turned out to be: it stands, also where they go back to the queue.
+/// Notes what picked events turned out to be: it stands, also where they go back to the queue. Where their rows are now.
 ///
 /// # Errors
 /// What the database says, or that the connection is lost.
-pub async fn decide(client: &Client, statement: &Statement, decisions: &[Decision]) -> Result<(), Error> {
+pub async fn decide(
+    client: &Client,
+    statement: &Statement,
+    decisions: &[Decision],
+) -> Result<HashMap<Uuid, RowAt>, Error> {
     let (tenants, queued, events) = columns(decisions.iter().map(|d| &d.place));
     let kinds: Vec<&str> = decisions.iter().map(|d| d.event.as_str()).collect();
     let last: Vec<Option<Timestamp>> = decisions.iter().map(|d| d.last_conversation_at).collect();
-    client.execute(statement, &[&tenants, &queued, &events, &kinds, &last]).await?;
-    Ok(())
+    let decided = client.query(statement, &[&tenants, &queued, &events, &kinds, &last]).await?;
+    decided.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }
 
 const RELEASE: &str = "\

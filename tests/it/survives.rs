@@ -60,6 +60,31 @@ async fn an_attempt_that_a_kill_cut_off_is_logged_as_interrupted_and_never_sent_
 }
 
 #[tokio::test]
+async fn an_outcome_is_logged_also_where_its_row_in_the_outbox_stands_elsewhere_by_then() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let _daemon = setup.daemon();
+    let admin = setup.db.admin().await;
+    let moves = [
+        // Of one event, beside others that stand where they were; then of all.
+        "UPDATE lead_webhook.outbox SET claimed_at = claimed_at WHERE queued_at = (SELECT min(queued_at) FROM lead_webhook.outbox)",
+        "VACUUM FULL lead_webhook.outbox",
+    ];
+    for (round, by) in (1..).zip(moves) {
+        let gate = Gate::closed();
+        setup.receiver.answer(Answer::status(200).behind(&gate));
+        setup.db.insert_leads("acme", 3).await;
+        setup.receiver.wait_for(3 * round).await;
+        admin.batch_execute(by).await.unwrap();
+        gate.open();
+        let rows = setup.db.wait_for_log(3 * round).await;
+        assert!(rows.iter().all(|row| row.status == "delivered"), "{by}: {rows:?}");
+        patiently("an empty outbox", async { while setup.db.outbox_count().await > 0 {} }).await;
+    }
+    Audit::of(&setup).await.assert_sound();
+}
+
+#[tokio::test]
 async fn a_restart_of_the_database_loses_nothing_and_sends_nothing_twice() {
     for how in [Stop::Fast, Stop::Immediate] {
         let setup = Setup::on(&Cluster::start(&[])).await;

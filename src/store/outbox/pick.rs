@@ -173,7 +173,7 @@ RETURNING o.tenant_id AS event_tenant_id, o.lead_id AS event_lead_id, o.queued_a
                      AND d.reason IS DISTINCT FROM 'gone' OFFSET 0)
         OR EXISTS (SELECT FROM lead_webhook.muted m
                    WHERE m.lead_id = o.lead_id AND (m.tenant_id = o.tenant_id) IS TRUE OFFSET 0)
-    ) AS is_moved_row, p.endpoint_version";
+    ) AS is_moved_row, o.ctid AS row_at, p.endpoint_version";
 
 /// What one pick found.
 #[derive(Default)]
@@ -272,6 +272,7 @@ fn pending(row: &Row) -> Result<Pending, Error> {
             tenant_id: row.try_get("event_tenant_id")?,
             queued_at: row.try_get("queued_at")?,
             event_id: row.try_get("event_id")?,
+            row: row.try_get("row_at")?,
         },
         delivery_id: row.try_get("delivery_id")?,
         lead_id: row.try_get("event_lead_id")?,
