@@ -91,7 +91,8 @@ impl Request {
 
 /// A loose scan over the tenants, once around from the cursor on, each with as many of its oldest events as it has free
 /// permits. Rows that another daemon holds are skipped, rows in flight are stepped over. What is left out as older is passed
-/// in the index, without a look at the rows.
+/// in the index, without a look at the rows. What is gone stands in the index until it is vacuumed, before all that is
+/// pending: it is passed once, by the scan over the tenants, which tells where each one's rows begin.
 ///
 /// What is picked is marked at once, as what it is presumed to be: few events turn out to be anything else. It is made once
 /// and each row is found by its place: `session::PROBE` leaves a plan no other way.
@@ -103,20 +104,24 @@ const MARK: &str = concat!(
     "\
 -- outbox::pick
 WITH RECURSIVE behind AS (
-    (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id > $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
+    (SELECT o.tenant_id, o.queued_at FROM lead_webhook.outbox o
+     WHERE o.tenant_id > $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
+     ORDER BY o.tenant_id, o.queued_at LIMIT 1)
     UNION ALL
-    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
-    FROM behind t WHERE t.tenant_id IS NOT NULL
+    SELECT n.* FROM behind t CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.queued_at FROM lead_webhook.outbox o
+        WHERE o.tenant_id > t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
+        ORDER BY o.tenant_id, o.queued_at LIMIT 1) n
 ), before AS (
-    (SELECT o.tenant_id FROM lead_webhook.outbox o
-     WHERE o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity') ORDER BY o.tenant_id LIMIT 1)
+    (SELECT o.tenant_id, o.queued_at FROM lead_webhook.outbox o
+     WHERE o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
+     ORDER BY o.tenant_id, o.queued_at LIMIT 1)
     UNION ALL
-    SELECT (SELECT o.tenant_id FROM lead_webhook.outbox o
-            WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
-            ORDER BY o.tenant_id LIMIT 1)
-    FROM before t WHERE t.tenant_id IS NOT NULL
+    SELECT n.* FROM before t CROSS JOIN LATERAL (
+        SELECT o.tenant_id, o.queued_at FROM lead_webhook.outbox o
+        WHERE o.tenant_id > t.tenant_id AND o.tenant_id <= $4::text
+          AND o.queued_at >= coalesce($8::timestamptz, '-infinity')
+        ORDER BY o.tenant_id, o.queued_at LIMIT 1) n
 )
 UPDATE lead_webhook.outbox o
 SET claimed_by = $7, claimed_at = clock_timestamp(),
@@ -128,13 +133,12 @@ FROM (
     SELECT p.*, t.endpoint_version
     FROM (
         -- Another version whenever the endpoint's row was written. OFFSET 0: put together once a tenant, not once an event.
-        SELECT t.tenant_id,
+        SELECT t.tenant_id, t.queued_at,
                (SELECT ",
     row_version!("e"),
     " FROM lead_webhook.endpoints e
                 WHERE e.tenant_id = t.tenant_id AND e.takes_part) AS endpoint_version
         FROM (SELECT * FROM behind UNION ALL SELECT * FROM before) t
-        WHERE t.tenant_id IS NOT NULL
         OFFSET 0) t
     CROSS JOIN LATERAL (
         SELECT o.ctid AS row, o.tenant_id, o.lead_id, o.event, o.last_conversation_at,
@@ -142,7 +146,7 @@ FROM (
     writable!("o.previous_conversation_at"),
     " AS previous_conversation_at
         FROM lead_webhook.outbox o
-        WHERE o.tenant_id = t.tenant_id AND o.queued_at >= coalesce($8::timestamptz, '-infinity') AND o.claimed_by IS NULL
+        WHERE o.tenant_id = t.tenant_id AND o.queued_at >= t.queued_at AND o.claimed_by IS NULL
           -- A come-back waits until its lead's creation is decided, which another daemon may have under way.
           AND NOT (o.kind = 'came_back' AND EXISTS (
               SELECT FROM lead_webhook.outbox c
