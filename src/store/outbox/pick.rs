@@ -99,7 +99,8 @@ impl Request {
 ///
 /// A delivery's id begins with the hour, modulo 256, as two digits: rows that are logged together then stand together in
 /// the log's index. By chance alone each would touch a page of its own once the log is long, which is written whole after
-/// each checkpoint.
+/// each checkpoint. Then come 52 bits of the event's chance, so that ids can be told apart by their begin, and last 62 of the
+/// pick's own: chance is dear, and this is new for every send all the same.
 const MARK: &str = concat!(
     "\
 -- outbox::pick
@@ -126,7 +127,7 @@ WITH RECURSIVE behind AS (
 UPDATE lead_webhook.outbox o
 SET claimed_by = $7, claimed_at = clock_timestamp(),
     delivery_id = ((SELECT substr(to_hex(256 + (floor(extract(epoch FROM statement_timestamp()) / 3600)::bigint & 255)), 2))
-                   || substr(gen_random_uuid()::text, 3))::uuid,
+                   || substr(o.event_id::text, 3, 17) || (SELECT substr(gen_random_uuid()::text, 20)))::uuid,
     event = coalesce(p.event, CASE o.kind WHEN 'came_back' THEN 'lead.re_engaged' ELSE 'lead.created' END),
     last_conversation_at = CASE WHEN p.event IS NULL THEN p.previous_conversation_at ELSE p.last_conversation_at END
 FROM (
