@@ -57,14 +57,16 @@ BEGIN
                     this_tenant := @tenant@;
                 END;
             END IF;
-            @locked@
-            IF @is_muted@ THEN
-                -- Only a lead that was not one before can be looked for as missing.
-                INSERT INTO lead_webhook.muted (lead_id, tenant_id)
-                SELECT this_id, this_tenant
-                WHERE what = 'contact_added' AND this_id IS NOT NULL AND this_tenant IS NOT NULL
-                ON CONFLICT DO NOTHING;
-                RETURN NULL;
+            IF @is_marked@ THEN
+                @locked@
+                IF @is_muted@ THEN
+                    -- Only a lead that was not one before can be looked for as missing.
+                    INSERT INTO lead_webhook.muted (lead_id, tenant_id)
+                    SELECT this_id, this_tenant
+                    WHERE what = 'contact_added' AND this_id IS NOT NULL AND this_tenant IS NOT NULL
+                    ON CONFLICT DO NOTHING;
+                    RETURN NULL;
+                END IF;
             END IF;
 
             INSERT INTO lead_webhook.outbox

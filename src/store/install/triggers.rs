@@ -29,6 +29,11 @@ const HAS_WAITED: &str = "extract(epoch FROM clock_timestamp()) < \
 const IS_MUTED: &str =
     "coalesce(lower(current_setting('lead_webhook.mute', true)) NOT IN ('', 'off', 'false', 'no', '0'), false)";
 
+/// Whether the session was ever muted, or waited for a lock in vain: most never, which is told without another function. An
+/// expression is set up anew in each transaction that asks it.
+const IS_MARKED: &str = "coalesce(current_setting('lead_webhook.mute', true), \
+                         current_setting('lead_webhook.locked_until', true)) IS NOT NULL";
+
 /// Encloses the functions' bodies; no expression may contain it.
 pub(super) const QUOTE: &str = "$lead_webhook$";
 
@@ -191,6 +196,7 @@ fn body(template: &str, mapped: &MappedSql, leads: &Leads, notify: Notify) -> St
         "is_same" => is_same(&leads.columns),
         "ring" => indented(&ring(notify), indent),
         "missed" => indented(&fill(MISSED, has_waited), indent),
+        "is_marked" => IS_MARKED.to_owned(),
         "is_muted" => IS_MUTED.to_owned(),
         "locked" => indented(&fill(LOCKED, has_waited), indent),
         _ => String::new(),
