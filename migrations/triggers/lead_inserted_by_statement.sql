@@ -17,7 +17,7 @@ BEGIN
         END IF;
     END IF;
 
-    -- OFFSET 0 keeps it one probe a lead, however stale the statistics are.
+    -- OFFSET 0 keeps it one probe a lead, however stale the statistics are; that it is one of an index says a setting.
     INSERT INTO lead_webhook.outbox (tenant_id, lead_id, kind, was_enabled)
     SELECT endpoint.tenant_id, @id@, 'inserted', endpoint.enabled
     FROM new_leads AS lead

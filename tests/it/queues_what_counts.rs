@@ -66,6 +66,20 @@ async fn twenty_thousand_leads_in_one_statement_are_queued_once_each() {
 }
 
 #[tokio::test]
+async fn each_lead_costs_one_probe_of_the_endpoints_however_few_they_are() {
+    for table in [NUMBERED.to_owned(), format!("{PARTITIONED}; CREATE TABLE leads_rest PARTITION OF leads DEFAULT")] {
+        let application = Application::installed_beside(&table).await;
+        application.administer("VACUUM ANALYZE lead_webhook.endpoints").await;
+        let probes = "DO $$ BEGIN
+            INSERT INTO leads (id, tenant_id, email) SELECT n, 'acme', 'a@b.c' FROM generate_series(1, 3) AS n;
+            ASSERT (SELECT (seq_scan, idx_scan) = (0, 3) FROM pg_stat_xact_user_tables
+                    WHERE relid = 'lead_webhook.endpoints'::regclass);
+        END $$";
+        application.administer(probes).await;
+    }
+}
+
+#[tokio::test]
 async fn what_is_rolled_back_or_written_in_replica_mode_queues_nothing() {
     let application = Application::installed().await;
     application.setup.leaves_leads_unaccounted();

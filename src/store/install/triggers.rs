@@ -47,6 +47,10 @@ const SETTINGS: [(&str, &str); 2] = [("search_path", "pg_catalog, pg_temp"), ("l
 /// its first statement; compiled for those, every later lead would cost a tenth of a second.
 const NO_COMPILER: (&str, &str) = ("jit", "off");
 
+/// Only where leads are queued one after the other. A planner that takes the endpoints for few reads all of them for each
+/// lead: beside a hundred that are analysed, that is more than everything else the trigger does.
+const BY_INDEX: (&str, &str) = ("enable_seqscan", "off");
+
 /// Only where an expression has a backslash: a session may read it another way.
 const PLAIN_BACKSLASHES: (&str, &str) = ("standard_conforming_strings", "on");
 
@@ -88,7 +92,9 @@ pub(super) fn wanted(mapped: &MappedSql, leads: &Leads, notify: Notify) -> [Trig
             function: "lead_inserted",
             comment: "Queues new leads that have a contact. Never fails or delays the statement: see lead_webhook.missed.",
             body: body(inserted, mapped, leads, notify),
-            settings: settings.iter().copied().chain((each == Each::Statement).then_some(NO_COMPILER)).collect(),
+            settings: (settings.iter().copied().chain([BY_INDEX]))
+                .chain((each == Each::Statement).then_some(NO_COMPILER))
+                .collect(),
             event: "INSERT",
             each,
             caller: mapped.partitioned_by.clone(),
