@@ -11,7 +11,7 @@ use crate::{
     secret::Secret,
     store::{
         connect::{self, ConnectError},
-        notifications,
+        install, notifications,
         session::Session,
     },
 };
@@ -55,7 +55,14 @@ impl Context {
 
     /// A session as the user that may create triggers.
     pub(super) async fn owner_session(&self) -> Result<Session, Failure> {
-        self.connect(&self.config.database.owner_url).await
+        self.vetted(self.connect(&self.config.database.owner_url).await?).await
+    }
+
+    /// Before it touches anything of ours.
+    async fn vetted(&self, session: Session) -> Result<Session, Failure> {
+        let looked = install::see_that_nothing_is_planted(session.shared(), &self.config.database.owner_role);
+        looked.await.map_err(Failure::operation)?;
+        Ok(session)
     }
 
     /// The same for work that needs one and the same session from its beginning to its end: its settings, and a lock that
@@ -68,7 +75,7 @@ impl Context {
         let (sender, mut heard) = mpsc::channel(1);
         let session = connect::connect_listening(&database.owner_url, database, sender).await.map_err(failure)?;
         if !session.client.is_pooled() {
-            return Ok(Session::new(session));
+            return self.vetted(Session::new(session)).await;
         }
         let notifying = self.owner_session().await?;
         let lasting = notifications::lasting(session, &mut heard, notifying.shared()).await.map_err(failed(self))?;

@@ -212,3 +212,101 @@ async fn nothing_that_the_leads_tables_owner_has_written_runs_by_the_administrat
         runs(args).await;
     }
 }
+
+/// Functions of somebody's that tell whether they ever ran, also where that was rolled back.
+const WATCHING: &str = "
+CREATE SEQUENCE public.runs;
+CREATE FUNCTION public.ran(value anyelement) RETURNS anyelement LANGUAGE plpgsql IMMUTABLE AS $$
+BEGIN PERFORM nextval('public.runs'); RETURN value; END $$;
+CREATE FUNCTION public.ran() RETURNS trigger LANGUAGE plpgsql AS $$
+BEGIN PERFORM nextval('public.runs'); RETURN NEW; END $$;";
+
+const HAS_RUN: &str = "SELECT is_called FROM public.runs";
+
+#[tokio::test]
+async fn what_somebody_has_put_into_our_schema_is_found_before_it_runs_by_the_administrators_rights() {
+    let setup = Setup::new().await;
+    setup.endpoint("acme").await;
+    let admin = setup.db.admin().await;
+    let app = &setup.db.app_login;
+    admin.batch_execute(&format!("{WATCHING} ALTER FUNCTION public.ran() OWNER TO {app}")).await.unwrap();
+    // Code in a trigger of ours runs by the owner role's rights.
+    for (planted, found) in [
+        (
+            "CREATE TRIGGER t BEFORE UPDATE ON lead_webhook.installation FOR EACH ROW EXECUTE FUNCTION public.ran()",
+            "trigger t on installation",
+        ),
+        ("CREATE RULE r AS ON INSERT TO lead_webhook.muted DO ALSO SELECT public.ran(1)", "rule r on muted"),
+        ("CREATE POLICY p ON lead_webhook.endpoints USING (public.ran(true))", "policy p on endpoints"),
+        (
+            "ALTER TABLE lead_webhook.installation ADD CHECK (public.ran(true)) NOT VALID",
+            "function public.ran(anyelement) in installation",
+        ),
+        (
+            "ALTER TABLE lead_webhook.swept ALTER missed SET DEFAULT public.ran(1)",
+            "function public.ran(anyelement) in swept",
+        ),
+        ("CREATE INDEX i ON lead_webhook.instances (public.ran(host))", "function public.ran(anyelement) in i"),
+        (
+            "CREATE TABLE public.heir () INHERITS (lead_webhook.endpoints)",
+            "table public.heir, which inherits from endpoints",
+        ),
+        (
+            "CREATE OR REPLACE FUNCTION lead_webhook.note_endpoint_switch() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+            "trigger note_endpoint_switch on endpoints",
+        ),
+        (
+            "ALTER TABLE lead_webhook.migrations RENAME TO before;
+          CREATE VIEW lead_webhook.migrations AS SELECT * FROM lead_webhook.before WHERE public.ran(true)",
+            "migrations, which is no table",
+        ),
+    ] {
+        admin.batch_execute(planted).await.unwrap();
+        let refused = setup.run(&["migrate", "--dry-run"]).await;
+        assert!(refused.code == Some(1) && refused.stderr.contains(found), "{planted}: {}", refused.stderr);
+    }
+    let has_run = async || admin.query_one(HAS_RUN, &[]).await.unwrap().get::<_, bool>(0);
+    admin.batch_execute("SELECT public.ran(1)").await.unwrap();
+    assert!(has_run().await, "it does tell");
+    admin.batch_execute("ALTER SEQUENCE public.runs RESTART").await.unwrap();
+    for args in
+        [&["migrate"][..], &["migrate", "--dry-run"], &["uninstall"], &["adopt", "--keep-queue"], &["key", "rotate"]]
+    {
+        let refused = setup.run(args).await;
+        assert!(
+            refused.code == Some(1) && refused.stderr.contains("not lead-webhook's"),
+            "{args:?}: {}",
+            refused.stderr
+        );
+    }
+    assert!(!has_run().await);
+    let check = setup.run(&["check"]).await;
+    assert!(check.code == Some(1) && check.stdout.contains("migrations, which is no table"), "{}", check.stdout);
+}
+
+#[tokio::test]
+async fn a_schema_that_somebody_made_before_us_is_not_looked_into() {
+    let setup = Setup::prepare(Database::create(&Cluster::shared()).await, Receiver::start()).await;
+    let admin = setup.db.admin().await;
+    let app = &setup.db.app_login;
+    admin.batch_execute(WATCHING).await.unwrap();
+    let planted = format!(
+        "GRANT USAGE ON SEQUENCE public.runs TO {app};
+         CREATE SCHEMA lead_webhook AUTHORIZATION {app};
+         SET ROLE {app};
+         CREATE TABLE lead_webhook.installation (leads_since timestamptz, mapped text);
+         CREATE VIEW lead_webhook.migrations AS
+             SELECT 1 AS version, ''::text AS name, ''::text AS checksum WHERE public.ran(false);
+         RESET ROLE"
+    );
+    admin.batch_execute(&planted).await.unwrap();
+    for args in [&["migrate", "--dry-run"][..], &["migrate"]] {
+        let refused = setup.run(args).await;
+        assert!(
+            refused.code == Some(1) && refused.stderr.contains(&format!("which is of role {app}")),
+            "{}",
+            refused.stderr
+        );
+    }
+    assert!(!admin.query_one(HAS_RUN, &[]).await.unwrap().get::<_, bool>(0));
+}

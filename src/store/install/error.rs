@@ -69,6 +69,13 @@ pub enum InstallError {
         .0.join(", ")
     )]
     Published(Vec<String>),
+    /// Something in our schema is not ours. The operator must act.
+    #[error(
+        "nothing is done: schema lead_webhook has what is not lead-webhook's, and might run by the rights of this login: {}. Find out \
+         who has put it there, and drop it or rename the schema, then run the command again",
+        .0.join("; ")
+    )]
+    Planted(Vec<String>),
     /// Objects of the application's depend on what is to be removed. The operator must act.
     #[error("nothing is removed: what is to go is used by {}: drop that first, then run the command again", .0.join(", "))]
     InTheWay(Vec<String>),

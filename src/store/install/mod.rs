@@ -23,6 +23,7 @@ mod grants;
 mod history;
 mod indexes;
 mod installed;
+mod planted;
 mod privileges;
 mod remove;
 mod roles;
@@ -36,6 +37,7 @@ use std::error::Error;
 pub use self::{
     error::InstallError,
     history::NewInstallation,
+    planted::see_that_nothing_is_planted,
     remove::{uninstall, uninstall_plan},
     verify::{Finding, Verdict, verify},
 };

@@ -8,7 +8,7 @@ use super::{
     history::History,
     indexes::{self, Found},
     installed::Installed,
-    privileges, publications,
+    planted, privileges, publications,
     triggers::{self, Trigger},
     vet,
 };
@@ -70,7 +70,7 @@ impl Finding {
 /// # Errors
 /// [`InstallError::Database`] when the database cannot be asked. What is wrong is a [`Finding`].
 pub async fn verify(client: &mut Client, config: &Config) -> Result<Vec<Finding>, InstallError> {
-    let tables = tables(client).await?;
+    let tables = tables(client, &config.database.owner_role).await?;
     let are_made = tables.verdict == Verdict::Fine;
     let mut findings = vec![tables];
     if are_made {
@@ -150,7 +150,12 @@ async fn encoding(client: &Client) -> Result<Option<Finding>, InstallError> {
     Ok(is_unchecked.then(|| Finding::warning("encoding", text, remedy)))
 }
 
-async fn tables(client: &Client) -> Result<Finding, InstallError> {
+async fn tables(client: &Client, owner_role: &str) -> Result<Finding, InstallError> {
+    let planted = planted::find(client, owner_role, false).await?;
+    if !planted.is_empty() {
+        let text = format!("schema lead_webhook has what is not lead-webhook's: {}", planted.join("; "));
+        return Ok(Finding::broken("tables", text, "find out who has put it there, and drop it"));
+    }
     let row = client.query_one(HAS_HISTORY, &[]).await?;
     let (exists, may_use, may_read): (bool, bool, bool) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
     Ok(match (exists, may_use && may_read) {
