@@ -79,8 +79,13 @@ pub struct Recovered {
 /// The most events of one statement: leads that share one captured time are gone through from the start for each.
 const BATCH: usize = 10_000;
 
-/// `lead_swe`, as a number: who queues what was missed. Whoever waits for it looks with a snapshot of afterwards.
-const LOCK: i64 = 0x6c65_6164_5f73_7765;
+/// Who queues what was missed, one after the other: whoever waits looks with a snapshot of afterwards. A lock on a table that
+/// nobody else writes to, because an advisory one is open to every role that may connect.
+const TURN: &str = "\
+-- sweep::turn
+SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = '15s';
+LOCK TABLE lead_webhook.swept IN SHARE UPDATE EXCLUSIVE MODE;
+SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'";
 
 /// Queues those of the leads that meet `condition` (over the row alias `lead`) that were missed: captured while the
 /// endpoint was on, and nothing is known of them. In a transaction of its own; where it finds 10,000 of them there may
@@ -110,13 +115,7 @@ RETURNING event_id, tenant_id",
         leads = leads_sql(mapped, &captured.sql, condition)
     );
     let transaction = session.begin().await?;
-    transaction
-        .batch_execute(&format!(
-            "-- sweep::turn
-SET LOCAL lock_timeout = '15s'; SET LOCAL statement_timeout = '15s'; SELECT pg_advisory_xact_lock({LOCK});
-SET LOCAL lock_timeout = '1s'; SET LOCAL statement_timeout = '10s'"
-        ))
-        .await?;
+    transaction.batch_execute(TURN).await?;
     let rows = transaction.query(&sql, &[]).await?;
     let recovered = rows.iter().map(recovered).collect::<Result<Vec<_>, _>>()?;
     transaction.commit().await?;

@@ -179,6 +179,28 @@ async fn a_contact_that_is_added_is_a_new_lead_even_when_it_comes_back_too() {
 }
 
 #[tokio::test]
+async fn whatever_a_session_has_set_its_leads_are_queued_or_noted_as_muted() {
+    const VALUES: [&str; 7] = ["abc", "NaN", "1e999999", "-1", "1.2.3", "999999999999", ""];
+    for table in [NUMBERED, PARTITIONED] {
+        let application = Application::installed_beside(table).await;
+        for (id, value) in (1..).zip(VALUES) {
+            let writes = format!(
+                "SET lead_webhook.locked_until = '{value}';
+                 INSERT INTO leads (id, tenant_id, email) VALUES ({id}, 'acme', 'a');
+                 INSERT INTO leads (id, tenant_id) VALUES (10 + {id}, 'acme');
+                 UPDATE leads SET email = 'a' WHERE id = 10 + {id};
+                 SET lead_webhook.mute = 'on';
+                 INSERT INTO leads (id, tenant_id, email) VALUES (20 + {id}, 'acme', 'a');
+                 RESET lead_webhook.mute"
+            );
+            application.run(&writes).await;
+        }
+        assert_eq!((application.missed().await, application.queued().await.len()), (0, 2 * VALUES.len()));
+        assert_eq!(application.texts("SELECT lead_id FROM lead_webhook.muted").await.len(), VALUES.len());
+    }
+}
+
+#[tokio::test]
 async fn a_muted_session_queues_nothing_and_its_leads_are_noted() {
     for table in [NUMBERED, PARTITIONED] {
         let application = Application::installed_beside(table).await;

@@ -206,13 +206,12 @@ async fn two_daemons_recover_each_lead_once_in_more_than_one_batch() {
     )
     .await;
     // Their turn: both have found out that there is something to look at when the first one may.
-    application.administer("BEGIN; SELECT pg_advisory_xact_lock(7810756212470019941)").await;
+    application.administer("BEGIN; LOCK TABLE lead_webhook.swept IN SHARE UPDATE EXCLUSIVE MODE").await;
     let daemons = [application.setup.daemon(), application.setup.daemon()];
     application
         .until(
             "both sweeps",
-            "SELECT count(*) >= 2 FROM pg_locks WHERE locktype = 'advisory' AND NOT granted
-               AND database = (SELECT oid FROM pg_database WHERE datname = current_database())",
+            "SELECT count(*) >= 2 FROM pg_locks WHERE relation = 'lead_webhook.swept'::regclass AND NOT granted",
         )
         .await;
     application.administer("COMMIT").await;

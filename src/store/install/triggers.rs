@@ -21,9 +21,10 @@ const MISSED: &str = include_str!("../../../migrations/triggers/missed.sql");
 const LOCKED: &str = include_str!("../../../migrations/triggers/locked.sql");
 const RING: &str = include_str!("../../../migrations/triggers/ring.sql");
 
-/// Whether a lock was waited for in vain just now, in the same transaction.
+/// Whether a lock was waited for in vain just now, in the same transaction. Any session may have set anything there.
 const HAS_WAITED: &str = "extract(epoch FROM clock_timestamp()) < \
-                          nullif(current_setting('lead_webhook.locked_until', true), '')::numeric";
+                          substring(current_setting('lead_webhook.locked_until', true) \
+                                    FROM '^[0-9]{1,12}[.]?[0-9]{0,9}$')::numeric";
 
 /// Whether the session is muted. By whatever is no plain no: what was sent cannot be taken back.
 const IS_MUTED: &str =
