@@ -362,3 +362,22 @@ async fn uninstalling_leaves_a_role_alone_that_migrate_did_not_make_or_that_some
     let left = "SELECT count(*) FROM pg_roles WHERE rolname = ANY ($1)";
     assert_eq!(admin.query_one(left, &[&vec![owner, daemon]]).await.unwrap().get::<_, i64>(0), 2);
 }
+
+#[tokio::test]
+async fn where_not_everybody_may_connect_the_daemon_gets_the_right_and_gives_it_back() {
+    let application = alone().await;
+    let setup = &application.setup;
+    let (name, app) = (&setup.db.name, &setup.db.app_login);
+    application
+        .administer(&format!(
+            "GRANT CONNECT ON DATABASE {name} TO {app}; REVOKE CONNECT ON DATABASE {name} FROM PUBLIC"
+        ))
+        .await;
+    let done = application.migrate().await;
+    let daemon = application.config().database.daemon_role;
+    assert!(done.contains(&format!("let {daemon} connect to the database")), "{done:?}");
+    assert_eq!(application.migrate().await, [""; 0]);
+    assert_leads_are_queued(&application).await;
+    application.setup.run(&["uninstall"]).await.ok();
+    assert_nothing_is_left(&application).await;
+}

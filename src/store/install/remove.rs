@@ -226,6 +226,12 @@ CROSS JOIN LATERAL aclexplode(n.nspacl) AS acl
 JOIN pg_roles AS r ON r.oid = acl.grantee
 WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'USAGE' AND n.nspname <> 'lead_webhook'
 UNION ALL
+SELECT r.rolname, format('REVOKE CONNECT ON DATABASE %I FROM %I;', d.datname, r.rolname)
+FROM pg_database AS d
+CROSS JOIN LATERAL aclexplode(d.datacl) AS acl
+JOIN pg_roles AS r ON r.oid = acl.grantee
+WHERE r.rolname = ANY ($1) AND acl.privilege_type = 'CONNECT' AND d.datname = current_database()
+UNION ALL
 SELECT r.rolname, format('REVOKE EXECUTE ON FUNCTION %s FROM %I;', f.oid::regprocedure, r.rolname)
 FROM pg_proc AS f
 CROSS JOIN LATERAL aclexplode(f.proacl) AS acl

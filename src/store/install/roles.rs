@@ -253,6 +253,14 @@ async fn membership(
     }
 }
 
+/// Which PUBLIC has, unless somebody took it.
+const CONNECT: &str = "-- roles::connect
+SELECT d.datname::text, has_database_privilege(d.oid, 'CONNECT WITH GRANT OPTION')
+FROM pg_database AS d
+WHERE d.datname = current_database()
+  AND NOT EXISTS (SELECT FROM unnest($1::text[]) AS wanted (role) LEFT JOIN pg_roles AS r ON r.rolname = wanted.role
+                  WHERE has_database_privilege(coalesce(r.oid, 0), d.oid, 'CONNECT'))";
+
 const TRIGGER_RIGHT: &str = "-- roles::trigger_right
 SELECT has_table_privilege($1::text::regclass, 'TRIGGER')";
 
@@ -291,6 +299,12 @@ pub(super) async fn rights(
     if !client.query_one(TRIGGER_RIGHT, &[&table]).await?.try_get::<_, bool>(0)? {
         let sql = format!("GRANT TRIGGER ON {table} TO {};", identifier(&facts.me));
         needs.push(Need::new(false, "allow the triggers", sql));
+    }
+    let login = login(&config.database.url);
+    let who_may: Vec<&str> = [Some(daemon.as_str()), login.as_deref()].into_iter().flatten().collect();
+    for row in client.query(CONNECT, &[&who_may]).await? {
+        let sql = format!("GRANT CONNECT ON DATABASE {} TO {};", identifier(row.try_get(0)?), identifier(daemon));
+        needs.push(Need::new(row.try_get(1)?, format!("let {daemon} connect to the database"), sql));
     }
     needs.extend(columns(client, &table, daemon, needed).await?);
     let both = [owner, daemon];
