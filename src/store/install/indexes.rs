@@ -87,6 +87,6 @@ mod tests {
         let events = wanted.iter().find(|index| index.name == "deliveries_event").unwrap();
         assert!(events.sql.starts_with("CREATE UNIQUE INDEX deliveries_event ON lead_webhook.deliveries"));
         assert!(events.sql.ends_with("WHERE redelivery_of IS NULL"), "{}", events.sql);
-        assert_eq!(wanted.len(), 7, "{wanted:?}");
+        assert_eq!(wanted.len(), 8, "{wanted:?}");
     }
 }
