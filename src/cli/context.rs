@@ -58,13 +58,6 @@ impl Context {
         self.vetted(self.connect(&self.config.database.owner_url).await?).await
     }
 
-    /// Before it touches anything of ours.
-    async fn vetted(&self, session: Session) -> Result<Session, Failure> {
-        let looked = install::see_that_nothing_is_planted(session.shared(), &self.config.database.owner_role);
-        looked.await.map_err(Failure::operation)?;
-        Ok(session)
-    }
-
     /// The same for work that needs one and the same session from its beginning to its end: its settings, and a lock that
     /// keeps others off. `command` is that work.
     ///
@@ -85,6 +78,13 @@ impl Context {
                  `lead-webhook {command}` needs one of its own. Set database.owner_url to the server itself"
             ))
         })
+    }
+
+    /// The session of `owner_url`, looked at before it touches anything of ours.
+    async fn vetted(&self, session: Session) -> Result<Session, Failure> {
+        let looked = install::see_that_nothing_is_planted(session.shared(), &self.config.database.owner_role);
+        looked.await.map_err(Failure::operation)?;
+        Ok(session)
     }
 
     async fn connect(&self, url: &Secret<String>) -> Result<Session, Failure> {

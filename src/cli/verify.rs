@@ -49,11 +49,9 @@ pub(super) fn verify(words: Words) -> Result<(), Failure> {
     match why(diagnosis) {
         None => {
             output::data("the signature fits")?;
-            signature
-                .timestamp()
-                .and_then(|sent| stale(sent, Timestamp::now()))
-                .iter()
-                .for_each(|note| output::message(note));
+            if let Some(note) = signature.timestamp().and_then(|sent| stale(sent, Timestamp::now())) {
+                output::message(&note);
+            }
             Ok(())
         }
         Some(why) => Err(Failure::Operation(format!("the signature does not fit: {why}{covered}"))),

@@ -8,7 +8,7 @@ use url::Url;
 
 use super::redirect;
 use crate::{
-    egress::EndpointUrl,
+    egress::{EndpointUrl, without_root},
     outcome::{Failure, Status},
 };
 
@@ -130,11 +130,6 @@ pub fn error_code(host: &str, status: u16, body: &[u8]) -> Option<String> {
     };
     let body: Value = serde_json::from_slice(body).ok()?;
     code_word(pointers.iter().find_map(|pointer| body.pointer(pointer))?.as_str()?)
-}
-
-/// `script.google.com.` is the same host.
-fn without_root(host: &str) -> &str {
-    host.strip_suffix('.').unwrap_or(host)
 }
 
 /// Whether the answer's connection serves another request: not after a status without a body that announces one, which the

@@ -7,9 +7,9 @@ use crate::egress::EndpointUrl;
 
 /// What stands behind "a redirect".
 pub(super) fn leads(posted: &EndpointUrl, location: Option<&str>) -> &'static str {
-    let Ok(posted) = Url::parse(posted.as_str()) else { return "" };
+    let posted = posted.url();
     let Some(to) = location.and_then(|location| posted.join(location).ok()) else { return "without an address" };
-    let [at, to_host] = [&posted, &to].map(|url| url.host_str().unwrap_or_default());
+    let [at, to_host] = [posted, &to].map(|url| url.host_str().unwrap_or_default());
     let trimmed = |url: &Url| (url.path().trim_end_matches('/').to_owned(), url.query().map(str::to_owned));
     if to.scheme() != "https" {
         "to an address without HTTPS"
@@ -19,7 +19,7 @@ pub(super) fn leads(posted: &EndpointUrl, location: Option<&str>) -> &'static st
         "to the same host without www."
     } else if to_host != at {
         "to another host"
-    } else if to.port() != posted.port() || trimmed(&to) != trimmed(&posted) {
+    } else if to.port() != posted.port() || trimmed(&to) != trimmed(posted) {
         "to another address of the same host"
     } else if to.path() == posted.path() {
         "to the very same address"

@@ -73,7 +73,7 @@ impl Sweeper {
     /// How many leads are unaccounted, where the count has come to its end.
     async fn reconcile_for_a_while(&self, plan: &mut Plan) -> Result<Option<u64>, Obstacle> {
         let began = Instant::now();
-        let (mut session, mapped) = self.open_for_leads().await?;
+        let mut session = self.open_for_leads().await?;
         let refused = |error| match error {
             ReconcileError::Database(error) => self.explained(&error),
             error => Obstacle::Database(error.to_string()),
@@ -84,6 +84,7 @@ impl Sweeper {
                 under_way
             }
             None => {
+                let mapped = self.mapped(&mut session).await?;
                 let begun = async {
                     let since = clocks::now(session.client()).await?.checked_sub(SPAN).ok();
                     Reconciliation::begin(&mut session, mapped, since).await

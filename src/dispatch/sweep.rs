@@ -117,11 +117,9 @@ impl Sweeper {
         let mut told = String::new();
         let mut pruning = retention::Plan::new();
         let mut reconciling = reconcile::Plan::new();
-        let mut fired = true;
         while marks.changed().await.is_ok() {
             let Some(mark) = *marks.borrow_and_update() else { continue };
-            self.metrics.triggers(mark.fire);
-            tell_of_triggers(&mut fired, mark.fire);
+            self.tell_of_triggers(mark.fire);
             if plan.is_due(mark, Instant::now()) {
                 self.sweep_for(mark, &mut plan, &mut told).await;
             }
@@ -133,6 +131,22 @@ impl Sweeper {
                 self.reconcile(&mut reconciling).await;
             }
         }
+    }
+
+    /// Says when nothing is queued any more, and when it is again. What came meanwhile is not looked for at once: whoever
+    /// switches triggers off for an import does not want it sent.
+    fn tell_of_triggers(&self, fire: bool) {
+        match (self.metrics.is_queueing(), fire) {
+            (true, false) => tracing::error!(
+                "a trigger is missing or switched off: new leads are not queued; `lead-webhook check` tells which and the remedy"
+            ),
+            (false, true) => tracing::warn!(
+                "the triggers fire again; `lead-webhook reconcile` counts the leads that came meanwhile: the next start of a \
+                 daemon queues those of the last 24 hours"
+            ),
+            _ => {}
+        }
+        self.metrics.triggers(fire);
     }
 
     async fn sweep_for(&self, mark: Mark, plan: &mut Plan, told: &mut String) {
@@ -186,17 +200,22 @@ impl Sweeper {
         Ok(session)
     }
 
-    /// The same to look at leads, through the mapping as it is now.
-    pub(super) async fn open_for_leads(&self) -> Result<(Session, MappedSql), Obstacle> {
+    /// The same to look at leads.
+    pub(super) async fn open_for_leads(&self) -> Result<Session, Obstacle> {
         let mut session = self.open().await?;
-        let bounded = within(PATIENT, lead_slices::bound(session.client())).await?;
-        bounded.map_err(|error| self.explained(&error))?;
-        let mapped = within(PATIENT, MappedSql::resolve(session.client(), &self.leads)).await??;
-        Ok((session, mapped))
+        let patient = within(PATIENT, lead_slices::be_patient(session.client())).await?;
+        patient.map_err(|error| self.explained(&error))?;
+        Ok(session)
+    }
+
+    /// The mapping as it is now.
+    pub(super) async fn mapped(&self, session: &mut Session) -> Result<MappedSql, Obstacle> {
+        Ok(within(PATIENT, MappedSql::resolve(session.client(), &self.leads)).await??)
     }
 
     async fn sweep(&self) -> Result<Swept, Obstacle> {
-        let (mut session, mapped) = self.open_for_leads().await?;
+        let mut session = self.open_for_leads().await?;
+        let mapped = self.mapped(&mut session).await?;
         let began = async {
             let index = capture_index::look(session.client(), &mapped).await?;
             let begin = sweep::begin(&mut session).await?;
@@ -221,21 +240,6 @@ impl Sweeper {
         }
         tell(&broken);
         Ok(Swept { session, begin, recovered })
-    }
-}
-
-/// Says when nothing is queued any more, and when it is again. What came meanwhile is not looked for at once: whoever
-/// switches triggers off for an import does not want it sent.
-fn tell_of_triggers(fired: &mut bool, fire: bool) {
-    match (std::mem::replace(fired, fire), fire) {
-        (true, false) => tracing::error!(
-            "a trigger is missing or switched off: new leads are not queued; `lead-webhook check` tells which and the remedy"
-        ),
-        (false, true) => tracing::warn!(
-            "the triggers fire again; `lead-webhook reconcile` counts the leads that came meanwhile: the next start of a \
-             daemon queues those of the last 24 hours"
-        ),
-        _ => {}
     }
 }
 

@@ -32,6 +32,7 @@ mod url;
 
 pub use self::{
     address::Block,
+    name::without_root,
     policy::{AddressRefused, Lists, NotAHost, Policy, Rule, parse_allow_host},
     resolver::{Lookup, ResolveError, Resolver},
     url::{EndpointUrl, UrlRefused, is_invisible},

@@ -35,8 +35,8 @@ const RESERVED: &[(&str, &str)] = &[
     ("arpa", "RFC 3172"),
 ];
 
-/// Without the one dot that stands for the root.
-pub(super) fn without_root(name: &str) -> &str {
+/// Without the one dot that stands for the root: `example.com.` is the same host.
+pub fn without_root(name: &str) -> &str {
     name.strip_suffix('.').unwrap_or(name)
 }
 

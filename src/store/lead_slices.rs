@@ -41,12 +41,12 @@ const PLAN: [Setting; 4] =
 /// While a statement reads the leads, a change of their table waits for it, and behind that every writer.
 const PATIENCE: [Setting; 1] = [("statement_timeout", "10s")];
 
-/// Bounds this session's statements from here on.
+/// Gives this session's statements so long from here on.
 ///
 /// # Errors
 /// That the connection is lost.
-pub async fn bound(client: &Client) -> Result<(), Error> {
-    client.set("lead_slices::bound", &PATIENCE).await
+pub async fn be_patient(client: &Client) -> Result<(), Error> {
+    client.set("lead_slices::be_patient", &PATIENCE).await
 }
 
 /// Plans this session's statements for slices from here on.
